@@ -1,0 +1,22 @@
+// Package all is the list of dialects.
+package all
+
+import (
+	"sluice/pkg/dialect"
+	"sluice/pkg/dialect/tetrafi"
+)
+
+// Dialects lists every dialect, in the order in which they are served.
+var Dialects = []*dialect.Dialect{
+	tetrafi.Dialect,
+}
+
+// ByName gives the dialect of an endpoint, or nil.
+func ByName(name string) *dialect.Dialect {
+	for _, d := range Dialects {
+		if d.Name == name {
+			return d
+		}
+	}
+	return nil
+}

@@ -1,0 +1,79 @@
+package dialect
+
+import (
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Code classifies an error for a client's program.
+type Code string
+
+// The codes that a client may see.
+const (
+	BadRequest    Code = "bad_request"
+	Unauthorized  Code = "unauthorized"
+	Forbidden     Code = "forbidden"
+	NotFound      Code = "not_found"
+	NotAllowed    Code = "method_not_allowed"
+	Conflict      Code = "conflict"
+	TooLarge      Code = "too_large"
+	Unsupported   Code = "unsupported_media_type"
+	RateLimited   Code = "rate_limited"
+	CursorExpired Code = "cursor_expired"
+	InvalidCursor Code = "invalid_cursor"
+	Unavailable   Code = "unavailable"
+	Internal      Code = "internal"
+)
+
+// Issue names one member of a request that is wrong.
+type Issue struct {
+	Path    []string // member names and indexes from the top
+	Message string   // what is wrong and what would be right
+}
+
+// Error is what a client is told. Its message names the cause and the remedy,
+// and never holds anything of ours: no path of a file, no key, no stack.
+type Error struct {
+	Status     int // HTTP status
+	Code       Code
+	Message    string
+	Issues     []Issue
+	RetryAfter int // seconds; 0: no Retry-After header
+}
+
+func (e *Error) Error() string { return string(e.Code) + ": " + e.Message }
+
+// AppendJSON adds the error in the shape that the core's own calls use:
+// {"error":{"code","message","issues":[{"path":[…],"message"}]}}.
+func (e *Error) AppendJSON(dst []byte) []byte {
+	dst = append(dst, `{"error":{"code":`...)
+	dst = AppendString(dst, string(e.Code))
+	dst = append(dst, `,"message":`...)
+	dst = AppendString(dst, e.Message)
+	if len(e.Issues) > 0 {
+		dst = append(dst, `,"issues":[`...)
+		for i, is := range e.Issues {
+			if i > 0 {
+				dst = append(dst, ',')
+			}
+			dst = append(dst, `{"path":[`...)
+			for j, p := range is.Path {
+				if j > 0 {
+					dst = append(dst, ',')
+				}
+				dst = AppendString(dst, p)
+			}
+			dst = append(dst, `],"message":`...)
+			dst = AppendString(dst, is.Message)
+			dst = append(dst, '}')
+		}
+		dst = append(dst, ']')
+	}
+	return append(dst, `}}`...)
+}
+
+// AppendString adds s as a JSON string, in the form that JSON.stringify prints;
+// bytes that are no UTF-8 become U+FFFD.
+func AppendString(dst []byte, s string) []byte {
+	dst, _ = jsontext.AppendQuote(dst, s)
+	return dst
+}

@@ -1,0 +1,70 @@
+package dialect
+
+import "sluice/pkg/event"
+
+// Stream is what a dialect says on a WebSocket: how its clients' messages read
+// and how ours are written. The core knows only Command and Reply.
+type Stream struct {
+	Paths []string // where it is served
+
+	// Decode reads one text message. The bytes are valid UTF-8 and the decoder must
+	// not keep them. An *Error with code BadRequest says what was wrong with them.
+	Decode func(text []byte) (Command, *Error)
+
+	// AppendEvent adds the message that carries an event. It is called once per
+	// event, however many receive it.
+	AppendEvent func(dst []byte, ev *event.Event, cursor event.Cursor) []byte
+
+	// AppendReply adds any other message of ours.
+	AppendReply func(dst []byte, r *Reply) []byte
+}
+
+// Verb is what a client's message asks for.
+type Verb uint8
+
+// The verbs.
+const (
+	VerbAuth Verb = iota + 1
+	VerbSubscribe
+	VerbUnsubscribe
+	VerbPong // a sign of life, as is any frame
+	VerbPing // asks for a pong
+)
+
+// Command is one decoded message of a client.
+type Command struct {
+	Verb      Verb
+	Token     string   // auth
+	Channels  []string // subscribe, unsubscribe: patterns, not yet parsed
+	Corridors []string // subscribe; nil: any
+	Cursor    string   // subscribe; empty: from now on
+}
+
+// ReplyKind is what a message of ours says.
+type ReplyKind uint8
+
+// The kinds of replies.
+const (
+	ReplyAuthOK ReplyKind = iota + 1
+	ReplySubscribeOK
+	ReplyUnsubscribeOK
+	ReplyPing
+	ReplyPong
+	ReplyDropped   // Count events were lost here; Cursor is the place before the first of them
+	ReplyTruncated // Count events (or more, if AtLeast) weren't replayed; Cursor is the client's own place
+	ReplyGoingAway // this node is being drained; Cursor is where the stream stands
+	ReplyError
+)
+
+// Reply is one message of ours that carries no event. Only the members that the
+// kind names are set.
+type Reply struct {
+	Kind        ReplyKind
+	Environment event.Environment
+	Channels    []string
+	Corridors   []string // nil: none were given
+	Cursor      string
+	Count       int64
+	AtLeast     bool
+	Error       *Error
+}

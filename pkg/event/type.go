@@ -1,0 +1,113 @@
+package event
+
+import (
+	"errors"
+	"strings"
+)
+
+// ValidType reports whether s is an event type: two or more segments of lower
+// case letters, digits and underscores with a dot between, beginning with a
+// letter, at most MaxType bytes.
+func ValidType(s string) bool {
+	if len(s) > MaxType || len(s) == 0 || s[0] < 'a' || s[0] > 'z' {
+		return false
+	}
+	dots := 0
+	for i := range len(s) {
+		switch c := s[i]; {
+		case typeByte(c):
+		case c == '.' && s[i-1] != '.' && i != len(s)-1:
+			dots++
+		default:
+			return false
+		}
+	}
+	return dots > 0
+}
+
+func typeByte(c byte) bool {
+	return 'a' <= c && c <= 'z' || '0' <= c && c <= '9' || c == '_'
+}
+
+// MaxStars bounds the wildcards of one pattern.
+const MaxStars = 8
+
+// Pattern is an event type in which any * stands for any run of characters,
+// none included. Matching costs at most stars times length and allocates
+// nothing.
+type Pattern struct{ text string }
+
+// The ways in which a pattern can be wrong.
+var (
+	ErrPatternLength = errors.New("a pattern has 1 to 128 bytes")
+	ErrPatternByte   = errors.New("a pattern has lower case letters, digits, '_', '.' and '*' only")
+	ErrPatternStars  = errors.New("a pattern has at most 8 '*', never two in a row")
+)
+
+// ParsePattern checks s. Its errors are written for the person who sent it.
+func ParsePattern(s string) (Pattern, error) {
+	if len(s) == 0 || len(s) > MaxType {
+		return Pattern{}, ErrPatternLength
+	}
+	for i := range len(s) {
+		if c := s[i]; !typeByte(c) && c != '.' && c != '*' {
+			return Pattern{}, ErrPatternByte
+		}
+	}
+	if strings.Contains(s, "**") || strings.Count(s, "*") > MaxStars {
+		return Pattern{}, ErrPatternStars
+	}
+	return Pattern{s}, nil
+}
+
+// String gives the pattern as it was written.
+func (p Pattern) String() string { return p.text }
+
+// Match reports whether the type matches.
+func (p Pattern) Match(typ string) bool {
+	pat := p.text
+	// The classic two-pointer walk: on a mismatch, let the last star take one more byte.
+	var pi, ti int
+	star, mark := -1, 0
+	for ti < len(typ) {
+		switch {
+		case pi < len(pat) && pat[pi] == '*':
+			star, mark = pi, ti
+			pi++
+		case pi < len(pat) && pat[pi] == typ[ti]:
+			pi++
+			ti++
+		case star >= 0:
+			mark++
+			pi, ti = star+1, mark
+		default:
+			return false
+		}
+	}
+	for pi < len(pat) && pat[pi] == '*' {
+		pi++
+	}
+	return pi == len(pat)
+}
+
+// Patterns is a set of which any may match.
+type Patterns []Pattern
+
+// Match reports whether any pattern of the set matches the type.
+func (ps Patterns) Match(typ string) bool {
+	for i := range ps {
+		if ps[i].Match(typ) {
+			return true
+		}
+	}
+	return false
+}
+
+// Strings gives the patterns as they were written.
+func (ps Patterns) Strings() []string {
+	out := make([]string, len(ps))
+	for i, p := range ps {
+		out[i] = p.text
+	}
+	return out
+}

@@ -1,0 +1,37 @@
+// Package key holds the nouns of access: API keys, their scopes, and the
+// principal that a key stands for.
+//
+// A key is sk_test_ or sk_live_, 32 random base62 characters, and 6 base62
+// characters of the CRC-32 of all before them: a mistyped key is refused without
+// a look-up, and scanners of leaked secrets can match it. We keep only a hash.
+package key
+
+import (
+	"slices"
+	"time"
+
+	"sluice/pkg/event"
+)
+
+// Scope is a permission of an API key.
+type Scope string
+
+// The scopes.
+const (
+	Publish   Scope = "publish"   // events to its own org
+	Broadcast Scope = "broadcast" // events to other orgs and to all
+	Subscribe Scope = "subscribe" // streams and reads of events
+	Manage    Scope = "manage"    // endpoints
+)
+
+// Principal is who calls: an org, in an environment, by a key.
+type Principal struct {
+	Org         string
+	Environment event.Environment
+	KeyID       string
+	Scopes      []Scope
+	ExpiresAt   time.Time // zero: never
+}
+
+// Can reports whether the principal has the scope.
+func (p *Principal) Can(s Scope) bool { return slices.Contains(p.Scopes, s) }
