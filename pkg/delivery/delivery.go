@@ -3,6 +3,7 @@
 //
 //	delivery.go   Delivery, Attempt, Outcome: what the dispatcher's records say
 //	topics.go     where those records lie, and which lane looks after which endpoint
+//	make.go       how a delivery comes about, and its id
 //	record.go     their bytes
 package delivery
 

@@ -1,6 +1,7 @@
 package delivery
 
 import (
+	"slices"
 	"strconv"
 	"time"
 
@@ -38,3 +39,15 @@ func Tier(delay time.Duration) string {
 
 // Lane gives the partition that everything about the endpoint lies in.
 func Lane(endpoint string) int32 { return int32(xxhash.Sum64String(endpoint) % Lanes) }
+
+// Tiers gives the delays that the schedules use, each once, shortest first. Each
+// has a topic, named by Tier; the one without a delay is there whatever they
+// say, for it is where every delivery begins.
+func Tiers(schedules ...[]time.Duration) []time.Duration {
+	all := []time.Duration{0}
+	for _, s := range schedules {
+		all = append(all, s...)
+	}
+	slices.Sort(all)
+	return slices.Compact(all)
+}

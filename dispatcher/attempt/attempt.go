@@ -1,0 +1,48 @@
+package attempt
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"sluice/pkg/delivery"
+	"sluice/pkg/dialect"
+	"sluice/pkg/endpoint"
+)
+
+// Sender makes attempts. It is used by any number of goroutines at once.
+type Sender interface {
+	// Send makes one request and waits for its outcome; it never repeats one. Epoch
+	// of the outcome is left to the caller. The error says that the attempt was cut
+	// off by ctx or Close: what it came to is unknown, and it counts for nothing.
+	Send(ctx context.Context, r *Request) (delivery.Outcome, error)
+
+	// Close cuts off what is under way, waits for it and closes every connection.
+	Close()
+}
+
+// Request is what goes out in one attempt. A Request may be used again with
+// Build when its attempt is over.
+type Request struct {
+	URL     string
+	Headers []dialect.Header // Host, Content-Length, Content-Type and User-Agent are the sender's
+	Body    []byte
+}
+
+// Build makes r the request of the delivery's attempt with that number, signed
+// for now. The delivery's data must be there.
+func Build(r *Request, w *dialect.Webhook, d *delivery.Delivery, ep *endpoint.Endpoint, number int, now time.Time) {
+	r.URL = ep.URL
+	r.Body = w.AppendBody(r.Body[:0], &d.Event)
+	r.Headers = appendStandard(r.Headers[:0], ep.Secret, d.Event.ID, strconv.FormatInt(now.Unix(), 10), r.Body)
+	r.Headers = w.AppendHeaders(r.Headers, &dialect.Attempt{
+		Secret:     ep.Secret,
+		Body:       r.Body,
+		Now:        now,
+		Number:     number,
+		EventID:    d.Event.ID,
+		EventType:  d.Event.Type,
+		EndpointID: ep.ID,
+		DeliveryID: d.ID,
+	})
+}

@@ -1,0 +1,2 @@
+// Package attempt makes one request and says how it ended.
+package attempt

@@ -1,0 +1,44 @@
+package attempt
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/base64"
+
+	"sluice/pkg/dialect"
+	"sluice/pkg/endpoint"
+)
+
+var secretPrefix = []byte("whsec_")
+
+// standardKey gives the key that Standard Webhooks signs with: what stands in
+// base64 behind whsec_, or else the secret's own bytes.
+func standardKey(secret endpoint.Secret) []byte {
+	if text, ok := bytes.CutPrefix(secret, secretPrefix); ok {
+		if key, err := base64.StdEncoding.AppendDecode(nil, text); err == nil {
+			return key
+		}
+	}
+	return secret
+}
+
+// appendStandard adds the headers of Standard Webhooks: the signature is over
+// id.timestamp.body.
+func appendStandard(dst []dialect.Header, secret endpoint.Secret, id, timestamp string, body []byte) []dialect.Header {
+	mac := hmac.New(sha256.New, standardKey(secret))
+	var room [128]byte
+	b := append(room[:0], id...)
+	b = append(b, '.')
+	b = append(b, timestamp...)
+	b = append(b, '.')
+	mac.Write(b)
+	mac.Write(body)
+	b = append(room[:0], "v1,"...)
+	var sum [sha256.Size]byte
+	b = base64.StdEncoding.AppendEncode(b, mac.Sum(sum[:0]))
+	return append(dst,
+		dialect.Header{Name: "webhook-id", Value: id},
+		dialect.Header{Name: "webhook-timestamp", Value: timestamp},
+		dialect.Header{Name: "webhook-signature", Value: string(b)})
+}

@@ -1,0 +1,48 @@
+package delivery
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"encoding/hex"
+
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+)
+
+// ID gives the id of the delivery of an event to an endpoint: dlv_ and 128 bits
+// of a hash. It is the same whoever works it out and however often, so a
+// receiver can drop what comes twice; a replay's deliveries have ids of their
+// own. replay is empty but for those.
+func ID(ev *event.Event, endpointID, replay string) string {
+	var room [192]byte
+	b := append(room[:0], byte(ev.Environment))
+	b = binary.BigEndian.AppendUint64(b, uint64(ev.Offset))
+	// Each text is preceded by its length: no two triples give the same bytes.
+	b = appendText(b, ev.ID)
+	b = appendText(b, endpointID)
+	b = appendText(b, replay)
+	sum := sha256.Sum256(b)
+	var id [4 + 32]byte
+	copy(id[:], "dlv_")
+	hex.Encode(id[4:], sum[:16])
+	return string(id[:])
+}
+
+// New gives what fan-out appends for an endpoint that wants the event. control
+// is the offset of the control topic up to which the endpoint was known. The
+// event's data is shared, or left to be read again where it is large.
+func New(ev *event.Event, ep *endpoint.Endpoint, control int64) *Delivery {
+	d := &Delivery{ID: ID(ev, ep.ID, ""), Endpoint: ep.ID, Event: *ev, First: true, Control: control}
+	if len(ev.Data) > MaxInline {
+		d.Reference, d.Event.Data = true, nil
+	}
+	return d
+}
+
+// NewTest gives a delivery that a person asked for. Its event is in no log, so
+// its data always travels along: at most MaxInline bytes.
+func NewTest(ev *event.Event, ep *endpoint.Endpoint, control int64) *Delivery {
+	d := New(ev, ep, control)
+	d.First, d.Test = false, true
+	return d
+}
