@@ -1,0 +1,51 @@
+# sluice: what you can make here. `make` alone lists it.
+
+GO         ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
+RESULTS     = dist/test.json
+TESTFLAGS  ?= -race -timeout 15m
+
+.PHONY: help build demo test test-quick lint fuzz bench kafka-up kafka-down clean
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+build: ## dist/sluice
+	@mkdir -p dist
+	CGO_ENABLED=0 $(GO) build -trimpath -o dist/sluice ./cmd/sluice
+
+demo: ## the product at work, on your terminal
+	$(GO) run ./cmd/sluice demo
+
+test: lint ## everything, on the embedded log and on a real Kafka broker, which it installs and starts
+	@mkdir -p dist
+	deploy/test $(TESTFLAGS)
+
+test-quick: ## without the race detector and without Kafka (says what it leaves out)
+	SLUICE_TEST_NO_KAFKA=1 $(GO) test ./...
+
+lint: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
+	$(GO) vet ./...
+	$(GO) run $(STATICCHECK) ./...
+
+FUZZTIME ?= 20s
+fuzz: ## each fuzzer for FUZZTIME
+	@for pkg in $$($(GO) list ./...); do \
+	  for f in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+	  done; \
+	done
+
+bench: build ## the first figures: floor and product side by side
+	dist/sluice bench
+
+kafka-up: ## a real broker on this machine, installed from Maven Central
+	deploy/kafka/up
+
+kafka-down: ## stop it
+	deploy/kafka/down
+
+clean: ## what was built
+	rm -rf dist

@@ -1,0 +1,141 @@
+package main
+
+import (
+	"encoding/json"
+	"errors"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+// The arrows of the tree. Each rule names who it binds, what may not be
+// imported, and why; the test prints the reason of a rule that is broken.
+//
+//	cmd → gateway | dispatcher | replay → pkg/dialect, pkg/eventlog, pkg/control → nouns → pkg/event
+var arrows = []struct {
+	from   string // packages bound: a path below the module, "/..." for all below it
+	except []string
+	never  []string
+	why    string
+}{
+	{"pkg/event", nil, []string{"sluice/..."}, "event is the ground: it imports nothing of ours"},
+	{"pkg/key", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/eventlog/...", "sluice/pkg/control/...", "sluice/pkg/dialect/...", "sluice/pkg/endpoint/...", "sluice/pkg/delivery/..."}, "a noun stands on event alone"},
+	{"pkg/endpoint", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/eventlog/...", "sluice/pkg/control/...", "sluice/pkg/dialect/...", "sluice/pkg/delivery/..."}, "a noun stands on event alone"},
+	{"pkg/delivery", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/eventlog/...", "sluice/pkg/control/...", "sluice/pkg/dialect/..."}, "a noun stands on nouns"},
+	{"pkg/eventlog/...", nil, []string{"sluice/pkg/event/...", "sluice/pkg/key/...", "sluice/pkg/endpoint/...", "sluice/pkg/delivery/...", "sluice/pkg/control/...", "sluice/pkg/dialect/...", "sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/..."}, "the log keeps bytes and knows nothing of what they say"},
+	{"pkg/control/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/dialect/...", "sluice/pkg/delivery/..."}, "control is state under everything that serves"},
+	{"pkg/dialect/...", []string{"pkg/dialect/all"}, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/eventlog/...", "sluice/pkg/control/..."}, "a dialect is pure: no log, no state, no dialling"},
+	{"pkg/dialect/...", nil, []string{"net", "net/http", "os", "github.com/valyala/fasthttp/..."}, "a dialect is pure: it does no I/O"},
+	{"replay/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/..."}, "replay reads the past for both and knows neither"},
+	{"gateway/...", nil, []string{"sluice/dispatcher/..."}, "gateway and dispatcher meet in the log only"},
+	{"dispatcher/...", nil, []string{"sluice/gateway/..."}, "gateway and dispatcher meet in the log only"},
+	{"...", []string{"pkg/eventlog/..."}, []string{"github.com/twmb/franz-go/...", "github.com/cockroachdb/pebble/..."}, "only pkg/eventlog knows what is below the log"},
+	{"...", []string{"pkg/dialect/all", "cmd/sluice", "bench/...", "loadtest/..."}, []string{"sluice/pkg/dialect/tetrafi/..."}, "a dialect's name stands in its folder and in the list of dialects"},
+	{"...", []string{"pkg/dialect/all", "cmd/sluice", "bench/...", "loadtest/..."}, []string{"sluice/pkg/dialect/all"}, "who needs the dialects is handed them"},
+	{"...", []string{"cmd/sluice"}, []string{"sluice/bench/...", "sluice/loadtest/..."}, "the harnesses hang below the command alone"},
+	{"...", nil, []string{"testing", "go.uber.org/goleak", "github.com/coder/websocket/...", "github.com/testcontainers/..."}, "what only tests need stays out of the binary"},
+}
+
+// testSupport are packages that exist for tests; the last rule isn't for them.
+var testSupport = []string{"pkg/eventlog/eventlogtest", "pkg/dialect/dialecttest"}
+
+func TestArrows(t *testing.T) {
+	for _, p := range listPackages(t) {
+		from := strings.TrimPrefix(p.ImportPath, "sluice/")
+		for _, rule := range arrows {
+			if !within(from, rule.from) || withinAny(from, rule.except) || (rule.never[0] == "testing" && withinAny(from, testSupport)) {
+				continue
+			}
+			for _, imp := range p.Imports {
+				if withinAny(imp, rule.never) {
+					t.Errorf("%s imports %s: %s", from, imp, rule.why)
+				}
+			}
+		}
+	}
+}
+
+// TestDialectNames holds that no package names a dialect, in whatever way.
+func TestDialectNames(t *testing.T) {
+	names := regexp.MustCompile(`(?i)tetrafi`)
+	root := filepath.Join("..", "..")
+	err := filepath.WalkDir(root, func(path string, d os.DirEntry, err error) error {
+		if err != nil {
+			return err
+		}
+		rel, _ := filepath.Rel(root, path)
+		if d.IsDir() {
+			switch {
+			case rel != "." && strings.HasPrefix(d.Name(), "."), rel == "pkg/dialect/tetrafi", rel == "pkg/dialect/all", rel == "bench", rel == "loadtest":
+				return filepath.SkipDir
+			}
+			return nil
+		}
+		if !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") || strings.HasPrefix(rel, "cmd/sluice/demo") {
+			return nil
+		}
+		text, err := os.ReadFile(path)
+		if err != nil {
+			return err
+		}
+		for i, line := range strings.Split(string(text), "\n") {
+			// A doc comment may cite the document that a rule comes from.
+			if code, _, _ := strings.Cut(line, "//"); names.MatchString(code) {
+				t.Errorf("%s:%d names a dialect: %s", rel, i+1, strings.TrimSpace(line))
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+}
+
+type goPackage struct {
+	ImportPath string
+	Imports    []string
+}
+
+func listPackages(t *testing.T) []goPackage {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-json=ImportPath,Imports", "./...")
+	cmd.Dir = filepath.Join("..", "..")
+	cmd.Stderr = os.Stderr
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	var all []goPackage
+	for dec := json.NewDecoder(strings.NewReader(string(out))); ; {
+		var p goPackage
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, p)
+	}
+}
+
+func within(path, pattern string) bool {
+	if pattern == "..." {
+		return true
+	}
+	if below, ok := strings.CutSuffix(pattern, "/..."); ok {
+		return path == below || strings.HasPrefix(path, below+"/")
+	}
+	return path == pattern
+}
+
+func withinAny(path string, patterns []string) bool {
+	for _, p := range patterns {
+		if within(path, p) {
+			return true
+		}
+	}
+	return false
+}
