@@ -3,7 +3,6 @@
 GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
-RESULTS     = dist/test.json
 TESTFLAGS  ?= -race -timeout 15m
 
 .PHONY: help build demo test test-quick lint fuzz bench kafka-up kafka-down clean
