@@ -4,9 +4,13 @@
 // A key is sk_test_ or sk_live_, 32 random base62 characters, and 6 base62
 // characters of the CRC-32 of all before them: a mistyped key is refused without
 // a look-up, and scanners of leaked secrets can match it. We keep only a hash.
+//
+//	key.go     Scope, Principal
+//	token.go   the key itself: made, checked, hashed
 package key
 
 import (
+	"fmt"
 	"slices"
 	"time"
 
@@ -23,6 +27,31 @@ const (
 	Subscribe Scope = "subscribe" // streams and reads of events
 	Manage    Scope = "manage"    // endpoints
 )
+
+// Scopes lists all scopes, in the order in which they are shown.
+var Scopes = []Scope{Publish, Broadcast, Subscribe, Manage}
+
+// ParseScopes reads scope names and gives them in the order of Scopes, each
+// once. Its errors are written for the person who sent them.
+func ParseScopes(names []string) ([]Scope, error) {
+	if len(names) == 0 {
+		return nil, fmt.Errorf("a key has at least one scope: publish, broadcast, subscribe or manage")
+	}
+	given := make(map[Scope]bool, len(names))
+	for _, n := range names {
+		if !slices.Contains(Scopes, Scope(n)) {
+			return nil, fmt.Errorf("%q is no scope: use publish, broadcast, subscribe or manage", n)
+		}
+		given[Scope(n)] = true
+	}
+	var out []Scope
+	for _, s := range Scopes {
+		if given[s] {
+			out = append(out, s)
+		}
+	}
+	return out, nil
+}
 
 // Principal is who calls: an org, in an environment, by a key.
 type Principal struct {
