@@ -117,6 +117,13 @@ var MemberNames = map[string]Members{
 // with milliseconds.
 const TimestampLayout = "2006-01-02T15:04:05.000Z"
 
+// How long events are kept. They are shown for a day less, so that what is
+// owed to somebody outlives what points to it.
+const (
+	Shown = 7 * 24 * time.Hour
+	Kept  = 8 * 24 * time.Hour
+)
+
 // The bounds of an event, in bytes.
 const (
 	MaxType = 128
