@@ -1,0 +1,51 @@
+package tetrafi
+
+import (
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"strconv"
+	"time"
+
+	"sluice/pkg/dialect"
+	"sluice/pkg/event"
+)
+
+var webhook = &dialect.Webhook{
+	Schedule:      []time.Duration{0, 5 * time.Second, 30 * time.Second, 5 * time.Minute, time.Hour},
+	DisableAfter:  5,
+	AppendBody:    appendBody,
+	AppendHeaders: appendHeaders,
+}
+
+func appendBody(dst []byte, ev *event.Event) []byte {
+	return append(appendEnvelope(dst, ev), '}')
+}
+
+// appendHeaders adds the table's headers. The document's handler looks for the
+// delivery under a name that its table doesn't have, so the id goes out under
+// both; it is the same over a delivery's retries, which X-TetraFi-Attempt
+// numbers.
+func appendHeaders(dst []dialect.Header, a *dialect.Attempt) []dialect.Header {
+	timestamp := strconv.FormatInt(a.Now.Unix(), 10)
+	return append(dst,
+		dialect.Header{Name: "X-TetraFi-Signature", Value: sign(a.Secret, timestamp, a.Body)},
+		dialect.Header{Name: "X-TetraFi-Timestamp", Value: timestamp},
+		dialect.Header{Name: "X-TetraFi-Event", Value: a.EventType},
+		dialect.Header{Name: "X-TetraFi-WebhookId", Value: a.EndpointID},
+		dialect.Header{Name: "X-TetraFi-DeliveryId", Value: a.DeliveryID},
+		dialect.Header{Name: "X-TetraFi-Delivery-Id", Value: a.DeliveryID},
+		dialect.Header{Name: "X-TetraFi-Attempt", Value: strconv.Itoa(a.Number)})
+}
+
+// sign gives 64 hex digits: HMAC-SHA256 of timestamp.body, the key being the
+// secret's bytes, whatever prefix they have. The document prints a template that
+// lost its $; with it, this is what its verifier works out.
+func sign(secret []byte, timestamp string, body []byte) string {
+	mac := hmac.New(sha256.New, secret)
+	var room [32]byte
+	mac.Write(append(append(room[:0], timestamp...), '.'))
+	mac.Write(body)
+	var sum [sha256.Size]byte
+	return hex.EncodeToString(mac.Sum(sum[:0]))
+}
