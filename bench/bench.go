@@ -1,0 +1,111 @@
+// Package bench measures the whole product beside its floor: the least that any
+// program must spend to do the same work on this machine. Floor and product run
+// as processes of their own, in turns, in one run; this process makes the load
+// and is never counted.
+//
+//	bench.go     Run: rounds, medians, the table
+//	process.go   child processes and their CPU time
+//	fanout.go    one event to many WebSocket connections
+//	webhook.go   signed POSTs to one endpoint
+//	floor.go     what the floor's processes do
+//	client.go    the WebSocket population of this process
+//
+// The figure that matters is CPU time per unit of work: on a shared machine,
+// rates and latencies say more about the neighbours.
+package bench
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"time"
+)
+
+// Config says what to run.
+type Config struct {
+	Binary string    // the sluice to measure
+	Rows   []string  // names of rows; empty: all
+	Rounds int       // of floor and product each
+	Out    io.Writer // the table; progress goes there too
+}
+
+// sample is what one run of one side gave.
+type sample struct {
+	cpu   float64 // seconds per unit
+	rate  float64 // work per second
+	p50   time.Duration
+	p99   time.Duration
+	rssMB float64
+}
+
+// row is one line of the table: the same work, done by the floor and by the product.
+type row struct {
+	name, what, unit string
+	floor, product   func(ctx context.Context, cfg *Config) (sample, error)
+}
+
+var rows = []row{fanoutRow, webhookRow}
+
+// Names lists the rows that can be asked for.
+func Names() []string {
+	var names []string
+	for _, r := range rows {
+		names = append(names, r.name)
+	}
+	return names
+}
+
+// Run measures the rows and prints each as it is done.
+func Run(ctx context.Context, cfg Config) error {
+	for _, r := range rows {
+		if len(cfg.Rows) > 0 && !slices.Contains(cfg.Rows, r.name) {
+			continue
+		}
+		fmt.Fprintf(cfg.Out, "%s: %s\n", r.name, r.what)
+		var floor, product []sample
+		for i := range cfg.Rounds {
+			f, err := r.floor(ctx, &cfg)
+			if err != nil {
+				return fmt.Errorf("measure floor of %s: %w", r.name, err)
+			}
+			p, err := r.product(ctx, &cfg)
+			if err != nil {
+				return fmt.Errorf("measure %s: %w", r.name, err)
+			}
+			fmt.Fprintf(cfg.Out, "  round %d of %d: floor %.4f, sluice %.4f %s\n", i+1, cfg.Rounds, f.cpu, p.cpu, r.unit)
+			floor, product = append(floor, f), append(product, p)
+		}
+		fmt.Fprintf(cfg.Out, "  %-8s %28s %12s %11s %11s %8s\n", "", r.unit+" min/med/max", "per second", "p50", "p99", "RSS MB")
+		print := func(name string, s []sample) {
+			cpu := of(s, func(s sample) float64 { return s.cpu })
+			fmt.Fprintf(cfg.Out, "  %-8s %10.4f/%8.4f/%8.4f %12.0f %11v %11v %8.0f\n", name, cpu[0], median(cpu), cpu[len(cpu)-1],
+				median(of(s, func(s sample) float64 { return s.rate })),
+				time.Duration(median(of(s, func(s sample) float64 { return float64(s.p50) }))).Round(10*time.Microsecond),
+				time.Duration(median(of(s, func(s sample) float64 { return float64(s.p99) }))).Round(10*time.Microsecond),
+				median(of(s, func(s sample) float64 { return s.rssMB })))
+		}
+		print("floor", floor)
+		print("sluice", product)
+		fmt.Fprintf(cfg.Out, "  sluice spends %.2f times the floor (medians of %d rounds)\n\n",
+			median(of(product, func(s sample) float64 { return s.cpu }))/median(of(floor, func(s sample) float64 { return s.cpu })), cfg.Rounds)
+	}
+	return nil
+}
+
+func of(samples []sample, get func(sample) float64) []float64 {
+	out := make([]float64, len(samples))
+	for i, s := range samples {
+		out[i] = get(s)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func median(sorted []float64) float64 {
+	n := len(sorted)
+	if n%2 == 1 {
+		return sorted[n/2]
+	}
+	return (sorted[n/2-1] + sorted[n/2]) / 2
+}

@@ -1,0 +1,174 @@
+package bench
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/HdrHistogram/hdrhistogram-go"
+)
+
+// population is a number of connections that count the events they get. It
+// parses only what it must, so that the load doesn't crowd out what is measured.
+type population struct {
+	conns    []net.Conn
+	readers  sync.WaitGroup
+	events   atomic.Int64
+	latency  *hdrhistogram.Histogram // of the first connection alone, in microseconds
+	latencyM sync.Mutex
+}
+
+// sentMark stands in front of the time at which an event was sent: nanoseconds
+// of this process's monotonic clock, always 15 digits, so that frames have one size.
+var sentMark = []byte(`"sent":"`)
+
+var clockStart = time.Now()
+
+func appendNow(dst []byte) []byte {
+	return fmt.Appendf(dst, "%015d", time.Since(clockStart).Nanoseconds())
+}
+
+func newPopulation() *population {
+	return &population{latency: hdrhistogram.New(1, 60_000_000, 3)}
+}
+
+// add counts what comes over the connection until it ends.
+func (p *population) add(conn net.Conn, r *bufio.Reader, next func(*bufio.Reader) ([]byte, error)) {
+	first := len(p.conns) == 0
+	p.conns = append(p.conns, conn)
+	p.readers.Go(func() {
+		for {
+			frame, err := next(r)
+			if err != nil {
+				return
+			}
+			i := bytes.Index(frame, sentMark)
+			if i < 0 {
+				continue
+			}
+			p.events.Add(1)
+			if first {
+				p.observe(frame[i+len(sentMark):])
+			}
+		}
+	})
+}
+
+func (p *population) observe(digits []byte) {
+	sent, err := strconv.ParseInt(string(digits[:15]), 10, 64)
+	if err != nil {
+		return
+	}
+	p.latencyM.Lock()
+	p.latency.RecordValue((time.Since(clockStart).Nanoseconds() - sent) / 1000)
+	p.latencyM.Unlock()
+}
+
+func (p *population) quantile(q float64) time.Duration {
+	p.latencyM.Lock()
+	defer p.latencyM.Unlock()
+	return time.Duration(p.latency.ValueAtQuantile(q)) * time.Microsecond
+}
+
+func (p *population) close() {
+	for _, c := range p.conns {
+		c.Close()
+	}
+	p.readers.Wait()
+}
+
+// await waits until n events have come, for ten seconds at most.
+func (p *population) await(n int64) error {
+	for range 1000 {
+		if p.events.Load() >= n {
+			return nil
+		}
+		time.Sleep(10 * time.Millisecond)
+	}
+	return fmt.Errorf("%d of %d events came", p.events.Load(), n)
+}
+
+// dialWebSocket connects, authenticates and subscribes to everything.
+func dialWebSocket(address, token string) (net.Conn, *bufio.Reader, error) {
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		return nil, nil, err
+	}
+	fmt.Fprintf(conn, "GET /v1/ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", address)
+	r := bufio.NewReaderSize(conn, 8<<10)
+	for {
+		line, err := r.ReadString('\n')
+		if err != nil {
+			return nil, nil, fmt.Errorf("read handshake: %w", err)
+		}
+		if line == "\r\n" {
+			break
+		}
+	}
+	conn.Write(maskedText(`{"type":"auth","token":"` + token + `"}`))
+	conn.Write(maskedText(`{"type":"subscribe","channels":["*"]}`))
+	for {
+		frame, err := nextFrame(r)
+		if err != nil {
+			return nil, nil, fmt.Errorf("read answer to subscribe: %w", err)
+		}
+		switch {
+		case bytes.Contains(frame, []byte(`"subscribe.ok"`)):
+			return conn, r, nil
+		case bytes.Contains(frame, []byte(`"error"`)):
+			return nil, nil, fmt.Errorf("subscribe: %s", frame)
+		}
+	}
+}
+
+// maskedText makes a client's text frame; a mask of zeros leaves the text as it is.
+func maskedText(text string) []byte {
+	frame := []byte{0x81, 0x80 | byte(len(text))}
+	if len(text) > 125 {
+		frame = binary.BigEndian.AppendUint16([]byte{0x81, 0x80 | 126}, uint16(len(text)))
+	}
+	return append(append(frame, 0, 0, 0, 0), text...)
+}
+
+// nextFrame reads one frame of a server and returns its payload, valid until the next call.
+func nextFrame(r *bufio.Reader) ([]byte, error) {
+	head, err := r.Peek(2)
+	if err != nil {
+		return nil, err
+	}
+	size, header := int(head[1]&0x7f), 2
+	if size == 126 {
+		if head, err = r.Peek(4); err != nil {
+			return nil, err
+		}
+		size, header = int(binary.BigEndian.Uint16(head[2:])), 4
+	}
+	if size == 127 || size+header > r.Size() {
+		return nil, fmt.Errorf("frame of %d bytes", size)
+	}
+	frame, err := r.Peek(header + size)
+	if err != nil {
+		return nil, err
+	}
+	_, err = r.Discard(header + size)
+	return frame[header:], err
+}
+
+// nextFixed reads messages of a fixed size, as the floor writes them.
+func nextFixed(size int) func(*bufio.Reader) ([]byte, error) {
+	return func(r *bufio.Reader) ([]byte, error) {
+		frame, err := r.Peek(size)
+		if err != nil {
+			return nil, io.EOF
+		}
+		_, err = r.Discard(size)
+		return frame, err
+	}
+}

@@ -1,0 +1,129 @@
+package bench
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"net"
+	"runtime"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/valyala/fasthttp"
+)
+
+// Floor does the work of a floor's process, as its arguments say, and returns
+// when it is done.
+func Floor(args []string) error {
+	if len(args) != 4 {
+		return fmt.Errorf("a floor takes a name, an address, a number and a size")
+	}
+	n, err := strconv.Atoi(args[2])
+	if err != nil {
+		return err
+	}
+	size, err := strconv.Atoi(args[3])
+	if err != nil {
+		return err
+	}
+	switch args[0] {
+	case "write":
+		return floorWrite(args[1], n, size)
+	case "post":
+		return floorPost(args[1], n, size)
+	}
+	return fmt.Errorf("no floor is named %q", args[0])
+}
+
+// floorWrite takes one feeding connection and then n others, and writes each
+// message of the feed to all others: one thread, one write() a message, blocking.
+func floorWrite(address string, n, size int) error {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	feed, err := ln.Accept()
+	if err != nil {
+		return err
+	}
+	descriptors := make([]int, n)
+	for i := range descriptors {
+		conn, err := ln.Accept()
+		if err != nil {
+			return err
+		}
+		file, err := conn.(*net.TCPConn).File()
+		if err != nil {
+			return err
+		}
+		descriptors[i] = int(file.Fd()) // blocking from here on
+		defer conn.Close()
+		defer file.Close()
+	}
+	feedFile, err := feed.(*net.TCPConn).File()
+	if err != nil {
+		return err
+	}
+	defer feedFile.Close()
+	runtime.LockOSThread()
+	message := make([]byte, size)
+	for in := int(feedFile.Fd()); ; {
+		for have := 0; have < size; {
+			k, err := syscall.Read(in, message[have:])
+			if err != nil || k == 0 {
+				return err
+			}
+			have += k
+		}
+		for _, fd := range descriptors {
+			if _, err := syscall.Write(fd, message); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// floorPost signs and POSTs n bodies over kept connections from 32 workers.
+func floorPost(address string, n, size int) error {
+	client := fasthttp.HostClient{Addr: address, MaxConns: 32, ReadTimeout: 30 * time.Second, DisableHeaderNamesNormalizing: true}
+	body := append([]byte(`{"pad":"`), bytes.Repeat([]byte("x"), size-10)...)
+	body = append(body, `"}`...)
+	secret := []byte("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+	var left atomic.Int64
+	left.Store(int64(n))
+	var workers sync.WaitGroup
+	errs := make(chan error, 32)
+	for range 32 {
+		workers.Go(func() {
+			var req fasthttp.Request
+			var resp fasthttp.Response
+			req.Header.DisableNormalizing()
+			for left.Add(-1) >= 0 {
+				stamp := strconv.FormatInt(time.Now().Unix(), 10)
+				mac := hmac.New(sha256.New, secret)
+				io.WriteString(mac, stamp)
+				io.WriteString(mac, ".")
+				mac.Write(body)
+				req.Header.SetMethod("POST")
+				req.SetRequestURI("http://" + address + "/hook")
+				req.Header.SetContentType("application/json")
+				req.Header.Set("X-Timestamp", stamp)
+				req.Header.Set("X-Signature", hex.EncodeToString(mac.Sum(nil)))
+				req.SetBodyRaw(body)
+				if err := client.Do(&req, &resp); err != nil {
+					errs <- err
+					return
+				}
+			}
+		})
+	}
+	workers.Wait()
+	close(errs)
+	return <-errs
+}
