@@ -1,15 +1,25 @@
 package attempt
 
 import (
+	"bufio"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"net/http"
 	"net/netip"
+	"strconv"
+	"strings"
+	"sync"
 	"time"
 
 	"sluice/pkg/delivery"
 )
 
-// Config says how requests are made. Zero durations and sizes stand for the
+// Config says how requests are made. Zero durations and numbers stand for the
 // values in brackets.
 type Config struct {
 	Version string // of sluice, for User-Agent
@@ -17,26 +27,317 @@ type Config struct {
 	AllowHTTP    bool           // endpoints without TLS
 	AllowPrivate []netip.Prefix // addresses that may be dialled though they aren't public
 
-	RootCAs *x509.CertPool // nil: the system's
+	RootCAs  *x509.CertPool // nil: the system's
+	Resolver *net.Resolver  // nil: the system's
 
 	Total   time.Duration // from dial to status [30 s]
 	Dial    time.Duration // name and connection [5 s]
 	TLS     time.Duration // handshake [5 s]
-	Body    time.Duration // reading on after the status [2 s]
-	Idle    time.Duration // a kept connection unused [60 s]
-	PerHost int           // connections to one host and port [32]
+	Body    time.Duration // reading on behind the header [2 s]
+	Idle    time.Duration // how long an unused connection is kept [60 s]
+	PerHost int           // unused connections kept to one host and port [32]
+	Kept    int           // unused connections kept in all [2,048]
 }
 
+// The most that is read of an answer, in bytes.
+const (
+	maxHeader = 16 << 10 // with all 1xx before it
+	maxBody   = 64 << 10
+)
+
+// ErrClosed is returned by Send after, or cut off by, Close.
+var ErrClosed = errors.New("attempt: sender is closed")
+
 // HTTPSender is the Sender that goes out.
-type HTTPSender struct{ cfg Config }
+type HTTPSender struct {
+	cfg    Config
+	agent  string
+	guard  *Guard
+	dialer net.Dialer
+	tls    *tls.Config
+	conns  *conns
+
+	ctx    context.Context // ends with Close
+	cancel context.CancelFunc
+	mu     sync.Mutex // closing
+	closed bool
+	sends  sync.WaitGroup
+}
 
 // NewHTTPSender gives a sender. The caller closes it.
-func NewHTTPSender(cfg Config) *HTTPSender { return &HTTPSender{cfg: cfg} }
-
-// Send makes one request; see Sender.
-func (s *HTTPSender) Send(ctx context.Context, r *Request) (delivery.Outcome, error) {
-	panic("being built")
+func NewHTTPSender(cfg Config) *HTTPSender {
+	cfg.Total = cmp.Or(cfg.Total, 30*time.Second)
+	cfg.Dial = cmp.Or(cfg.Dial, 5*time.Second)
+	cfg.TLS = cmp.Or(cfg.TLS, 5*time.Second)
+	cfg.Body = cmp.Or(cfg.Body, 2*time.Second)
+	s := &HTTPSender{
+		cfg:   cfg,
+		agent: "sluice/" + cmp.Or(cfg.Version, "dev"),
+		guard: NewGuard(cfg.AllowHTTP, cfg.AllowPrivate),
+		tls:   newTLSConfig(&cfg),
+		conns: newConns(cmp.Or(cfg.Idle, 60*time.Second), cmp.Or(cfg.PerHost, 32), cmp.Or(cfg.Kept, 2048)),
+	}
+	s.dialer = net.Dialer{Timeout: cfg.Dial, Resolver: cfg.Resolver, Control: s.guard.control}
+	s.ctx, s.cancel = context.WithCancel(context.Background())
+	return s
 }
 
 // Close ends everything; see Sender.
-func (s *HTTPSender) Close() {}
+func (s *HTTPSender) Close() {
+	s.mu.Lock()
+	s.closed = true
+	s.mu.Unlock()
+	s.cancel()
+	s.conns.shut()
+	s.sends.Wait()
+}
+
+// Send makes one request; see Sender.
+func (s *HTTPSender) Send(ctx context.Context, r *Request) (delivery.Outcome, error) {
+	s.mu.Lock()
+	if s.closed {
+		s.mu.Unlock()
+		return delivery.Outcome{}, ErrClosed
+	}
+	s.sends.Add(1)
+	s.mu.Unlock()
+	defer s.sends.Done()
+
+	start := time.Now()
+	o := delivery.Outcome{Started: start.UTC().Round(0)}
+	t, err := s.guard.parse(r.URL)
+	if err != nil {
+		o.Class, o.Detail = delivery.BlockedAddress, err.Error()
+		return o, ctx.Err()
+	}
+	buf := scratch.Get().(*[]byte)
+	defer func() {
+		if cap(*buf) <= maxScratch {
+			scratch.Put(buf)
+		}
+	}()
+	head, ok := s.appendRequest((*buf)[:0], &t, r)
+	*buf = head
+	if !ok {
+		o.Class, o.Detail = delivery.Protocol, "a header of the request may not be sent"
+		return o, ctx.Err()
+	}
+
+	at, err := s.exchange(ctx, &t, start, buf, &o)
+	if o.Class != "" {
+		return o, nil
+	}
+	// Whatever ctx or Close cut off looks like a failure of the receiver.
+	if ctx.Err() != nil {
+		return delivery.Outcome{}, ctx.Err()
+	}
+	if s.ctx.Err() != nil {
+		return delivery.Outcome{}, ErrClosed
+	}
+	o.Took = time.Since(start)
+	o.Class, o.Detail = classify(at, err)
+	return o, nil
+}
+
+// exchange sends the request in buf and reads the answer into o, whose class
+// stays empty when there is none.
+func (s *HTTPSender) exchange(ctx context.Context, t *target, start time.Time, buf *[]byte, o *delivery.Outcome) (stage, error) {
+	deadline := start.Add(s.cfg.Total)
+	key := t.addr
+	if t.tls {
+		key = "s" + key
+	}
+	c := s.conns.take(key, deadline)
+	if c == nil {
+		var at stage
+		var err error
+		if c, at, err = s.dial(ctx, t, key, deadline); err != nil {
+			return at, err
+		}
+	}
+	stop := context.AfterFunc(ctx, c.cut)
+	again, err := s.ask(c, start, buf, o)
+	if stop() && again {
+		s.conns.keep(c)
+	} else {
+		s.conns.drop(c)
+	}
+	return asking, err
+}
+
+// dial makes a connection, shaken hands included.
+func (s *HTTPSender) dial(ctx context.Context, t *target, key string, deadline time.Time) (*conn, stage, error) {
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	defer cancel()
+	defer context.AfterFunc(s.ctx, cancel)()
+
+	under, err := s.dialer.DialContext(ctx, "tcp", t.addr)
+	if err != nil {
+		return nil, dialling, err
+	}
+	c := &conn{Conn: under, under: under, key: key}
+	if tcp, ok := under.(*net.TCPConn); ok {
+		c.raw, _ = tcp.SyscallConn()
+	}
+	if !s.conns.add(c) {
+		return nil, dialling, ErrClosed
+	}
+	if t.tls {
+		cfg := s.tls.Clone()
+		cfg.ServerName = strings.TrimSuffix(t.host, ".")
+		secure := tls.Client(under, cfg)
+		ctx, cancel := context.WithTimeout(ctx, s.cfg.TLS)
+		defer cancel()
+		if err := secure.HandshakeContext(ctx); err != nil {
+			s.conns.drop(c)
+			return nil, shaking, err
+		}
+		c.Conn = secure
+	}
+	if err := c.SetDeadline(deadline); err != nil {
+		s.conns.drop(c)
+		return nil, dialling, err
+	}
+	return c, asking, nil
+}
+
+// ask sends the request and reads the answer. It reports whether the connection
+// may be used again.
+func (s *HTTPSender) ask(c *conn, start time.Time, buf *[]byte, o *delivery.Outcome) (again bool, err error) {
+	_, sent := c.Write(*buf)
+	if sent != nil && isTimeout(sent) {
+		return false, sent
+	}
+	// A receiver may answer, and close, before it has taken the whole request:
+	// then its answer counts.
+	c.left = maxHeader
+	br := readers.Get().(*bufio.Reader)
+	br.Reset(c)
+	defer func() {
+		br.Reset(nil)
+		readers.Put(br)
+	}()
+	answer, err := readAnswer(br)
+	switch {
+	case err == nil:
+	case sent != nil:
+		return false, sent
+	case c.fail == io.EOF && c.left < maxHeader:
+		return false, io.ErrUnexpectedEOF
+	case c.fail != nil:
+		// The parser tells what it missed, not why it was missing.
+		return false, c.fail
+	default:
+		return false, err
+	}
+	now := time.Now()
+	o.Took, o.Status = now.Sub(start), answer.StatusCode
+
+	var said []byte
+	if o.Status != http.StatusSwitchingProtocols && answer.Body != http.NoBody {
+		c.left = maxBody
+		if c.SetReadDeadline(now.Add(s.cfg.Body)) == nil {
+			said, again = readBody(answer.Body, (*buf)[:0])
+		}
+	} else {
+		again = o.Status != http.StatusSwitchingProtocols
+	}
+	o.Class = delivery.Delivered
+	if o.Status < 200 || o.Status > 299 {
+		o.Class, o.Detail = delivery.HTTPError, refusal(o.Status, said)
+	}
+	if o.Status == http.StatusTooManyRequests || o.Status == http.StatusServiceUnavailable {
+		o.RetryAt = retryAt(answer.Header.Get("Retry-After"), o.Started.Add(o.Took))
+	}
+	return again && sent == nil && !answer.Close && br.Buffered() == 0, nil
+}
+
+// readAnswer reads the header of the answer, past any 1xx but 101: after that
+// one, what follows isn't HTTP.
+func readAnswer(br *bufio.Reader) (*http.Response, error) {
+	for {
+		if _, err := br.Peek(1); err != nil {
+			return nil, err // io.EOF: nothing came
+		}
+		answer, err := http.ReadResponse(br, nil)
+		switch {
+		case err != nil:
+			return nil, err
+		case answer.ProtoMajor != 1 || answer.StatusCode < 100:
+			return nil, errNotHTTP
+		case answer.StatusCode >= 200 || answer.StatusCode == http.StatusSwitchingProtocols:
+			return answer, nil
+		}
+	}
+}
+
+// readBody reads the body to its end, or until it is too large or too late. It
+// gives the beginning, for people, in room, and whether it came to the end.
+func readBody(body io.Reader, room []byte) (said []byte, whole bool) {
+	room = room[:cap(room)]
+	n := 0
+	for {
+		m, err := body.Read(room[n:])
+		n = min(n+m, maxDetail)
+		if err != nil {
+			return room[:n], err == io.EOF
+		}
+	}
+}
+
+// appendRequest adds the request as it goes out. It reports false if a header
+// can't go out as it is: names and values are never changed to fit.
+func (s *HTTPSender) appendRequest(dst []byte, t *target, r *Request) ([]byte, bool) {
+	dst = append(dst, "POST "...)
+	dst = append(dst, t.path...)
+	dst = append(dst, " HTTP/1.1\r\nHost: "...)
+	dst = append(dst, t.head...)
+	dst = append(dst, "\r\nUser-Agent: "...)
+	dst = append(dst, s.agent...)
+	dst = append(dst, "\r\nContent-Type: application/json\r\nContent-Length: "...)
+	dst = strconv.AppendInt(dst, int64(len(r.Body)), 10)
+	dst = append(dst, "\r\n"...)
+	for i := range r.Headers {
+		h := &r.Headers[i]
+		if !validName(h.Name) || !validValue(h.Value) {
+			return dst, false
+		}
+		dst = append(dst, h.Name...)
+		dst = append(dst, ": "...)
+		dst = append(dst, h.Value...)
+		dst = append(dst, "\r\n"...)
+	}
+	dst = append(dst, "\r\n"...)
+	return append(dst, r.Body...), true
+}
+
+// reserved are the headers that decide how a request is framed, or are the
+// sender's own.
+var reserved = []string{"Host", "User-Agent", "Content-Type", "Content-Length", "Transfer-Encoding", "Connection", "Expect", "Upgrade", "TE", "Trailer"}
+
+func validName(name string) bool {
+	if name == "" {
+		return false
+	}
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+			return false
+		}
+	}
+	for _, r := range reserved {
+		if len(r) == len(name) && strings.EqualFold(r, name) {
+			return false
+		}
+	}
+	return true
+}
+
+func validValue(value string) bool {
+	for i := range len(value) {
+		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
+			return false
+		}
+	}
+	return true
+}
