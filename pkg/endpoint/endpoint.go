@@ -54,6 +54,9 @@ type Endpoint struct {
 	// From is the end of its environment's events when it was made: it is owed
 	// nothing that was logged before.
 	From int64
+	// Skip is the offset of its environment's events below which nothing is sent
+	// to it any more, though it was owed: its owner enabled it without a replay.
+	Skip int64
 	// Epoch rises when it is enabled and when its URL changes. Outcomes of attempts
 	// made in an older epoch say nothing of it any more.
 	Epoch uint64

@@ -1,0 +1,139 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"sluice/pkg/event"
+	"sluice/pkg/key"
+)
+
+// Command is one change of the state. Commands are made with their exported
+// fields set and given to Do by pointer; what is left to resolve (ids, secrets)
+// Do writes into them.
+type Command interface {
+	op() string
+	// apply changes the state and says what changed, or refuses and changes
+	// nothing. It looks at nothing but its arguments. errUnreadable says that the
+	// command makes no sense, whatever the state.
+	apply(s *state, at stamp) ([]Change, error)
+}
+
+// preparer resolves what apply must not: chance, keys, other parts of the log.
+type preparer interface {
+	prepare(ctx context.Context, c *Control) error
+}
+
+// stamp says where in the log a command is, and when it was given.
+type stamp struct {
+	offset int64
+	at     time.Time
+}
+
+// version is that of all commands below. A command that gets a new member, or a
+// new meaning, gets a higher one, so that a node that doesn't know it stops.
+const version = 1
+
+// record is how a command lies in the log:
+//
+//	{"v":1,"op":"endpoint.create","id":"cmd_…","at":"2026-11-22T03:00:00Z","do":{…}}
+type record struct {
+	V  int            `json:"v"`
+	Op string         `json:"op"`
+	ID string         `json:"id"`
+	At time.Time      `json:"at"`
+	Do jsontext.Value `json:"do"`
+}
+
+// The commands by their names in the log.
+var commands = map[string]func() Command{}
+
+func init() {
+	for _, make := range []func() Command{
+		func() Command { return new(begin) },
+		func() Command { return new(bootstrap) },
+		func() Command { return new(CreateOrg) },
+		func() Command { return new(UpdateOrg) },
+		func() Command { return new(DeleteOrg) },
+		func() Command { return new(CreateKey) },
+		func() Command { return new(RevokeKey) },
+		func() Command { return new(CreateEndpoint) },
+		func() Command { return new(UpdateEndpoint) },
+		func() Command { return new(EnableEndpoint) },
+		func() Command { return new(DisableEndpoint) },
+		func() Command { return new(DeleteEndpoint) },
+		func() Command { return new(AddMissed) },
+	} {
+		commands[make().op()] = make
+	}
+}
+
+var (
+	// errUnreadable: no release can make sense of the record; all skip it alike.
+	errUnreadable = errors.New("record can't be read")
+	// errUnknown: a newer release may; this one must not go on.
+	errUnknown = errors.New("command is of a newer release than this one: upgrade this node")
+)
+
+func encode(id string, at time.Time, cmd Command) ([]byte, error) {
+	do, err := json.Marshal(cmd)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(record{V: version, Op: cmd.op(), ID: id, At: at, Do: do})
+}
+
+// decode reads a record. id is set whenever it could be read.
+func decode(value []byte) (id string, at time.Time, cmd Command, err error) {
+	var r record
+	// Members of the envelope that aren't known can only come with a higher version.
+	if err := json.Unmarshal(value, &r); err != nil {
+		return "", time.Time{}, nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	if r.V < 1 || r.Op == "" {
+		return r.ID, r.At, nil, fmt.Errorf("%w: no version or name", errUnreadable)
+	}
+	make := commands[r.Op]
+	if r.V > version || make == nil {
+		return r.ID, r.At, nil, fmt.Errorf("%s, version %d: %w", r.Op, r.V, errUnknown)
+	}
+	cmd = make()
+	if err := json.Unmarshal(r.Do, cmd, json.RejectUnknownMembers(true)); err != nil {
+		return r.ID, r.At, nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	return r.ID, r.At, cmd, nil
+}
+
+// newID makes an id: the prefix and 22 random base62 characters, 130 bits.
+func newID(prefix string) string {
+	return string(key.AppendRandom([]byte(prefix), 22))
+}
+
+func validEnvironment(e event.Environment) bool { return e == event.Sandbox || e == event.Live }
+
+// begin is the first command of a log.
+type begin struct {
+	Incarnation event.Incarnation `json:"incarnation"`
+	Lanes       int32             `json:"lanes"`
+	SealedWith  string            `json:"sealedWith"` // fingerprint of the sealing key
+}
+
+func (*begin) op() string { return "begin" }
+
+func (cmd *begin) apply(s *state, _ stamp) ([]Change, error) {
+	if s.begun {
+		return nil, ErrExists
+	}
+	s.begun, s.incarnation, s.lanes, s.sealedWith = true, cmd.Incarnation, cmd.Lanes, cmd.SealedWith
+	return nil, nil
+}
+
+func newIncarnation() (i event.Incarnation) {
+	copy(i[:], key.AppendRandom(nil, len(i)))
+	return i
+}

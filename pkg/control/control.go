@@ -1,0 +1,439 @@
+// Package control holds the state of orgs, keys and endpoints. The state is a
+// log: one partition of commands, which every node applies in the same order
+// with the same outcome, so that all nodes agree without another database.
+//
+//	Do ─► prepare ─► append to "control" ─┐
+//	       (ids, times, seals)            ▼
+//	every node:  tail ─► decode ─► apply ─► state ─► watchers
+//	                                         │
+//	                       Authenticate, Matching, Endpoint …
+//
+// Whatever chance, a clock or configuration has a say in is resolved before a
+// command is appended; apply looks at nothing but the state and the command. A
+// request answers when its own command was applied on the node it came to.
+//
+//	control.go   Control: follow the log, Do, Fresh
+//	coalesce.go  one look at the log for all who ask
+//	command.go   the commands' bytes
+//	orgs.go      commands on orgs and keys
+//	endpoints.go commands on endpoints
+//	state.go     what they are applied to
+//	read.go      what can be asked of it
+//	seal.go      secrets, encrypted before they enter the log
+//	bootstrap.go the first org and its key
+package control
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+)
+
+// Topic is where commands are kept, for good.
+var Topic = eventlog.Topic{Name: "control", Partitions: 1}
+
+var partition = eventlog.Partition{Topic: Topic.Name}
+
+// The ways in which a command can be refused. Whoever asked is told; the state
+// is as it was.
+var (
+	ErrNotFound = errors.New("no such thing")
+	ErrExists   = errors.New("exists already")
+	ErrConflict = errors.New("changed meanwhile")
+	ErrDisabled = errors.New("endpoint is disabled")
+	ErrLimit    = errors.New("limit reached")
+)
+
+// Errors of the state as a whole.
+var (
+	// ErrUnavailable says that the log can't be reached now, or that what it made
+	// of a command isn't known.
+	ErrUnavailable = errors.New("control log is unavailable")
+	// ErrClosed is returned by what waits when Close is called.
+	ErrClosed = errors.New("control is closed")
+)
+
+// Config is what a Control is made of.
+type Config struct {
+	Log    eventlog.Log
+	Sealer *Sealer
+	Logger *slog.Logger // nil: none
+	// Lanes is the number of lanes that the log is to have when it is used for the
+	// first time; from then on the log's own number counts.
+	Lanes int32
+}
+
+// Control is the state, kept up with its log. All methods may be called from any
+// number of goroutines. What they hand out is shared and never changed.
+type Control struct {
+	log    eventlog.Log
+	sealer *Sealer
+	logger *slog.Logger
+
+	life context.Context // ends with Close
+	stop context.CancelFunc
+	done chan struct{} // closed when the log is followed no more
+
+	mu       sync.RWMutex
+	state    *state
+	applied  int64         // offset of the newest command applied; -1: none
+	skipped  int64         // records that couldn't be read
+	failed   error         // why nothing more is applied
+	failing  time.Time     // since when the log can't be followed; zero: it can
+	progress chan struct{} // closed, and made anew, when any of these change
+
+	pendingMu sync.Mutex
+	pending   map[string]chan outcome // by command id: requests that wait here
+
+	watchMu  sync.Mutex
+	watchers map[int]func(Change)
+	watchID  int
+
+	fresh coalesced
+}
+
+type outcome struct {
+	change Change
+	err    error
+}
+
+// Open reads the whole log, applies it, and goes on following it until Close. On
+// a log that was never used it writes the first command, with the log's
+// incarnation and the fingerprint of the sealing key; on any other it refuses a
+// key that isn't the one the log's secrets were sealed with.
+func Open(ctx context.Context, cfg Config) (*Control, error) {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	life, stop := context.WithCancel(context.Background())
+	c := &Control{
+		log:      cfg.Log,
+		sealer:   cfg.Sealer,
+		logger:   cfg.Logger,
+		life:     life,
+		stop:     stop,
+		done:     make(chan struct{}),
+		state:    newState(cfg.Sealer),
+		applied:  -1,
+		progress: make(chan struct{}),
+		pending:  make(map[string]chan outcome),
+		watchers: make(map[int]func(Change)),
+	}
+	go c.follow(life)
+	if err := c.begin(ctx, cfg.Lanes); err != nil {
+		c.Close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// begin waits for the state to be read and makes sure that it is ours.
+func (c *Control) begin(ctx context.Context, lanes int32) error {
+	if err := c.Fresh(ctx); err != nil {
+		return fmt.Errorf("read control log: %w", err)
+	}
+	if !c.begun() {
+		first := &begin{Incarnation: newIncarnation(), Lanes: lanes, SealedWith: c.sealer.Fingerprint()}
+		// Another node may have been first; then its command stands.
+		if _, err := c.Do(ctx, first); err != nil && !errors.Is(err, ErrExists) {
+			return fmt.Errorf("begin control log: %w", err)
+		}
+	}
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if want, have := c.state.sealedWith, c.sealer.Fingerprint(); want != have {
+		return fmt.Errorf("the secrets in this log were sealed with the key %s, and this is %s: give the right file with --secrets-key-file", want, have)
+	}
+	return nil
+}
+
+// Close stops following the log and ends whoever waits. The log stays open.
+func (c *Control) Close() {
+	c.stop()
+	<-c.done
+}
+
+// Healthy says whether the state keeps up with its log. It doesn't once a
+// command came that this release doesn't know: what comes behind it could mean
+// anything.
+func (c *Control) Healthy() error {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if c.failed != nil {
+		return c.failed
+	}
+	if !c.failing.IsZero() && time.Since(c.failing) > patience {
+		return fmt.Errorf("%w since %s", ErrUnavailable, c.failing.UTC().Format(time.RFC3339))
+	}
+	return nil
+}
+
+// patience is how long the log may be out of reach before the node says so.
+const patience = 5 * time.Second
+
+// Do prepares the command, appends it and waits until it was applied here. The
+// errors above say that it was refused; ErrUnavailable, or the context's error,
+// that it isn't known whether it will be applied.
+func (c *Control) Do(ctx context.Context, cmd Command) (Change, error) {
+	if p, ok := cmd.(preparer); ok {
+		if err := p.prepare(ctx, c); err != nil {
+			return Change{}, fmt.Errorf("prepare %s: %w", cmd.op(), err)
+		}
+	}
+	id := newID("cmd_")
+	value, err := encode(id, time.Now().UTC().Truncate(time.Millisecond), cmd)
+	if err != nil {
+		return Change{}, fmt.Errorf("encode %s: %w", cmd.op(), err)
+	}
+
+	wait := make(chan outcome, 1)
+	c.pendingMu.Lock()
+	c.pending[id] = wait
+	c.pendingMu.Unlock()
+	defer func() {
+		c.pendingMu.Lock()
+		delete(c.pending, id)
+		c.pendingMu.Unlock()
+	}()
+
+	if _, err := c.log.Append(ctx, []eventlog.Record{{Partition: partition, Value: value}}); err != nil {
+		return Change{}, fmt.Errorf("append %s: %w: %w", cmd.op(), ErrUnavailable, err)
+	}
+	for {
+		c.mu.RLock()
+		failed, progress := c.failed, c.progress
+		c.mu.RUnlock()
+		select {
+		case o := <-wait: // looked at first: it may be there although the rest failed since
+			return o.change, o.err
+		default:
+		}
+		if failed != nil {
+			return Change{}, fmt.Errorf("apply %s: %w: %w", cmd.op(), ErrUnavailable, failed)
+		}
+		select {
+		case o := <-wait:
+			return o.change, o.err
+		case <-progress:
+		case <-ctx.Done():
+			return Change{}, fmt.Errorf("wait for %s: %w", cmd.op(), ctx.Err())
+		}
+	}
+}
+
+// Fresh waits until everything is applied that was in the log when it was
+// called. Calls at the same time share one look at the log.
+func (c *Control) Fresh(ctx context.Context) error {
+	end, err := c.fresh.do(ctx, c.life, func(ctx context.Context) (int64, error) {
+		_, end, err := c.log.Bounds(ctx, partition)
+		return end, err
+	})
+	if err != nil {
+		return fmt.Errorf("look up end of control log: %w: %w", ErrUnavailable, err)
+	}
+	return c.WaitFor(ctx, end-1)
+}
+
+// WaitFor waits until the command at the offset was applied.
+func (c *Control) WaitFor(ctx context.Context, offset int64) error {
+	for {
+		c.mu.RLock()
+		applied, failed, progress := c.applied, c.failed, c.progress
+		c.mu.RUnlock()
+		switch {
+		case applied >= offset:
+			return nil
+		case failed != nil:
+			return failed
+		}
+		select {
+		case <-progress:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// Applied gives the offset of the newest command that was applied, -1 before the
+// first.
+func (c *Control) Applied() int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.applied
+}
+
+// Skipped counts the records that couldn't be read. Every node skips the same.
+func (c *Control) Skipped() int64 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.skipped
+}
+
+// Watch has fn told of every change from now on, in the order of the log, after
+// the state shows it. fn must be quick: nothing is applied meanwhile. It is told
+// no more once stop has returned; fn itself must not call stop.
+func (c *Control) Watch(fn func(Change)) (stop func()) {
+	c.watchMu.Lock()
+	defer c.watchMu.Unlock()
+	id := c.watchID
+	c.watchID++
+	c.watchers[id] = fn
+	return func() {
+		c.watchMu.Lock()
+		defer c.watchMu.Unlock()
+		delete(c.watchers, id)
+	}
+}
+
+// follow applies the log until ctx ends, or until it can't any more.
+func (c *Control) follow(ctx context.Context) {
+	defer close(c.done)
+	const shortest, longest = 50 * time.Millisecond, 2 * time.Second
+	delay := shortest
+	for {
+		err := c.tail(ctx, func() { delay = shortest })
+		switch {
+		case ctx.Err() != nil:
+			c.fail(ErrClosed)
+			return
+		case errors.Is(err, errUnknown), errors.Is(err, eventlog.ErrTooOld), errors.Is(err, eventlog.ErrPastEnd), errors.Is(err, eventlog.ErrClosed):
+			c.fail(err)
+			c.logger.Error("control log can't be followed any more", "offset", c.Applied()+1, "error", err)
+			return
+		}
+		c.mu.Lock()
+		if c.failing.IsZero() {
+			c.failing = time.Now()
+		}
+		c.mu.Unlock()
+		c.logger.Warn("control log can't be followed, trying again", "error", err, "delay", delay)
+		select {
+		case <-time.After(delay):
+		case <-ctx.Done():
+		}
+		delay = min(2*delay, longest)
+	}
+}
+
+func (c *Control) recovered() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failing = time.Time{}
+}
+
+func (c *Control) fail(err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.failed = err
+	c.wake()
+}
+
+// wake tells who waits for progress to look again. c.mu is held.
+func (c *Control) wake() {
+	close(c.progress)
+	c.progress = make(chan struct{})
+}
+
+// tail applies what comes until an error.
+func (c *Control) tail(ctx context.Context, alive func()) error {
+	tail, err := c.log.Tail(ctx, partition, c.Applied()+1)
+	if err != nil {
+		return err
+	}
+	defer tail.Close()
+	// A tail may open and fail a moment later: one that stands counts as recovered.
+	defer time.AfterFunc(patience, c.recovered).Stop()
+	for {
+		records, err := tail.Next(ctx)
+		if err != nil {
+			return err
+		}
+		alive()
+		c.recovered()
+		for i := range records {
+			if err := c.apply(&records[i]); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// apply applies one record and tells who waits for it, and who watches.
+func (c *Control) apply(r *eventlog.Record) error {
+	id, at, cmd, err := decode(r.Value)
+	if errors.Is(err, errUnknown) {
+		return fmt.Errorf("command at offset %d: %w", r.Offset, err)
+	}
+	var changes []Change
+	var refused error
+
+	c.mu.Lock()
+	if err == nil {
+		changes, refused = cmd.apply(c.state, stamp{offset: r.Offset, at: at})
+		if errors.Is(refused, errUnreadable) {
+			err = refused
+		}
+	}
+	if err != nil {
+		c.skipped++
+		changes = nil
+	}
+	c.applied = r.Offset
+	c.wake()
+	c.mu.Unlock()
+
+	if err != nil {
+		c.logger.Error("command skipped", "offset", r.Offset, "error", err)
+	}
+	c.watchMu.Lock()
+	for i := range changes {
+		for _, fn := range c.watchers {
+			fn(changes[i])
+		}
+	}
+	c.watchMu.Unlock()
+
+	if err != nil {
+		refused = err
+	}
+	c.pendingMu.Lock()
+	wait := c.pending[id]
+	c.pendingMu.Unlock()
+	if wait != nil {
+		o := outcome{err: refused, change: Change{Offset: r.Offset}}
+		if len(changes) > 0 {
+			o.change = changes[len(changes)-1]
+		}
+		select {
+		case wait <- o:
+		default: // the same record a second time
+		}
+	}
+	return nil
+}
+
+// Incarnation identifies this life of the log.
+func (c *Control) Incarnation() event.Incarnation {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.state.incarnation
+}
+
+// Lanes gives the number of lanes that the log was made with.
+func (c *Control) Lanes() int32 {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.state.lanes
+}
+
+func (c *Control) begun() bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.state.begun
+}

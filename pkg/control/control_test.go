@@ -1,0 +1,733 @@
+package control_test
+
+import (
+	"context"
+	"encoding/base64"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"sluice/pkg/control"
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+	"sluice/pkg/eventlog/eventlogtest"
+	"sluice/pkg/key"
+)
+
+func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+
+var topics = []eventlog.Topic{
+	control.Topic,
+	{Name: event.Sandbox.Topic(), Partitions: 1},
+	{Name: event.Live.Topic(), Partitions: 1},
+}
+
+func sealer(t testing.TB) *control.Sealer {
+	t.Helper()
+	s, err := control.NewSealer([]byte("0123456789abcdef0123456789abcdef"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
+
+func open(t testing.TB, log eventlog.Log) *control.Control {
+	t.Helper()
+	c, err := control.Open(t.Context(), control.Config{Log: log, Sealer: sealer(t), Lanes: 16})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	return c
+}
+
+func do(t testing.TB, c *control.Control, cmd control.Command) control.Change {
+	t.Helper()
+	change, err := c.Do(t.Context(), cmd)
+	if err != nil {
+		t.Fatalf("%T: %v", cmd, err)
+	}
+	return change
+}
+
+func refused(t testing.TB, c *control.Control, cmd control.Command, want error) {
+	t.Helper()
+	if _, err := c.Do(t.Context(), cmd); !errors.Is(err, want) {
+		t.Fatalf("%T: got %v, want %v", cmd, err, want)
+	}
+}
+
+const secret = "whsec_Y2FuYXJ5LWNhbmFyeS1jYW5hcnktY2FuYXJ5"
+
+func newEndpoint(org string) *control.CreateEndpoint {
+	return &control.CreateEndpoint{
+		Org: org, Environment: event.Sandbox, Dialect: "d", URL: "https://example.com/hook",
+		Patterns: []string{"rfq.*", "settlement.complete"}, Secret: endpoint.Secret(secret),
+	}
+}
+
+// history makes some of everything and gives back an endpoint that is left.
+func history(t testing.TB, c *control.Control) *endpoint.Endpoint {
+	t.Helper()
+	do(t, c, &control.CreateOrg{ID: "org_a", Name: "A", Plan: control.Pro, Email: "a@example.com"})
+	do(t, c, &control.CreateOrg{ID: "org_b", Plan: control.Free})
+	do(t, c, &control.CreateOrg{ID: "org_c", Plan: control.Starter})
+	for _, org := range []string{"org_a", "org_b", "org_c"} {
+		for _, env := range event.Environments {
+			tok := key.New(env)
+			do(t, c, &control.CreateKey{Org: org, Environment: env, Scopes: key.Scopes, Hash: key.Hash(string(tok))})
+			cmd := newEndpoint(org)
+			cmd.Environment = env
+			do(t, c, cmd)
+		}
+	}
+	do(t, c, &control.DeleteOrg{Org: "org_b"})
+	do(t, c, &control.RevokeKey{Org: "org_a", ID: c.Keys("org_a")[0].ID})
+	ep := do(t, c, newEndpoint("org_a")).Endpoint
+	url, text, paused, pats := "https://example.com/other", "described", endpoint.Paused, []string{"*"}
+	do(t, c, &control.UpdateEndpoint{Endpoint: ep.ID, URL: &url, Description: &text, Status: &paused, Patterns: &pats})
+	active := endpoint.Active
+	ep = do(t, c, &control.UpdateEndpoint{Endpoint: ep.ID, Status: &active}).Endpoint
+	do(t, c, &control.DisableEndpoint{Endpoint: ep.ID, Epoch: ep.Epoch, Reason: "5 failures"})
+	do(t, c, &control.AddMissed{Endpoint: ep.ID, Count: 3})
+	gone := do(t, c, newEndpoint("org_a")).Endpoint
+	do(t, c, &control.DeleteEndpoint{Endpoint: gone.ID})
+	return c.Endpoint(ep.ID)
+}
+
+func TestReopenAndConverge(t *testing.T) {
+	log := eventlogtest.Mem(t, topics...)
+	a, b := open(t, log), open(t, log)
+	ep := history(t, a)
+	if err := b.Fresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	reopened := open(t, log)
+	for name, c := range map[string]*control.Control{"the other node": b, "a node that starts now": reopened} {
+		if c.StateHash() != a.StateHash() {
+			t.Errorf("%s has another state", name)
+		}
+		if c.Incarnation() != a.Incarnation() || c.Lanes() != 16 {
+			t.Errorf("%s has another log", name)
+		}
+		got := c.Endpoint(ep.ID)
+		if got == nil || string(got.Secret) != secret || got.Missed != 3 || got.Status != endpoint.Disabled || got.Reason != "5 failures" || got.URL != ep.URL {
+			t.Errorf("%s has %+v", name, got)
+		}
+	}
+	other := open(t, eventlogtest.Mem(t, topics...))
+	if other.StateHash() == a.StateHash() || other.Incarnation() == a.Incarnation() {
+		t.Error("another log has the same state or incarnation")
+	}
+}
+
+func TestEndpointLife(t *testing.T) {
+	log := eventlogtest.Mem(t, topics...)
+	c := open(t, log)
+	do(t, c, &control.CreateOrg{ID: "org_a", Plan: control.Pro})
+	if _, err := log.Append(t.Context(), []eventlog.Record{{Partition: eventlog.Partition{Topic: event.Sandbox.Topic()}, Value: []byte("x")}}); err != nil {
+		t.Fatal(err)
+	}
+	ep := do(t, c, newEndpoint("org_a")).Endpoint
+	if ep.Epoch != 1 || ep.Version != 1 || ep.Status != endpoint.Active || ep.From != 1 || ep.CreatedAt.IsZero() || ep.Control != c.Applied() || !strings.HasPrefix(ep.ID, "wh_") {
+		t.Fatalf("made %+v", ep)
+	}
+	step := func(cmd control.Command) *endpoint.Endpoint {
+		t.Helper()
+		change := do(t, c, cmd)
+		if change.Endpoint.Version != change.EndpointBefore.Version+1 || change.Endpoint.Control != change.Offset || c.Endpoint(ep.ID) != change.Endpoint {
+			t.Fatalf("%T: %+v", cmd, change)
+		}
+		return change.Endpoint
+	}
+	text, same, other := "x", ep.URL, ep.URL+"2"
+	paused, active := endpoint.Paused, endpoint.Active
+	if got := step(&control.UpdateEndpoint{Endpoint: ep.ID, Description: &text, URL: &same}); got.Epoch != 1 || got.Description != "x" {
+		t.Errorf("described: %+v", got)
+	}
+	if got := step(&control.UpdateEndpoint{Endpoint: ep.ID, URL: &other}); got.Epoch != 2 {
+		t.Errorf("a new URL: %+v", got)
+	}
+	if got := step(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &paused}); got.Status != endpoint.Paused || got.Epoch != 2 {
+		t.Errorf("paused: %+v", got)
+	}
+	refused(t, c, &control.DisableEndpoint{Endpoint: ep.ID, Epoch: 2}, control.ErrConflict)
+	step(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &active})
+	refused(t, c, &control.DisableEndpoint{Endpoint: ep.ID, Epoch: 1}, control.ErrConflict)
+	// A changed description doesn't keep it from being disabled.
+	step(&control.UpdateEndpoint{Endpoint: ep.ID, Description: &text})
+	if got := step(&control.DisableEndpoint{Endpoint: ep.ID, Epoch: 2, Reason: "dead"}); got.Status != endpoint.Disabled || got.Reason != "dead" || got.DisabledAt.IsZero() {
+		t.Errorf("disabled: %+v", got)
+	}
+	refused(t, c, &control.DisableEndpoint{Endpoint: ep.ID, Epoch: 2}, control.ErrConflict)
+	refused(t, c, &control.UpdateEndpoint{Endpoint: ep.ID, Status: &active}, control.ErrDisabled)
+	refused(t, c, &control.UpdateEndpoint{Endpoint: ep.ID, Status: &paused}, control.ErrDisabled)
+	step(&control.AddMissed{Endpoint: ep.ID, Count: 2})
+	if got := step(&control.AddMissed{Endpoint: ep.ID, Count: 3}); got.Missed != 5 {
+		t.Errorf("missed: %+v", got)
+	}
+	if got := step(&control.EnableEndpoint{Endpoint: ep.ID, Skip: 7}); got.Status != endpoint.Active || got.Reason != "" || !got.DisabledAt.IsZero() || got.Epoch != 3 || got.Skip != 7 || got.Missed != 0 {
+		t.Errorf("enabled: %+v", got)
+	}
+	if got := step(&control.EnableEndpoint{Endpoint: ep.ID}); got.Epoch != 4 || got.Skip != 7 {
+		t.Errorf("enabled again: %+v", got)
+	}
+	do(t, c, &control.DeleteEndpoint{Endpoint: ep.ID})
+	for _, cmd := range []control.Command{
+		&control.DeleteEndpoint{Endpoint: ep.ID}, &control.EnableEndpoint{Endpoint: ep.ID}, &control.UpdateEndpoint{Endpoint: ep.ID},
+		&control.DisableEndpoint{Endpoint: ep.ID, Epoch: 4}, &control.AddMissed{Endpoint: ep.ID, Count: 1},
+	} {
+		refused(t, c, cmd, control.ErrNotFound)
+	}
+}
+
+func TestOrgs(t *testing.T) {
+	c := open(t, eventlogtest.Mem(t, topics...))
+	made := do(t, c, &control.CreateOrg{Name: "made", Plan: control.Free}).Org
+	if !strings.HasPrefix(made.ID, "org_") || c.Org(made.ID) != made {
+		t.Errorf("made %+v", made)
+	}
+	do(t, c, &control.CreateOrg{ID: "org_a", Plan: control.Free})
+	refused(t, c, &control.CreateOrg{ID: "org_a", Plan: control.Free}, control.ErrExists)
+	pro := control.Pro
+	org := do(t, c, &control.UpdateOrg{Org: "org_a", Version: 1, Plan: &pro}).Org
+	if org.Plan != control.Pro || org.Version != 2 {
+		t.Errorf("updated %+v", org)
+	}
+	refused(t, c, &control.UpdateOrg{Org: "org_a", Version: 1, Plan: &pro}, control.ErrConflict)
+	refused(t, c, &control.UpdateOrg{Org: "org_z", Plan: &pro}, control.ErrNotFound)
+
+	ep := do(t, c, newEndpoint("org_a")).Endpoint
+	tok := string(key.New(event.Sandbox))
+	do(t, c, &control.CreateKey{Org: "org_a", Environment: event.Sandbox, Scopes: key.Scopes, Hash: key.Hash(tok)})
+	var told []control.Change
+	stop := c.Watch(func(ch control.Change) { told = append(told, ch) })
+	do(t, c, &control.DeleteOrg{Org: "org_a"})
+	stop()
+	if len(told) != 3 || told[0].KeyBefore == nil || told[1].EndpointBefore != ep || told[2].OrgBefore != org {
+		t.Errorf("told %+v", told)
+	}
+	if c.Org("org_a") != nil || c.Endpoint(ep.ID) != nil || len(c.Orgs()) != 1 || len(c.Keys("org_a")) != 0 {
+		t.Error("something of a deleted org is left")
+	}
+	if _, err := c.Authenticate(t.Context(), tok); !errors.Is(err, control.ErrUnauthorized) {
+		t.Errorf("a key of a deleted org: %v", err)
+	}
+	refused(t, c, &control.CreateOrg{ID: "org_a", Plan: control.Free}, control.ErrExists)
+	refused(t, c, &control.DeleteOrg{Org: "org_a"}, control.ErrNotFound)
+	refused(t, c, newEndpoint("org_a"), control.ErrNotFound)
+}
+
+func TestAuthenticate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := eventlogtest.Mem(t, topics...)
+		a, b := open(t, log), open(t, log)
+		do(t, a, &control.CreateOrg{ID: "org_a", Plan: control.Free})
+		tok := string(key.New(event.Live))
+		cmd := &control.CreateKey{
+			Org: "org_a", Environment: event.Live, Scopes: []key.Scope{key.Publish}, Hash: key.Hash(tok),
+			ExpiresAt: time.Now().Add(time.Hour),
+		}
+		do(t, a, cmd)
+		// Made on another node a moment ago.
+		p, err := b.Authenticate(t.Context(), tok)
+		if err != nil || p.Org != "org_a" || p.Environment != event.Live || p.KeyID != cmd.ID || !p.Can(key.Publish) || p.Can(key.Manage) {
+			t.Errorf("got %+v, %v", p, err)
+		}
+		refused(t, b, &control.CreateKey{Org: "org_a", Environment: event.Live, Hash: key.Hash(tok)}, control.ErrExists)
+		refused(t, b, &control.CreateKey{Org: "org_z", Environment: event.Live, Hash: key.Hash("x")}, control.ErrNotFound)
+		refused(t, b, &control.RevokeKey{Org: "org_z", ID: cmd.ID}, control.ErrNotFound)
+		for _, bad := range []string{"", "sk_test_", tok[:len(tok)-1] + "!", string(key.New(event.Live))} {
+			if p, err := b.Authenticate(t.Context(), bad); !errors.Is(err, control.ErrUnauthorized) {
+				t.Errorf("%q: %+v, %v", bad, p, err)
+			}
+		}
+		time.Sleep(time.Hour)
+		if _, err := a.Authenticate(t.Context(), tok); !errors.Is(err, control.ErrExpired) {
+			t.Errorf("an hour later: %v", err)
+		}
+		do(t, b, &control.RevokeKey{Org: "org_a", ID: cmd.ID})
+		if err := a.Fresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := a.Authenticate(t.Context(), tok); !errors.Is(err, control.ErrUnauthorized) {
+			t.Errorf("revoked: %v", err)
+		}
+	})
+}
+
+func TestOneOfConflictingUpdatesWins(t *testing.T) {
+	log := eventlogtest.Mem(t, topics...)
+	nodes := []*control.Control{open(t, log), open(t, log)}
+	do(t, nodes[0], &control.CreateOrg{ID: "org_a", Plan: control.Free})
+	ep := do(t, nodes[0], newEndpoint("org_a")).Endpoint
+	const writers, rounds = 8, 25
+	for round := range rounds {
+		var wg sync.WaitGroup
+		var mu sync.Mutex
+		won := 0
+		for w := range writers {
+			wg.Go(func() {
+				text := strings.Repeat("x", w+1)
+				_, err := nodes[w%2].Do(t.Context(), &control.UpdateEndpoint{Endpoint: ep.ID, Version: uint64(round + 1), Description: &text})
+				mu.Lock()
+				defer mu.Unlock()
+				if err == nil {
+					won++
+				} else if !errors.Is(err, control.ErrConflict) {
+					t.Error(err)
+				}
+			})
+		}
+		wg.Wait()
+		if won != 1 {
+			t.Fatalf("round %d: %d won", round, won)
+		}
+	}
+	for _, c := range nodes {
+		if err := c.Fresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		if v := c.Endpoint(ep.ID).Version; v != rounds+1 {
+			t.Errorf("version %d after %d changes", v, rounds)
+		}
+	}
+	if nodes[0].StateHash() != nodes[1].StateHash() {
+		t.Error("the nodes differ")
+	}
+}
+
+func TestLimits(t *testing.T) {
+	c := open(t, eventlogtest.Mem(t, topics...))
+	do(t, c, &control.CreateOrg{ID: "org_a", Plan: control.Free})
+	errs := make(chan error)
+	const tries = control.MaxEndpoints + 5
+	for range tries {
+		go func() {
+			_, err := c.Do(context.Background(), newEndpoint("org_a"))
+			errs <- err
+		}()
+	}
+	made := 0
+	for range tries {
+		if err := <-errs; err == nil {
+			made++
+		} else if !errors.Is(err, control.ErrLimit) {
+			t.Error(err)
+		}
+	}
+	if made != control.MaxEndpoints {
+		t.Errorf("made %d", made)
+	}
+	live := newEndpoint("org_a")
+	live.Environment = event.Live
+	do(t, c, live)
+}
+
+func put(t *testing.T, log eventlog.Log, value string) {
+	t.Helper()
+	if _, err := log.Append(t.Context(), []eventlog.Record{{Partition: eventlog.Partition{Topic: "control"}, Value: []byte(value)}}); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestPoisonedRecordsAreSkippedByAllAlike(t *testing.T) {
+	log := eventlogtest.Mem(t, topics...)
+	a := open(t, log)
+	ep := history(t, a)
+	poison := []string{
+		"", "x", "{}", "[]", "null", "\xff\xfe", `{"v":1}`, `{"v":0,"op":"org.create","do":{}}`, `{"v":-1,"op":"org.create","do":{}}`,
+		`{"v":1,"op":"org.create","id":"x","at":"2026-01-01T00:00:00Z","do":{"id":"org_x","plan":"huge"}}`,
+		`{"v":1,"op":"org.create","id":"x","at":"2026-01-01T00:00:00Z","do":{"id":"","plan":"free"}}`,
+		`{"v":1,"op":"org.create","id":"x","at":"2026-01-01T00:00:00Z","do":{"id":"org_x","plan":"free","more":1}}`,
+		`{"v":1,"op":"org.create","id":"x","at":"soon","do":{"id":"org_x","plan":"free"}}`,
+		`{"v":1,"op":"org.create","id":"x","at":"2026-01-01T00:00:00Z"}`,
+		`{"v":1,"op":"org.create","id":"x","at":"2026-01-01T00:00:00Z","do":[]}`,
+		`{"v":1,"op":"key.create","id":"x","at":"2026-01-01T00:00:00Z","do":{"id":"key_x","org":"org_a","environment":3,"scopes":[],"hash":"` + base64.StdEncoding.EncodeToString(make([]byte, 32)) + `"}}`,
+		`{"v":1,"op":"key.create","id":"x","at":"2026-01-01T00:00:00Z","do":{"id":"key_x","org":"org_a","environment":1,"scopes":[],"hash":"AAAA"}}`,
+		`{"v":1,"op":"endpoint.create","id":"x","at":"2026-01-01T00:00:00Z","do":{"id":"wh_x","org":"org_a","environment":1,"dialect":"d","url":"u","patterns":["rfq.*"],"sealed":"AAAA","from":0}}`,
+		`{"v":1,"op":"endpoint.update","id":"x","at":"2026-01-01T00:00:00Z","do":{"endpoint":"` + ep.ID + `","status":"disabled"}}`,
+		`{"v":1,"op":"endpoint.update","id":"x","at":"2026-01-01T00:00:00Z","do":{"endpoint":"` + ep.ID + `","patterns":["**"]}}`,
+		`{"v":1,"op":"endpoint.missed","id":"x","at":"2026-01-01T00:00:00Z","do":{"endpoint":"` + ep.ID + `","count":-1}}`,
+		strings.Repeat("[", 100_000),
+	}
+	for _, p := range poison {
+		put(t, log, p)
+	}
+	before := a.StateHash()
+	b := open(t, log)
+	if err := a.Fresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []*control.Control{a, b} {
+		if got := c.Skipped(); got != int64(len(poison)) {
+			t.Errorf("skipped %d of %d", got, len(poison))
+		}
+		if c.StateHash() != before {
+			t.Error("a poisoned record changed the state")
+		}
+		if err := c.Healthy(); err != nil {
+			t.Error(err)
+		}
+	}
+	do(t, b, newEndpoint("org_a"))
+}
+
+func TestUnknownCommandStopsTheNode(t *testing.T) {
+	for name, value := range map[string]string{
+		"version": `{"v":2,"op":"org.create","id":"x","at":"2026-01-01T00:00:00Z","do":{"id":"org_x","plan":"free"},"new":1}`,
+		"name":    `{"v":1,"op":"org.rename","id":"x","at":"2026-01-01T00:00:00Z","do":{}}`,
+	} {
+		t.Run(name, func(t *testing.T) {
+			log := eventlogtest.Mem(t, topics...)
+			a := open(t, log)
+			do(t, a, &control.CreateOrg{ID: "org_a", Plan: control.Free})
+			applied := a.Applied()
+			put(t, log, value)
+			if err := a.Fresh(t.Context()); err == nil {
+				t.Error("it is as new as the log")
+			}
+			if err := a.Healthy(); err == nil || !strings.Contains(err.Error(), "upgrade") {
+				t.Errorf("healthy: %v", err)
+			}
+			_, err := a.Do(t.Context(), &control.CreateOrg{ID: "org_b", Plan: control.Free})
+			if !errors.Is(err, control.ErrUnavailable) {
+				t.Errorf("a command behind it: %v", err)
+			}
+			if a.Applied() != applied || a.Org("org_b") != nil || a.Org("org_a") == nil {
+				t.Error("something was applied behind it")
+			}
+			if _, err := control.Open(t.Context(), control.Config{Log: log, Sealer: sealer(t)}); err == nil || !strings.Contains(err.Error(), "upgrade") {
+				t.Errorf("another node opened it: %v", err)
+			}
+		})
+	}
+}
+
+func TestSecretsAreSealedInTheLog(t *testing.T) {
+	log := eventlogtest.Mem(t, topics...)
+	c := open(t, log)
+	do(t, c, &control.CreateOrg{ID: "org_a", Plan: control.Free})
+	do(t, c, newEndpoint("org_a"))
+	tok := string(key.New(event.Sandbox))
+	do(t, c, &control.CreateKey{Org: "org_a", Environment: event.Sandbox, Scopes: key.Scopes, Hash: key.Hash(tok)})
+	records, err := log.Read(t.Context(), eventlog.Partition{Topic: "control"}, 0, 1<<20)
+	if err != nil || len(records) != 4 {
+		t.Fatalf("%d records, %v", len(records), err)
+	}
+	bare := strings.TrimPrefix(secret, "whsec_")
+	decoded, _ := base64.StdEncoding.DecodeString(bare)
+	for _, r := range records {
+		for _, s := range []string{
+			secret, bare, string(decoded), base64.StdEncoding.EncodeToString([]byte(secret)), tok, tok[8:40],
+		} {
+			if strings.Contains(string(r.Value), s) {
+				t.Errorf("record %d holds %q: %s", r.Offset, s, r.Value)
+			}
+		}
+	}
+
+	other, err := control.NewSealer([]byte("another-key-another-key-another-"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, err = control.Open(t.Context(), control.Config{Log: log, Sealer: other})
+	if err == nil || !strings.Contains(err.Error(), "--secrets-key-file") {
+		t.Errorf("opened with another key: %v", err)
+	}
+}
+
+func TestMatching(t *testing.T) {
+	log := eventlogtest.Mem(t, topics...)
+	c := open(t, log)
+	var want []*endpoint.Endpoint
+	for _, org := range []string{"org_a", "org_b", "org_c"} {
+		do(t, c, &control.CreateOrg{ID: org, Plan: control.Free})
+		want = append(want, do(t, c, newEndpoint(org)).Endpoint)
+		live := newEndpoint(org)
+		live.Environment = event.Live
+		do(t, c, live)
+		other := newEndpoint(org)
+		other.Patterns = []string{"quote.received"}
+		do(t, c, other)
+	}
+	ev := &event.Event{Type: "rfq.created", Environment: event.Sandbox, Audience: event.Audience{All: true}, Offset: 5}
+	if got := c.Matching(ev); !slices.Equal(got, want) {
+		t.Errorf("all: %v", got)
+	}
+	ev.Audience = event.Audience{Orgs: []string{"org_a", "org_c", "org_z"}}
+	if got := c.Matching(ev); !slices.Equal(got, []*endpoint.Endpoint{want[0], want[2]}) {
+		t.Errorf("some: %v", got)
+	}
+	ev.Audience = event.Audience{}
+	if got := c.Matching(ev); got != nil {
+		t.Errorf("nobody: %v", got)
+	}
+	// What was logged before an endpoint was made isn't owed to it.
+	put := []eventlog.Record{{Partition: eventlog.Partition{Topic: event.Sandbox.Topic()}, Value: []byte("x")}}
+	for range 6 {
+		if _, err := log.Append(t.Context(), put); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := do(t, c, newEndpoint("org_a")).Endpoint
+	ev.Audience = event.Audience{Orgs: []string{"org_a"}}
+	if got := c.Matching(ev); !slices.Equal(got, []*endpoint.Endpoint{want[0]}) {
+		t.Errorf("event 5: %v", got)
+	}
+	ev.Offset = 6
+	if got := c.Matching(ev); !slices.Equal(got, []*endpoint.Endpoint{want[0], late}) {
+		t.Errorf("event 6: %v", got)
+	}
+	// A paused or disabled endpoint is owed all the same.
+	paused := endpoint.Paused
+	do(t, c, &control.UpdateEndpoint{Endpoint: late.ID, Status: &paused})
+	if got := c.Matching(ev); len(got) != 2 || got[1].Status != endpoint.Paused {
+		t.Errorf("paused: %v", got)
+	}
+	do(t, c, &control.DeleteEndpoint{Endpoint: want[0].ID})
+	if got := c.Matching(ev); len(got) != 1 {
+		t.Errorf("deleted: %v", got)
+	}
+}
+
+func TestListsInPages(t *testing.T) {
+	c := open(t, eventlogtest.Mem(t, topics...))
+	do(t, c, &control.CreateOrg{ID: "org_a", Plan: control.Free})
+	var want []string
+	for range 7 {
+		want = append(want, do(t, c, newEndpoint("org_a")).Endpoint.ID)
+	}
+	var got []string
+	after := int64(0)
+	for pages := 1; ; pages++ {
+		page, next := c.Endpoints("org_a", event.Sandbox, after, 3)
+		for _, ep := range page {
+			got = append(got, ep.ID)
+		}
+		if pages == 2 { // one is deleted that was already shown
+			do(t, c, &control.DeleteEndpoint{Endpoint: want[1]})
+		}
+		if next == 0 {
+			if pages != 3 {
+				t.Errorf("%d pages", pages)
+			}
+			break
+		}
+		after = next
+	}
+	if !slices.Equal(got, want) {
+		t.Errorf("got %v, want %v", got, want)
+	}
+	if page, next := c.Endpoints("org_a", event.Live, 0, 3); page != nil || next != 0 {
+		t.Errorf("live: %v", page)
+	}
+}
+
+func TestBootstrap(t *testing.T) {
+	log := eventlogtest.Mem(t, topics...)
+	nodes := []*control.Control{open(t, log), open(t, log)}
+	printed := make([]string, 2)
+	var wg sync.WaitGroup
+	firsts := 0
+	var mu sync.Mutex
+	for i, c := range nodes {
+		wg.Go(func() {
+			p, first, err := control.Bootstrap(t.Context(), c, "")
+			mu.Lock()
+			defer mu.Unlock()
+			if err != nil || first != (p != "") {
+				t.Errorf("%q, %v, %v", p, first, err)
+			}
+			if printed[i] = p; first {
+				firsts++
+			}
+		})
+	}
+	wg.Wait()
+	if firsts != 1 {
+		t.Fatalf("%d first starts", firsts)
+	}
+	c := nodes[0]
+	p, err := c.Authenticate(t.Context(), printed[0]+printed[1])
+	if err != nil || p.Org != control.DefaultOrg || p.Environment != event.Sandbox || len(p.Scopes) != 4 {
+		t.Fatalf("%+v, %v", p, err)
+	}
+	if c.Org(control.DefaultOrg).Plan != control.Enterprise {
+		t.Error("not on the enterprise plan")
+	}
+	// A later start prints nothing and writes nothing, unless it brings a key.
+	at := c.Applied()
+	if p, first, err := control.Bootstrap(t.Context(), c, ""); p != "" || first || err != nil || c.Applied() != at {
+		t.Errorf("again: %q, %v, %v", p, first, err)
+	}
+	given := string(key.New(event.Live))
+	for range 2 {
+		if p, first, err := control.Bootstrap(t.Context(), c, given); p != "" || first || err != nil {
+			t.Errorf("given: %q, %v, %v", p, first, err)
+		}
+	}
+	if p, err := c.Authenticate(t.Context(), given); err != nil || p.Environment != event.Live || len(c.Keys(control.DefaultOrg)) != 2 {
+		t.Errorf("given: %+v, %v", p, err)
+	}
+	if _, _, err := control.Bootstrap(t.Context(), c, "sk_test_mistyped"); err == nil {
+		t.Error("took a mistyped key")
+	}
+
+	fresh := open(t, eventlogtest.Mem(t, topics...))
+	if p, first, err := control.Bootstrap(t.Context(), fresh, given); p != "" || !first || err != nil {
+		t.Errorf("given first: %q, %v, %v", p, first, err)
+	}
+	if _, err := fresh.Authenticate(t.Context(), given); err != nil {
+		t.Error(err)
+	}
+}
+
+// flaky is a log that fails for a while.
+type flaky struct {
+	eventlog.Log
+	mu   sync.Mutex
+	fail bool
+}
+
+func (f *flaky) set(fail bool) {
+	f.mu.Lock()
+	f.fail = fail
+	f.mu.Unlock()
+}
+
+func (f *flaky) err() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.fail {
+		return errors.New("broken")
+	}
+	return nil
+}
+
+func (f *flaky) Append(ctx context.Context, r []eventlog.Record) ([]int64, error) {
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	return f.Log.Append(ctx, r)
+}
+
+func (f *flaky) Bounds(ctx context.Context, p eventlog.Partition) (int64, int64, error) {
+	if err := f.err(); err != nil {
+		return 0, 0, err
+	}
+	return f.Log.Bounds(ctx, p)
+}
+
+func (f *flaky) Tail(ctx context.Context, p eventlog.Partition, from int64) (eventlog.Tail, error) {
+	if err := f.err(); err != nil {
+		return nil, err
+	}
+	tail, err := f.Log.Tail(ctx, p, from)
+	return &flakyTail{tail, f}, err
+}
+
+type flakyTail struct {
+	eventlog.Tail
+	f *flaky
+}
+
+func (t *flakyTail) Next(ctx context.Context) ([]eventlog.Record, error) {
+	records, err := t.Tail.Next(ctx)
+	if e := t.f.err(); e != nil {
+		return nil, e
+	}
+	return records, err
+}
+
+func TestALogThatFailsForAWhile(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		mem := eventlogtest.Mem(t, topics...)
+		log := &flaky{Log: mem}
+		c := open(t, log)
+		do(t, c, &control.CreateOrg{ID: "org_a", Plan: control.Free})
+
+		log.set(true)
+		refused(t, c, &control.CreateOrg{ID: "org_b", Plan: control.Free}, control.ErrUnavailable)
+		if err := c.Fresh(t.Context()); !errors.Is(err, control.ErrUnavailable) {
+			t.Errorf("fresh: %v", err)
+		}
+		if _, err := c.Authenticate(t.Context(), string(key.New(event.Live))); !errors.Is(err, control.ErrUnavailable) {
+			t.Errorf("an unknown key while the log can't be asked: %v", err)
+		}
+		put(t, mem, `{"v":1,"op":"org.create","id":"x","at":"2026-01-01T00:00:00Z","do":{"id":"org_c","plan":"free"}}`)
+		time.Sleep(time.Second)
+		if err := c.Healthy(); err != nil {
+			t.Errorf("after a second: %v", err)
+		}
+		time.Sleep(10 * time.Second)
+		if err := c.Healthy(); !errors.Is(err, control.ErrUnavailable) {
+			t.Errorf("after 11 seconds: %v", err)
+		}
+		log.set(false)
+		time.Sleep(3 * time.Second)
+		if err := c.Healthy(); err != nil {
+			t.Errorf("healed: %v", err)
+		}
+		if c.Org("org_c") == nil {
+			t.Error("what was appended meanwhile isn't there")
+		}
+		c.Close()
+	})
+}
+
+func TestCloseEndsWhoWaits(t *testing.T) {
+	c := open(t, eventlogtest.Mem(t, topics...))
+	waits := make(chan error)
+	go func() { waits <- c.WaitFor(context.Background(), 1000) }()
+	c.Close()
+	if err := <-waits; !errors.Is(err, control.ErrClosed) {
+		t.Errorf("got %v", err)
+	}
+	c.Close()
+}
+
+func TestManyAtOnce(t *testing.T) {
+	log := eventlogtest.Mem(t, topics...)
+	a, b := open(t, log), open(t, log)
+	do(t, a, &control.CreateOrg{ID: "org_a", Plan: control.Free})
+	var order []int64
+	stop := b.Watch(func(ch control.Change) { order = append(order, ch.Offset) })
+	var wg sync.WaitGroup
+	for w := range 8 {
+		wg.Go(func() {
+			c := []*control.Control{a, b}[w%2]
+			for range 20 {
+				ep := do(t, c, newEndpoint("org_a")).Endpoint
+				c.Matching(&event.Event{Type: "rfq.created", Environment: event.Sandbox, Audience: event.Audience{All: true}, Offset: 1})
+				do(t, c, &control.EnableEndpoint{Endpoint: ep.ID})
+				c.Endpoints("org_a", event.Sandbox, 0, 10)
+				if err := c.Fresh(t.Context()); err != nil {
+					t.Error(err)
+				}
+				do(t, c, &control.DeleteEndpoint{Endpoint: ep.ID})
+			}
+		})
+	}
+	wg.Wait()
+	if err := b.Fresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	stop()
+	if err := a.Fresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if !slices.IsSorted(order) || len(order) != 8*20*3 {
+		t.Errorf("told of %d changes, in order: %v", len(order), slices.IsSorted(order))
+	}
+	if a.StateHash() != b.StateHash() {
+		t.Error("the nodes differ")
+	}
+}

@@ -1,0 +1,227 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+)
+
+// MaxEndpoints bounds the endpoints of one org in one environment.
+const MaxEndpoints = 1000
+
+// secretVersion is that of the secret an endpoint is made with. It is sealed in
+// with it.
+const secretVersion = 1
+
+// CreateEndpoint registers an endpoint. Do makes ID and looks up From, the end
+// of its environment's events: what was published before is not owed to it.
+type CreateEndpoint struct {
+	ID          string            `json:"id"`
+	Org         string            `json:"org"`
+	Environment event.Environment `json:"environment"`
+	Dialect     string            `json:"dialect"`
+	URL         string            `json:"url"`
+	Patterns    []string          `json:"patterns"`
+	Description string            `json:"description,omitzero"`
+	Secret      endpoint.Secret   `json:"-"` // never in the log
+	Sealed      []byte            `json:"sealed"`
+	From        int64             `json:"from"`
+	Limit       int               `json:"limit,omitzero"` // endpoints the org may have there; Do sets it
+}
+
+func (*CreateEndpoint) op() string { return "endpoint.create" }
+
+func (cmd *CreateEndpoint) prepare(ctx context.Context, c *Control) error {
+	cmd.ID = newID("wh_")
+	cmd.Limit = MaxEndpoints
+	cmd.Sealed = c.sealer.Seal(cmd.Secret, cmd.Org, cmd.ID, secretVersion)
+	var err error
+	if _, cmd.From, err = c.log.Bounds(ctx, eventlog.Partition{Topic: cmd.Environment.Topic()}); err != nil {
+		return fmt.Errorf("look up end of events: %w: %w", ErrUnavailable, err)
+	}
+	return nil
+}
+
+func (cmd *CreateEndpoint) apply(s *state, at stamp) ([]Change, error) {
+	patterns, err := parsePatterns(cmd.Patterns)
+	if err != nil || cmd.ID == "" || !validEnvironment(cmd.Environment) {
+		return nil, fmt.Errorf("%w: endpoint without id, environment or patterns", errUnreadable)
+	}
+	secret, err := s.sealer.Open(cmd.Sealed, cmd.Org, cmd.ID, secretVersion)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	switch {
+	case s.orgs[cmd.Org] == nil:
+		return nil, fmt.Errorf("create endpoint of org %s: %w", cmd.Org, ErrNotFound)
+	case s.endpoints[cmd.ID] != nil:
+		return nil, fmt.Errorf("create endpoint %s: %w", cmd.ID, ErrExists)
+	case cmd.Limit > 0 && len(s.endpointsOf[place{cmd.Org, cmd.Environment}]) >= cmd.Limit:
+		return nil, fmt.Errorf("create endpoint of org %s: %d endpoints: %w", cmd.Org, cmd.Limit, ErrLimit)
+	}
+	ep := &endpoint.Endpoint{
+		ID: cmd.ID, Org: cmd.Org, Environment: cmd.Environment, Dialect: cmd.Dialect, URL: cmd.URL,
+		Patterns: patterns, Description: cmd.Description, Secret: secret, Status: endpoint.Active,
+		CreatedAt: at.at, UpdatedAt: at.at, From: cmd.From, Epoch: 1, Version: 1, Control: at.offset,
+	}
+	s.addEndpoint(&entry{Endpoint: ep, created: at.offset, sealed: cmd.Sealed})
+	return []Change{{Offset: at.offset, Endpoint: ep}}, nil
+}
+
+func parsePatterns(texts []string) (event.Patterns, error) {
+	patterns := make(event.Patterns, len(texts))
+	for i, t := range texts {
+		p, err := event.ParsePattern(t)
+		if err != nil {
+			return nil, err
+		}
+		patterns[i] = p
+	}
+	return patterns, nil
+}
+
+// UpdateEndpoint changes the members that aren't nil. Version is the one that is
+// expected, 0 any; ErrConflict: it is another. A new URL raises the epoch.
+// Status pauses, or ends a pause; ErrDisabled: only EnableEndpoint can.
+type UpdateEndpoint struct {
+	Endpoint    string           `json:"endpoint"`
+	Version     uint64           `json:"version,omitzero"`
+	URL         *string          `json:"url,omitzero"`
+	Patterns    *[]string        `json:"patterns,omitzero"`
+	Description *string          `json:"description,omitzero"`
+	Status      *endpoint.Status `json:"status,omitzero"`
+}
+
+func (*UpdateEndpoint) op() string { return "endpoint.update" }
+
+func (cmd *UpdateEndpoint) apply(s *state, at stamp) ([]Change, error) {
+	var patterns event.Patterns
+	if cmd.Patterns != nil {
+		var err error
+		if patterns, err = parsePatterns(*cmd.Patterns); err != nil {
+			return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+		}
+	}
+	if cmd.Status != nil && *cmd.Status != endpoint.Active && *cmd.Status != endpoint.Paused {
+		return nil, fmt.Errorf("%w: status %q", errUnreadable, *cmd.Status)
+	}
+	return s.change(cmd.Endpoint, at, "update", func(ep *endpoint.Endpoint) error {
+		switch {
+		case cmd.Version != 0 && cmd.Version != ep.Version:
+			return fmt.Errorf("version %d, not %d: %w", ep.Version, cmd.Version, ErrConflict)
+		case cmd.Status != nil && ep.Status == endpoint.Disabled:
+			return ErrDisabled
+		}
+		if cmd.URL != nil && *cmd.URL != ep.URL {
+			ep.URL = *cmd.URL
+			ep.Epoch++
+		}
+		if patterns != nil {
+			ep.Patterns = patterns
+		}
+		set(&ep.Description, cmd.Description)
+		set(&ep.Status, cmd.Status)
+		ep.UpdatedAt = at.at
+		return nil
+	})
+}
+
+// change replaces an endpoint by what edit makes of a copy of it.
+func (s *state) change(id string, at stamp, verb string, edit func(*endpoint.Endpoint) error) ([]Change, error) {
+	e := s.endpoints[id]
+	if e == nil {
+		return nil, fmt.Errorf("%s endpoint %s: %w", verb, id, ErrNotFound)
+	}
+	before := e.Endpoint
+	ep := *before
+	if err := edit(&ep); err != nil {
+		return nil, fmt.Errorf("%s endpoint %s: %w", verb, id, err)
+	}
+	ep.Version++
+	ep.Control = at.offset
+	e.Endpoint = &ep
+	return []Change{{Offset: at.offset, Endpoint: &ep, EndpointBefore: before}}, nil
+}
+
+// EnableEndpoint makes an endpoint active and begins a new epoch, whatever state
+// it was in: failures of before count no more. Its count of missed ones begins
+// anew; the Change still has the old one in EndpointBefore.
+type EnableEndpoint struct {
+	Endpoint string `json:"endpoint"`
+	// Skip is the offset of its environment's events below which nothing is sent
+	// to it any more; 0: nothing changes about that.
+	Skip int64 `json:"skip,omitzero"`
+}
+
+func (*EnableEndpoint) op() string { return "endpoint.enable" }
+
+func (cmd *EnableEndpoint) apply(s *state, at stamp) ([]Change, error) {
+	return s.change(cmd.Endpoint, at, "enable", func(ep *endpoint.Endpoint) error {
+		ep.Status, ep.Reason, ep.DisabledAt = endpoint.Active, "", time.Time{}
+		ep.Epoch++
+		ep.Skip = max(ep.Skip, cmd.Skip)
+		ep.Missed = 0
+		ep.UpdatedAt = at.at
+		return nil
+	})
+}
+
+// DisableEndpoint stops an endpoint that fails. It expects the epoch in which it
+// failed, and that it is active. ErrConflict: that has changed, and what was
+// seen of it says nothing any more.
+type DisableEndpoint struct {
+	Endpoint string `json:"endpoint"`
+	Epoch    uint64 `json:"epoch"`
+	Reason   string `json:"reason"`
+}
+
+func (*DisableEndpoint) op() string { return "endpoint.disable" }
+
+func (cmd *DisableEndpoint) apply(s *state, at stamp) ([]Change, error) {
+	return s.change(cmd.Endpoint, at, "disable", func(ep *endpoint.Endpoint) error {
+		if ep.Epoch != cmd.Epoch || ep.Status != endpoint.Active {
+			return fmt.Errorf("epoch %d and %s, not %d and active: %w", ep.Epoch, ep.Status, cmd.Epoch, ErrConflict)
+		}
+		ep.Status, ep.Reason, ep.DisabledAt = endpoint.Disabled, cmd.Reason, at.at
+		ep.UpdatedAt = at.at
+		return nil
+	})
+}
+
+// DeleteEndpoint takes an endpoint away.
+type DeleteEndpoint struct {
+	Endpoint string `json:"endpoint"`
+}
+
+func (*DeleteEndpoint) op() string { return "endpoint.delete" }
+
+func (cmd *DeleteEndpoint) apply(s *state, at stamp) ([]Change, error) {
+	e := s.endpoints[cmd.Endpoint]
+	if e == nil {
+		return nil, fmt.Errorf("delete endpoint %s: %w", cmd.Endpoint, ErrNotFound)
+	}
+	s.removeEndpoint(e)
+	return []Change{{Offset: at.offset, EndpointBefore: e.Endpoint}}, nil
+}
+
+// AddMissed counts deliveries that expired before an endpoint could take them.
+type AddMissed struct {
+	Endpoint string `json:"endpoint"`
+	Count    int64  `json:"count"`
+}
+
+func (*AddMissed) op() string { return "endpoint.missed" }
+
+func (cmd *AddMissed) apply(s *state, at stamp) ([]Change, error) {
+	if cmd.Count <= 0 {
+		return nil, fmt.Errorf("%w: count %d", errUnreadable, cmd.Count)
+	}
+	return s.change(cmd.Endpoint, at, "count missed of", func(ep *endpoint.Endpoint) error {
+		ep.Missed += cmd.Count
+		return nil
+	})
+}

@@ -1,0 +1,231 @@
+package control
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"sluice/pkg/event"
+	"sluice/pkg/key"
+)
+
+// Plan is what an org may use.
+type Plan string
+
+// The plans.
+const (
+	Free       Plan = "free"
+	Starter    Plan = "starter"
+	Pro        Plan = "pro"
+	Enterprise Plan = "enterprise"
+)
+
+// Plans lists all plans, the smallest first.
+var Plans = []Plan{Free, Starter, Pro, Enterprise}
+
+// RequestsPerMinute gives how many API requests an org of the plan may make in a
+// minute.
+func (p Plan) RequestsPerMinute() int {
+	switch p {
+	case Free:
+		return 10
+	case Starter:
+		return 100
+	case Pro:
+		return 1000
+	}
+	return 10000
+}
+
+// Org is a tenant.
+type Org struct {
+	ID        string
+	Name      string
+	Plan      Plan
+	Email     string // where notices go; empty: nowhere
+	CreatedAt time.Time
+	UpdatedAt time.Time
+	Version   uint64 // rises with every change
+}
+
+// Key is an API key as we keep it.
+type Key struct {
+	ID          string
+	Org         string
+	Environment event.Environment
+	Scopes      []key.Scope
+	Name        string
+	Hash        [32]byte
+	CreatedAt   time.Time
+	ExpiresAt   time.Time // zero: never
+}
+
+// Expired reports whether the key is no good any more at t.
+func (k *Key) Expired(t time.Time) bool { return !k.ExpiresAt.IsZero() && !t.Before(k.ExpiresAt) }
+
+// Principal gives who calls with the key.
+func (k *Key) Principal() *key.Principal {
+	return &key.Principal{Org: k.Org, Environment: k.Environment, KeyID: k.ID, Scopes: k.Scopes, ExpiresAt: k.ExpiresAt}
+}
+
+// MaxKeys bounds the keys of one org.
+const MaxKeys = 1000
+
+// CreateOrg makes an org. ErrExists: the id is taken, or once was; ids of
+// deleted orgs are never given again.
+type CreateOrg struct {
+	ID    string `json:"id"`
+	Name  string `json:"name,omitzero"`
+	Plan  Plan   `json:"plan"`
+	Email string `json:"email,omitzero"`
+}
+
+func (*CreateOrg) op() string { return "org.create" }
+
+func (cmd *CreateOrg) apply(s *state, at stamp) ([]Change, error) {
+	if cmd.ID == "" || !slices.Contains(Plans, cmd.Plan) {
+		return nil, fmt.Errorf("%w: org without an id or a plan", errUnreadable)
+	}
+	if s.orgs[cmd.ID] != nil || s.gone[cmd.ID] {
+		return nil, fmt.Errorf("create org %s: %w", cmd.ID, ErrExists)
+	}
+	org := &Org{ID: cmd.ID, Name: cmd.Name, Plan: cmd.Plan, Email: cmd.Email, CreatedAt: at.at, UpdatedAt: at.at, Version: 1}
+	s.orgs[org.ID] = org
+	s.orgIDs = append(s.orgIDs, org.ID)
+	return []Change{{Offset: at.offset, Org: org}}, nil
+}
+
+// UpdateOrg changes the members that aren't nil. Version is the one that is
+// expected, 0 any; ErrConflict: it is another.
+type UpdateOrg struct {
+	Org     string  `json:"org"`
+	Version uint64  `json:"version,omitzero"`
+	Name    *string `json:"name,omitzero"`
+	Plan    *Plan   `json:"plan,omitzero"`
+	Email   *string `json:"email,omitzero"`
+}
+
+func (*UpdateOrg) op() string { return "org.update" }
+
+func (cmd *UpdateOrg) apply(s *state, at stamp) ([]Change, error) {
+	if cmd.Plan != nil && !slices.Contains(Plans, *cmd.Plan) {
+		return nil, fmt.Errorf("%w: plan %q", errUnreadable, *cmd.Plan)
+	}
+	before := s.orgs[cmd.Org]
+	switch {
+	case before == nil:
+		return nil, fmt.Errorf("update org %s: %w", cmd.Org, ErrNotFound)
+	case cmd.Version != 0 && cmd.Version != before.Version:
+		return nil, fmt.Errorf("update org %s: version %d, not %d: %w", cmd.Org, before.Version, cmd.Version, ErrConflict)
+	}
+	org := *before
+	org.UpdatedAt = at.at
+	org.Version++
+	set(&org.Name, cmd.Name)
+	set(&org.Plan, cmd.Plan)
+	set(&org.Email, cmd.Email)
+	s.orgs[org.ID] = &org
+	return []Change{{Offset: at.offset, Org: &org, OrgBefore: before}}, nil
+}
+
+func set[T any](dst *T, v *T) {
+	if v != nil {
+		*dst = *v
+	}
+}
+
+// DeleteOrg takes an org away with its keys and endpoints.
+type DeleteOrg struct {
+	Org string `json:"org"`
+}
+
+func (*DeleteOrg) op() string { return "org.delete" }
+
+func (cmd *DeleteOrg) apply(s *state, at stamp) ([]Change, error) {
+	org := s.orgs[cmd.Org]
+	if org == nil {
+		return nil, fmt.Errorf("delete org %s: %w", cmd.Org, ErrNotFound)
+	}
+	var changes []Change
+	for _, k := range slices.Clone(s.keysOf[org.ID]) {
+		s.removeKey(k)
+		changes = append(changes, Change{Offset: at.offset, KeyBefore: k})
+	}
+	for _, env := range event.Environments {
+		for _, e := range slices.Clone(s.endpointsOf[place{org.ID, env}]) {
+			s.removeEndpoint(e)
+			changes = append(changes, Change{Offset: at.offset, EndpointBefore: e.Endpoint})
+		}
+	}
+	delete(s.orgs, org.ID)
+	s.orgIDs = slices.DeleteFunc(s.orgIDs, func(id string) bool { return id == org.ID })
+	s.gone[org.ID] = true
+	return append(changes, Change{Offset: at.offset, OrgBefore: org}), nil
+}
+
+// CreateKey gives an org a key. Do makes ID where it is empty.
+type CreateKey struct {
+	ID          string            `json:"id"`
+	Org         string            `json:"org"`
+	Environment event.Environment `json:"environment"`
+	Scopes      []key.Scope       `json:"scopes"`
+	Name        string            `json:"name,omitzero"`
+	Hash        [32]byte          `json:"hash"`
+	ExpiresAt   time.Time         `json:"expiresAt,omitzero"`
+	Limit       int               `json:"limit,omitzero"` // keys the org may have; Do sets it
+}
+
+func (*CreateKey) op() string { return "key.create" }
+
+func (cmd *CreateKey) apply(s *state, at stamp) ([]Change, error) {
+	if cmd.ID == "" || !validEnvironment(cmd.Environment) {
+		return nil, fmt.Errorf("%w: key without an id or environment", errUnreadable)
+	}
+	switch {
+	case s.orgs[cmd.Org] == nil:
+		return nil, fmt.Errorf("create key of org %s: %w", cmd.Org, ErrNotFound)
+	case s.keys[cmd.ID] != nil || s.keyByHash[cmd.Hash] != nil:
+		return nil, fmt.Errorf("create key %s: %w", cmd.ID, ErrExists)
+	case cmd.Limit > 0 && len(s.keysOf[cmd.Org]) >= cmd.Limit:
+		return nil, fmt.Errorf("create key of org %s: %d keys: %w", cmd.Org, cmd.Limit, ErrLimit)
+	}
+	k := &Key{
+		ID: cmd.ID, Org: cmd.Org, Environment: cmd.Environment, Scopes: cmd.Scopes, Name: cmd.Name,
+		Hash: cmd.Hash, CreatedAt: at.at, ExpiresAt: cmd.ExpiresAt,
+	}
+	s.addKey(k)
+	return []Change{{Offset: at.offset, Key: k}}, nil
+}
+
+// RevokeKey takes a key away.
+type RevokeKey struct {
+	Org string `json:"org"`
+	ID  string `json:"id"`
+}
+
+func (*RevokeKey) op() string { return "key.revoke" }
+
+func (cmd *RevokeKey) apply(s *state, at stamp) ([]Change, error) {
+	k := s.keys[cmd.ID]
+	if k == nil || k.Org != cmd.Org {
+		return nil, fmt.Errorf("revoke key %s: %w", cmd.ID, ErrNotFound)
+	}
+	s.removeKey(k)
+	return []Change{{Offset: at.offset, KeyBefore: k}}, nil
+}
+
+func (cmd *CreateKey) prepare(context.Context, *Control) error {
+	if cmd.ID == "" {
+		cmd.ID = newID("key_")
+	}
+	cmd.Limit = MaxKeys
+	return nil
+}
+
+func (cmd *CreateOrg) prepare(context.Context, *Control) error {
+	if cmd.ID == "" {
+		cmd.ID = newID("org_")
+	}
+	return nil
+}

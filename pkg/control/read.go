@@ -1,0 +1,142 @@
+package control
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"time"
+
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+	"sluice/pkg/key"
+)
+
+// The ways in which a token can be refused.
+var (
+	ErrUnauthorized = errors.New("key is not known")
+	ErrExpired      = errors.New("key has expired")
+)
+
+// Authenticate says who calls with the token. A mistyped one is refused without
+// a look-up; one that isn't known is looked for once more when the state is as
+// new as the log, for it may have been made on another node a moment ago.
+func (c *Control) Authenticate(ctx context.Context, token string) (*key.Principal, error) {
+	if _, err := key.Check(token); err != nil {
+		return nil, ErrUnauthorized
+	}
+	hash := key.Hash(token)
+	k := c.keyByHash(hash)
+	if k == nil {
+		if err := c.Fresh(ctx); err != nil {
+			return nil, err
+		}
+		if k = c.keyByHash(hash); k == nil {
+			return nil, ErrUnauthorized
+		}
+	}
+	if k.Expired(time.Now()) {
+		return nil, ErrExpired
+	}
+	return k.Principal(), nil
+}
+
+// keyByHash finds a key. A map look-up takes a time that depends on the hash, and
+// whoever measures it learns nothing that helps to find a token.
+func (c *Control) keyByHash(hash [32]byte) *Key {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.state.keyByHash[hash]
+}
+
+// Org gives an org, or nil.
+func (c *Control) Org(id string) *Org {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.state.orgs[id]
+}
+
+// Orgs lists all orgs in order of creation.
+func (c *Control) Orgs() []*Org {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	out := make([]*Org, len(c.state.orgIDs))
+	for i, id := range c.state.orgIDs {
+		out[i] = c.state.orgs[id]
+	}
+	return out
+}
+
+// Key gives a key by its id, or nil.
+func (c *Control) Key(id string) *Key {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.state.keys[id]
+}
+
+// Keys lists an org's keys in order of creation.
+func (c *Control) Keys(org string) []*Key {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return slices.Clone(c.state.keysOf[org])
+}
+
+// Endpoint gives an endpoint, of whichever org, or nil.
+func (c *Control) Endpoint(id string) *endpoint.Endpoint {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if e := c.state.endpoints[id]; e != nil {
+		return e.Endpoint
+	}
+	return nil
+}
+
+// Endpoints lists an org's endpoints in an environment in order of creation,
+// those behind the place after; 0 is before the first. next is the place of the
+// page's last, 0 where the page ends the list.
+func (c *Control) Endpoints(org string, env event.Environment, after int64, limit int) (page []*endpoint.Endpoint, next int64) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	list := c.state.endpointsOf[place{org, env}]
+	i, _ := slices.BinarySearchFunc(list, after+1, byCreation)
+	rest := list[i:]
+	if len(rest) > limit {
+		rest = rest[:limit]
+		next = rest[limit-1].created
+	}
+	for _, e := range rest {
+		page = append(page, e.Endpoint)
+	}
+	return page, next
+}
+
+// Matching lists the endpoints that are owed the event, whatever their status, in
+// order of creation.
+func (c *Control) Matching(ev *event.Event) []*endpoint.Endpoint {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	if ev.Audience.All {
+		return appendMatching(nil, c.state.inEnv[ev.Environment], ev)
+	}
+	var out []*endpoint.Endpoint
+	for _, org := range ev.Audience.Orgs {
+		out = appendMatching(out, c.state.endpointsOf[place{org, ev.Environment}], ev)
+	}
+	return out
+}
+
+func appendMatching(dst []*endpoint.Endpoint, list []*entry, ev *event.Event) []*endpoint.Endpoint {
+	for _, e := range list {
+		if e.Wants(ev) {
+			dst = append(dst, e.Endpoint)
+		}
+	}
+	return dst
+}
+
+// StateHash is a fingerprint of the whole state: nodes that applied the same
+// commands have the same.
+func (c *Control) StateHash() [32]byte {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.state.hash()
+}
