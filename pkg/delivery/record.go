@@ -63,7 +63,7 @@ func (d *Delivery) AppendRecord(dst []byte) []byte {
 	}
 	flags := flag(reference, flagReference) | flag(d.First, flagFirst) | flag(d.Test, flagTest) |
 		flag(!d.Due.IsZero(), flagDue) | flag(!d.FirstFail.IsZero(), flagFirstFail) |
-		flag(d.Origin != Place{}, flagOrigin) | flag(d.Outcome.Class != "", flagOutcome) |
+		flag(d.Origin != Place{}, flagOrigin) | flag(d.Outcome != Outcome{}, flagOutcome) |
 		flag(d.Reason != "", flagReason)
 	dst = append(dst, recordVersion, kindDelivery, flags)
 	dst = binary.AppendUvarint(dst, uint64(len(data)))

@@ -1,0 +1,237 @@
+package delivery
+
+import (
+	"bytes"
+	"errors"
+	"reflect"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+)
+
+var (
+	someTime = time.Date(2026, 11, 22, 3, 4, 5, 678901234, time.UTC)
+
+	someOutcome = Outcome{
+		Class: HTTPError, Status: 503, Detail: "503 Service Unavailable: später", Started: someTime,
+		Took: 1234567 * time.Nanosecond, Epoch: 1 << 63, RetryAt: someTime.Add(time.Minute),
+	}
+	someEvent = event.Event{
+		ID: "evt_1", Type: "rfq.created", Timestamp: time.Date(1960, 1, 2, 3, 4, 5, 6e6, time.UTC), Environment: event.Live,
+		Org: "org_1", Key: "rfq_1", Corridor: "a-b", Network: "testnet", Data: []byte(`{"a":1}`),
+		Members: event.MemberID | event.MemberSubscriptionID, Offset: 1 << 40,
+	}
+)
+
+func deliveries() map[string]*Delivery {
+	reference := someEvent
+	reference.Data = nil
+	return map[string]*Delivery{
+		"first hop": {ID: "dlv_1", Endpoint: "wh_1", Event: someEvent, First: true, Control: 77},
+		"all of it": {
+			ID: "dlv_1", Endpoint: "wh_1", Event: someEvent, First: true, Test: true, Control: 1<<62 + 1, Attempts: 4,
+			Due: someTime, FirstFail: someTime.Add(-time.Hour), Origin: Place{"tier.5s", 12345}, Outcome: someOutcome, Reason: "out of attempts",
+		},
+		"by reference": {ID: "dlv_1", Endpoint: "wh_1", Event: reference, Reference: true},
+		"least":        {Event: event.Event{Environment: event.Sandbox, Timestamp: time.UnixMilli(0).UTC(), Data: []byte{}}},
+	}
+}
+
+func attempts() map[string]*Attempt {
+	return map[string]*Attempt{
+		"all of it": {Delivery: "dlv_1", Endpoint: "wh_1", EventID: "evt_1", Number: 5, Test: true, Outcome: someOutcome, Origin: Place{"tier.0s", 9}},
+		"least":     {},
+	}
+}
+
+func TestRecords(t *testing.T) {
+	for name, d := range deliveries() {
+		b := d.AppendRecord([]byte("before"))[len("before"):]
+		got, err := DecodeDelivery(b)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !reflect.DeepEqual(got, d) {
+			t.Errorf("%s:\n%+v, want\n%+v", name, got, d)
+		}
+		if _, err := DecodeAttempt(b); !errors.Is(err, ErrKind) {
+			t.Errorf("%s as an attempt: %v", name, err)
+		}
+	}
+	for name, a := range attempts() {
+		b := a.AppendRecord(nil)
+		got, err := DecodeAttempt(b)
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if !reflect.DeepEqual(got, a) {
+			t.Errorf("%s:\n%+v, want\n%+v", name, got, a)
+		}
+		if _, err := DecodeDelivery(b); !errors.Is(err, ErrKind) {
+			t.Errorf("%s as a delivery: %v", name, err)
+		}
+	}
+}
+
+// TestRecordBytes holds the bytes: other versions of us have to read them.
+func TestRecordBytes(t *testing.T) {
+	d := &Delivery{ID: "dlv_1", Endpoint: "wh_1", Event: someEvent, Attempts: 1, Control: 77, Origin: Place{"tier.0s", 9}, Outcome: Outcome{Class: Timeout, Started: time.Unix(0, 1)}}
+	want := "\x01D\x60\x07\x05dlv_1\x04wh_1\x01\x4d\x02\x05evt_1\x0brfq.created\xe3\x9d\xff\xe8\xae\x12\x05org_1\x05rfq_1\x03a-b\x07testnet\x22\x80\x80\x80\x80\x80\x40" +
+		"\x07tier.0s\x12\x07timeout\x00\x00\x02\x00\x00\x00" + `{"a":1}`
+	if got := string(d.AppendRecord(nil)); got != want {
+		t.Errorf("delivery %q, want %q", got, want)
+	}
+	a := &Attempt{Delivery: "dlv_1", Endpoint: "wh_1", EventID: "evt_1", Number: 2, Test: true, Outcome: Outcome{Class: Delivered, Status: 200, Took: 1, Epoch: 3}, Origin: Place{"tier.0s", 9}}
+	want = "\x01A\x04\x05dlv_1\x04wh_1\x05evt_1\x02\x07tier.0s\x12\x09delivered\xc8\x01\x00\x00\x02\x03\x00"
+	if got := string(a.AppendRecord(nil)); got != want {
+		t.Errorf("attempt %q, want %q", got, want)
+	}
+}
+
+func TestLargeDataStays(t *testing.T) {
+	d := &Delivery{Event: event.Event{Environment: event.Live, Data: bytes.Repeat([]byte("x"), MaxInline)}}
+	got, err := DecodeDelivery(d.AppendRecord(nil))
+	if err != nil || got.Reference || len(got.Event.Data) != MaxInline {
+		t.Errorf("at the bound: %v, reference %v, %d bytes", err, got.Reference, len(got.Event.Data))
+	}
+	d.Event.Data = append(d.Event.Data, 'x')
+	got, err = DecodeDelivery(d.AppendRecord(nil))
+	if err != nil || !got.Reference || got.Event.Data != nil {
+		t.Errorf("beyond it: %v, reference %v, %d bytes", err, got.Reference, len(got.Event.Data))
+	}
+}
+
+func TestBadRecords(t *testing.T) {
+	var good [][]byte
+	for _, d := range deliveries() {
+		good = append(good, d.AppendRecord(nil))
+	}
+	for _, a := range attempts() {
+		good = append(good, a.AppendRecord(nil))
+	}
+	decode := func(b []byte) error {
+		_, err := DecodeDelivery(b)
+		if errors.Is(err, ErrKind) {
+			_, err = DecodeAttempt(b)
+		}
+		return err
+	}
+	for _, b := range good {
+		for n := range len(b) {
+			if err := decode(b[:n]); err == nil {
+				t.Errorf("%d bytes of %q passed", n, b)
+			}
+		}
+		if err := decode(append(b[:len(b):len(b)], 0)); !errors.Is(err, ErrRecord) {
+			t.Errorf("a byte behind %q: %v", b, err)
+		}
+	}
+	for text, want := range map[string]error{
+		"": ErrRecord, "\x01": ErrRecord, "\x01D": ErrRecord, "\x02": ErrVersion, "\x00D\x00": ErrVersion, "{}": ErrVersion,
+		"\x01X\x00": ErrKind, "\x01D\x00": ErrRecord, "\x01A\x00" + strings.Repeat("\xff", 20): ErrRecord,
+	} {
+		if err := decode([]byte(text)); !errors.Is(err, want) {
+			t.Errorf("%q: %v, want %v", text, err, want)
+		}
+	}
+}
+
+func FuzzDecode(f *testing.F) {
+	for _, d := range deliveries() {
+		f.Add(d.AppendRecord(nil))
+	}
+	for _, a := range attempts() {
+		f.Add(a.AppendRecord(nil))
+	}
+	f.Fuzz(func(t *testing.T, b []byte) {
+		if d, err := DecodeDelivery(b); err == nil {
+			again, err := DecodeDelivery(d.AppendRecord(nil))
+			if err != nil || !reflect.DeepEqual(again, d) {
+				t.Errorf("%+v, again %+v: %v", d, again, err)
+			}
+		}
+		if a, err := DecodeAttempt(b); err == nil {
+			again, err := DecodeAttempt(a.AppendRecord(nil))
+			if err != nil || !reflect.DeepEqual(again, a) {
+				t.Errorf("%+v, again %+v: %v", a, again, err)
+			}
+		}
+	})
+}
+
+func TestID(t *testing.T) {
+	ev := someEvent
+	base := ID(&ev, "wh_1", "")
+	if len(base) != 36 || !strings.HasPrefix(base, "dlv_") || base != ID(&ev, "wh_1", "") {
+		t.Errorf("id %q", base)
+	}
+	// Ids are known to receivers, who drop what they have seen: they never change.
+	if want := "dlv_e44e576d434bdbc731768e7257ee2100"; base != want {
+		t.Errorf("id %q, want %q", base, want)
+	}
+	seen := map[string]string{base: "itself"}
+	for name, id := range map[string]string{
+		"another event":       ID(&event.Event{ID: "evt_2", Environment: ev.Environment, Offset: ev.Offset}, "wh_1", ""),
+		"another environment": ID(&event.Event{ID: ev.ID, Environment: event.Sandbox, Offset: ev.Offset}, "wh_1", ""),
+		"another place":       ID(&event.Event{ID: ev.ID, Environment: ev.Environment, Offset: 1}, "wh_1", ""),
+		"another endpoint":    ID(&ev, "wh_2", ""),
+		"a replay":            ID(&ev, "wh_1", "rpl_1"),
+		"moved boundary":      ID(&ev, "wh_1rpl_", "1"),
+	} {
+		if other, ok := seen[id]; ok {
+			t.Errorf("%s has the id of %s", name, other)
+		}
+		seen[id] = name
+	}
+}
+
+func TestNew(t *testing.T) {
+	ev, ep := someEvent, &endpoint.Endpoint{ID: "wh_1"}
+	d := New(&ev, ep, 5)
+	if !d.First || d.Test || d.Reference || d.Control != 5 || d.Endpoint != "wh_1" || d.ID != ID(&ev, "wh_1", "") || !reflect.DeepEqual(d.Event, ev) {
+		t.Errorf("%+v", d)
+	}
+	if d := NewTest(&ev, ep, 5); d.First || !d.Test {
+		t.Errorf("test: %+v", d)
+	}
+	ev.Data = make([]byte, MaxInline+1)
+	if d := New(&ev, ep, 5); !d.Reference || d.Event.Data != nil {
+		t.Errorf("large: %+v", d)
+	}
+}
+
+func TestTiers(t *testing.T) {
+	var names []string
+	for _, d := range Tiers([]time.Duration{0, 5 * time.Second, time.Hour}, []time.Duration{0, time.Second, 5 * time.Second, 2 * time.Minute, 90 * time.Second}) {
+		names = append(names, Tier(d))
+	}
+	if got := strings.Join(names, " "); got != "tier.0s tier.1s tier.5s tier.90s tier.2m tier.1h" {
+		t.Errorf("tiers %s", got)
+	}
+	if got := Tiers(); len(got) != 1 || got[0] != 0 {
+		t.Errorf("without schedules: %v", got)
+	}
+}
+
+func BenchmarkDelivery(b *testing.B) {
+	d := deliveries()["all of it"]
+	d.Event.Data = make([]byte, 400)
+	record := d.AppendRecord(nil)
+	b.Run("append", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			record = d.AppendRecord(record[:0])
+		}
+	})
+	b.Run("decode", func(b *testing.B) {
+		b.ReportAllocs()
+		for b.Loop() {
+			if _, err := DecodeDelivery(record); err != nil {
+				b.Fatal(err)
+			}
+		}
+	})
+}
