@@ -1,0 +1,380 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"sluice/pkg/event"
+	"sluice/pkg/key"
+)
+
+func parseServe(t *testing.T, args ...string) *serveCmd {
+	t.Helper()
+	var c cli
+	parser := newParser(t.Context(), &c, std{Out: new(bytes.Buffer), Err: new(bytes.Buffer)}, func(int) {})
+	if _, err := parser.Parse(append([]string{"serve"}, args...)); err != nil {
+		t.Fatal(err)
+	}
+	return &c.Serve
+}
+
+func configFileWith(t *testing.T, text string) string {
+	t.Helper()
+	path := filepath.Join(t.TempDir(), "sluice.yaml")
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+func TestPrecedence(t *testing.T) {
+	file := configFileWith(t, "listen: :1\nops: :1\ndata: /file\ndrain-timeout: 1s\nbrokers: [a:1, b:2]\nsecrets-key-file: k\nallow-private-endpoints: 10.0.0.0/8\n")
+	t.Setenv("SLUICE_CONFIG", file)
+	t.Setenv("SLUICE_LISTEN", ":2")
+	t.Setenv("SLUICE_OPS", ":2")
+	c := parseServe(t, "--listen=:3")
+	for _, got := range []struct{ what, have, want string }{
+		{"flag over environment over file", string(c.Listen), ":3"},
+		{"environment over file", string(c.Ops), ":2"},
+		{"file over default", c.Data, "/file"},
+		{"duration of the file", time.Duration(c.DrainTimeout).String(), "1s"},
+		{"list of the file", strings.Join(c.Brokers, " "), "a:1 b:2"},
+		{"ranges of the file", fmt.Sprint(c.AllowPrivateEndpoints.Ranges), "[10.0.0.0/8]"},
+		{"default", c.LogFormat, "json"},
+	} {
+		if got.have != got.want {
+			t.Errorf("%s: %q, not %q", got.what, got.have, got.want)
+		}
+	}
+}
+
+func TestAllowPrivate(t *testing.T) {
+	for _, c := range []struct {
+		args []string
+		want string
+	}{
+		{nil, "{false []}"},
+		{[]string{"--allow-private-endpoints"}, "{true []}"},
+		{[]string{"--allow-private-endpoints=10.0.0.0/8,fd00::/8"}, "{true [10.0.0.0/8 fd00::/8]}"},
+		{[]string{"--allow-private-endpoints", "--log-format=text"}, "{true []}"},
+	} {
+		if have := fmt.Sprint(parseServe(t, c.args...).AllowPrivateEndpoints); have != c.want {
+			t.Errorf("%v: %s, not %s", c.args, have, c.want)
+		}
+	}
+}
+
+// TestRefusals: what can't work is said in one line that names it, its value and
+// the remedy.
+func TestRefusals(t *testing.T) {
+	t.Setenv("SLUICE_KEY", "")
+	file := func(text string) string { return "--config=" + configFileWith(t, text) }
+	for _, c := range []struct {
+		args []string
+		env  string
+		says []string
+	}{
+		{args: []string{"serve", file("lissten: :1\n")}, says: []string{`unknown key "lissten"`, "sluice.yaml", "the keys are", "listen"}},
+		{args: []string{"serve", file("listen: 1\n")}, says: []string{"--listen", `"1" is no address`, "127.0.0.1:8080", "sluice.yaml"}},
+		{args: []string{"serve", file("listen:\n  port: 1\n")}, says: []string{`"listen" holds other keys`}},
+		{args: []string{"serve", file("listen:\n")}, says: []string{`"listen" has no value`}},
+		{args: []string{"serve", file("listen: :1\nlisten: :2\n")}, says: []string{"line 2", "already defined"}},
+		{args: []string{"serve", file("log-format: xml\n")}, says: []string{"--log-format", `"xml"`, `"json"`}},
+		{args: []string{"serve", "--config=/nowhere.yaml"}, says: []string{"--config", "/nowhere.yaml"}},
+		{args: []string{"serve", "--drain-timeout=25"}, says: []string{"--drain-timeout", `"25"`, "25s"}},
+		{args: []string{"serve"}, env: "SLUICE_DRAIN_TIMEOUT=soon", says: []string{"SLUICE_DRAIN_TIMEOUT", `"soon"`, "25s"}},
+		{args: []string{"serve", "--allow-private-endpoints=10.0.0.0"}, says: []string{"--allow-private-endpoints", `"10.0.0.0"`, "10.0.0.0/8"}},
+		{args: []string{"serve", "--brokers=kafka"}, says: []string{"--brokers", `"kafka"`, "kafka-1:9092"}},
+		{args: []string{"serve", "--brokers=kafka:9092"}, says: []string{"--brokers needs --secrets-key-file", "openssl"}},
+		{args: []string{"serve", "--lissten=:1"}, says: []string{"--lissten", `"--listen"`}},
+		{args: []string{"publish"}, says: []string{"no API key", "--key", "SLUICE_KEY"}},
+		{args: []string{"publish", "--key=k", "--url=here"}, says: []string{"--url", `"here"`, "http://"}},
+	} {
+		t.Run(strings.Join(c.args, " "), func(t *testing.T) {
+			if name, value, ok := strings.Cut(c.env, "="); ok {
+				t.Setenv(name, value)
+			}
+			var out, errs bytes.Buffer
+			if code := run(t.Context(), c.args, std{Out: &out, Err: &errs}); code != 2 {
+				t.Errorf("exit code %d, not 2", code)
+			}
+			text := errs.String()
+			if strings.Count(text, "\n") != 1 {
+				t.Errorf("not one line: %q", text)
+			}
+			for _, s := range c.says {
+				if !strings.Contains(text, s) {
+					t.Errorf("%q doesn't say %q", text, s)
+				}
+			}
+		})
+	}
+}
+
+func TestKeyNew(t *testing.T) {
+	for args, env := range map[string]event.Environment{"key new": event.Sandbox, "key new --live": event.Live} {
+		var out bytes.Buffer
+		if code := run(t.Context(), strings.Fields(args), std{Out: &out, Err: &out}); code != 0 {
+			t.Fatalf("exit code %d: %s", code, &out)
+		}
+		if have, err := key.Check(strings.TrimSpace(out.String())); err != nil || have != env {
+			t.Errorf("%s printed %q: %v, %v", args, &out, have, err)
+		}
+	}
+}
+
+// sluice runs the built binary to its end.
+func sluice(t *testing.T, env []string, args ...string) (stdout, stderr string, code int) {
+	t.Helper()
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out, errs bytes.Buffer
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, path, args...)
+	cmd.Env = append(os.Environ(), env...)
+	cmd.Stdout, cmd.Stderr = &out, &errs
+	var exit *exec.ExitError
+	if err := cmd.Run(); err != nil && !errors.As(err, &exit) {
+		t.Fatal(err)
+	}
+	return out.String(), errs.String(), cmd.ProcessState.ExitCode()
+}
+
+func TestPortInUse(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	for _, flag := range []string{"--listen", "--ops"} {
+		args := []string{"serve", "--data", filepath.Join(t.TempDir(), "data"), "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0", flag, ln.Addr().String()}
+		_, text, code := sluice(t, nil, args...)
+		if code != 1 || strings.Count(text, "\n") != 1 || !strings.Contains(text, flag) || !strings.Contains(text, ln.Addr().String()) || !strings.Contains(text, "in use") {
+			t.Errorf("%s: exit code %d, %q", flag, code, text)
+		}
+	}
+}
+
+func TestSecondServe(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	first := startProcess(t, []string{"--data", data})
+	_, text, code := sluice(t, nil, "serve", "--data", data, "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0")
+	if code != 1 || strings.Count(text, "\n") != 1 || !strings.Contains(text, fmt.Sprint("process ", first.cmd.Process.Pid)) || !strings.Contains(text, data) {
+		t.Errorf("exit code %d, %q; the first is process %d", code, text, first.cmd.Process.Pid)
+	}
+}
+
+// TestFirstStart runs what the first start prints as it stands.
+func TestFirstStart(t *testing.T) {
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := []string{"serve", "--data", filepath.Join(t.TempDir(), "data"), "--listen", freeAddress(t), "--ops", freeAddress(t)}
+	start := func() (*exec.Cmd, *lockedBuffer) {
+		out, errs := new(lockedBuffer), new(lockedBuffer)
+		cmd := exec.Command(path, args...)
+		cmd.Stdout, cmd.Stderr = out, errs
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		eventually(t, 30*time.Second, func() error {
+			if !strings.Contains(errs.String(), `"ready"`) {
+				return fmt.Errorf("not ready: %s", errs)
+			}
+			return nil
+		})
+		return cmd, out
+	}
+	cmd, out := start()
+	text := out.String()
+
+	curl := regexp.MustCompile(`(?m)^  (curl .*)$`).FindStringSubmatch(text)
+	wscat := regexp.MustCompile(`(?m)^  (wscat .*)$`).FindStringSubmatch(text)
+	if curl == nil || wscat == nil {
+		t.Fatalf("no curl or wscat line in %q", text)
+	}
+	conn := runWscat(t, wscat[1])
+	answer, err := exec.Command("bash", "-c", curl[1]).CombinedOutput()
+	if err != nil {
+		t.Fatalf("%s: %v: %s", curl[1], err, answer)
+	}
+	var accepted struct{ ID string }
+	if err := json.Unmarshal(answer, &accepted); err != nil || accepted.ID == "" {
+		t.Fatalf("%s answered %s", curl[1], answer)
+	}
+	for {
+		_, text, err := conn.Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if strings.Contains(string(text), accepted.ID) {
+			break
+		}
+	}
+
+	cmd.Process.Signal(syscall.SIGTERM)
+	if err := cmd.Wait(); err != nil {
+		t.Fatalf("after SIGTERM: %v", err)
+	}
+	if _, out := start(); out.String() != "" {
+		t.Errorf("the second start printed %q", out)
+	}
+}
+
+// runWscat does what the wscat line says: connects, and sends what stands behind
+// each -x.
+func runWscat(t *testing.T, line string) *websocket.Conn {
+	t.Helper()
+	text, err := exec.Command("bash", "-c", `wscat() { printf '%s\n' "$@"; }; `+line).Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	args := strings.Split(strings.TrimSpace(string(text)), "\n")
+	var conn *websocket.Conn
+	for i, arg := range args {
+		switch arg {
+		case "-c":
+			if conn, _, err = websocket.Dial(t.Context(), args[i+1], nil); err != nil {
+				t.Fatalf("%s: %v", line, err)
+			}
+			t.Cleanup(func() { conn.CloseNow() })
+		case "-x":
+			if err := conn.Write(t.Context(), websocket.MessageText, []byte(args[i+1])); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, want := range []string{"auth.ok", "subscribe.ok"} {
+		_, text, err := conn.Read(t.Context())
+		if err != nil || !strings.Contains(string(text), want) {
+			t.Fatalf("%s, not %s: %v", text, want, err)
+		}
+	}
+	return conn
+}
+
+// TestDemo: the demo ends by itself, has shown a retry, and found everything right.
+func TestDemo(t *testing.T) {
+	out, errs, code := sluice(t, nil, "demo", "--duration", "8s", "--listen", freeAddress(t))
+	if code != 0 || errs != "" {
+		t.Errorf("exit code %d: %s", code, errs)
+	}
+	for _, want := range []string{"TIME ", "rfq.created", "solver α", "taker", "refused with 500 on purpose", "attempt 2  ✓ verified", "p99", "Everything that was published was received"} {
+		if !strings.Contains(out, want) {
+			t.Errorf("it didn't print %q", want)
+		}
+	}
+	if strings.Contains(out, "\x1b") {
+		t.Error("it prints colours although this is no terminal")
+	}
+	if t.Failed() {
+		t.Log(out)
+	}
+}
+
+// TestCommands goes through the commands that call a running sluice.
+func TestCommands(t *testing.T) {
+	data := filepath.Join(t.TempDir(), "data")
+	p := startProcess(t, []string{"--data", data})
+	url := "http://" + p.address
+	ok := func(args ...string) string {
+		t.Helper()
+		out, errs, code := sluice(t, []string{"SLUICE_URL=" + url, "SLUICE_OPS=" + p.ops, "SLUICE_DATA=" + data}, args...)
+		if code != 0 {
+			t.Fatalf("sluice %s: exit code %d: %s", strings.Join(args, " "), code, errs)
+		}
+		return out
+	}
+	has := func(text string, want ...string) {
+		t.Helper()
+		for _, w := range want {
+			if !strings.Contains(text, w) {
+				t.Errorf("%q doesn't hold %q", text, w)
+			}
+		}
+	}
+
+	has(ok("org", "create", "Acme", "--id", "org_acme"), "org_acme")
+	has(ok("org", "list"), "ID", "org_default", "org_acme", "Acme", "enterprise")
+	has(ok("org", "show", "org_acme", "--json"), `"id":"org_acme"`)
+	acme := strings.TrimSpace(ok("key", "create", "org_acme", "--scopes", "publish,subscribe,manage", "--name", "ci"))
+	if _, err := key.Check(acme); err != nil {
+		t.Fatalf("key create printed %q", acme)
+	}
+	has(ok("key", "list", "org_acme"), "ci", "sandbox", "publish,subscribe,manage")
+
+	has(ok("endpoint", "create", "http://127.0.0.1:9/hook", "--events", "rfq.*", "--key", acme), "whsec_")
+	list := ok("endpoint", "list", "--key", acme)
+	has(list, "active", "rfq.*", "http://127.0.0.1:9/hook")
+	id := regexp.MustCompile(`wh_\w+`).FindString(list)
+	has(ok("endpoint", "show", id, "--key", acme), id)
+	has(ok("endpoint", "test", id, "--key", acme), id)
+	has(ok("endpoint", "enable", id, "--key", acme), id)
+	ok("endpoint", "delete", id, "--yes", "--key", acme)
+	if _, errs, code := sluice(t, nil, "endpoint", "show", id, "--key", acme, "--url", url); code != 1 || !strings.Contains(errs, "404") {
+		t.Errorf("a deleted endpoint: exit code %d, %s", code, errs)
+	}
+
+	// tail begins behind the first event, by its cursor, and meets the others.
+	first := strings.TrimSpace(ok("publish", "--key", acme, "--type", "rfq.created", "--data", `{"n":0}`))
+	var page struct{ Data []struct{ Cursor string } }
+	if err := (&process{t: t, address: p.address, key: acme}).call(t.Context(), "GET", "/v1/events?limit=1", "", nil, 200, &page); err != nil || len(page.Data) != 1 {
+		t.Fatalf("%v: %v", page, err)
+	}
+	var lines strings.Builder
+	for i := range 2500 {
+		fmt.Fprintf(&lines, `{"type":"rfq.created","data":{"n":%d}}`+"\n", i+1)
+	}
+	file := filepath.Join(t.TempDir(), "events.ndjson")
+	if err := os.WriteFile(file, []byte(lines.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithCancel(t.Context())
+	tailed, said := new(lockedBuffer), new(lockedBuffer)
+	done := make(chan int)
+	go func() {
+		done <- run(ctx, []string{"tail", "--url", url, "--key", acme, "--cursor", page.Data[0].Cursor}, std{Out: tailed, Err: said})
+	}()
+	ids := strings.Fields(ok("publish", "--key", acme, file))
+	if len(ids) != 2500 || first == ids[0] {
+		t.Errorf("%d ids were printed for 2,500 events", len(ids))
+	}
+	eventually(t, 20*time.Second, func() error {
+		if !strings.Contains(tailed.String(), ids[len(ids)-1]) {
+			return fmt.Errorf("tail printed %d lines, and said %q", strings.Count(tailed.String(), "\n"), said)
+		}
+		return nil
+	})
+	stop()
+	if code := <-done; code != 0 {
+		t.Errorf("tail ended with exit code %d: %s", code, said)
+	}
+	keyID := regexp.MustCompile(`key_\w+`).FindString(ok("key", "list", "org_acme"))
+	has(ok("key", "revoke", "org_acme", keyID), keyID)
+	if _, errs, code := sluice(t, nil, "publish", "--url", url, "--key", acme, "--type", "a.b", "--data", "{}"); code != 1 || !strings.Contains(errs, "401") {
+		t.Errorf("a revoked key: exit code %d, %s", code, errs)
+	}
+	has(ok("org", "delete", "org_acme", "--yes"), "org_acme")
+	if _, errs, code := sluice(t, nil, "org", "list", "--ops", "127.0.0.1:1", "--admin-token", "x"); code != 1 || !strings.Contains(errs, "--ops") {
+		t.Errorf("nobody there: exit code %d, %s", code, errs)
+	}
+}

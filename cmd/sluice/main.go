@@ -1,0 +1,106 @@
+// Command sluice is the whole product: events go in once, are kept for seven
+// days, and reach people by WebSocket and by signed webhook.
+//
+//	main.go       the commands, and how a process ends
+//	config.go     flags win over the environment, that over the config file
+//	values.go     kinds of values, and what they say when they are wrong
+//	node.go       one running node: every part, put together
+//	bootstrap.go  the first start on an empty log
+//	ops.go        health, metrics, administration
+//	serve.go      a node, until a signal
+//	demo*.go      a node, and everybody who would use one
+//	client.go     calls of the API, for the commands below
+//	publish.go tail.go org.go key.go endpoint.go version.go
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/alecthomas/kong"
+)
+
+type cli struct {
+	Serve serveCmd `cmd:"" group:"run" help:"Run sluice."`
+	Demo  demoCmd  `cmd:"" group:"run" help:"See it work: sluice, with a publisher, subscribers and a webhook receiver around it."`
+
+	Publish publishCmd `cmd:"" group:"use" help:"Publish events."`
+	Tail    tailCmd    `cmd:"" group:"use" help:"Print events as they are published, one JSON object a line."`
+
+	Endpoint endpointCmd `cmd:"" group:"manage" help:"Manage webhook endpoints."`
+	Org      orgCmd      `cmd:"" group:"manage" help:"Manage orgs (administration)."`
+	Key      keyCmd      `cmd:"" group:"manage" help:"Manage API keys (administration)."`
+
+	Version versionCmd `cmd:"" help:"Print the version."`
+}
+
+// std is where a command reads and writes.
+type std struct {
+	In       io.Reader
+	Out, Err io.Writer
+}
+
+func main() {
+	os.Exit(Main(os.Args[1:], std{os.Stdin, os.Stdout, os.Stderr}))
+}
+
+// Main runs one command line and gives its exit code: 0 for success, 1 for an
+// error, 2 for a command line that couldn't be read.
+func Main(args []string, s std) int {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	// After the first signal the default is back: a second one ends the process at once.
+	context.AfterFunc(ctx, stop)
+	return run(ctx, args, s)
+}
+
+func run(ctx context.Context, args []string, s std) int {
+	exit := -1
+	parser := newParser(ctx, new(cli), s, func(code int) { exit = code })
+	if len(args) == 0 {
+		args = []string{"--help"}
+	}
+	parsed, err := parser.Parse(args)
+	if exit >= 0 { // --help has been printed
+		return exit
+	}
+	if err != nil {
+		fmt.Fprintf(s.Err, "sluice: %v\n", err)
+		return 2
+	}
+	if err := parsed.Run(); err != nil {
+		fmt.Fprintf(s.Err, "sluice: %v\n", err)
+		return 1
+	}
+	return 0
+}
+
+func newParser(ctx context.Context, c *cli, s std, exit func(int)) *kong.Kong {
+	parser, err := kong.New(c,
+		kong.Name("sluice"),
+		kong.Description("Publish an event once; it is kept for seven days and delivered by WebSocket and by signed webhook."),
+		kong.Writers(s.Out, s.Err),
+		kong.Exit(exit),
+		kong.BindTo(ctx, (*context.Context)(nil)),
+		kong.Bind(s),
+		kong.ConfigureHelp(kong.HelpOptions{Compact: true, WrapUpperBound: 100}),
+		kong.ExplicitGroups([]kong.Group{
+			{Key: "run", Title: "Run:"},
+			{Key: "use", Title: "Use:"},
+			{Key: "manage", Title: "Manage:"},
+			{Key: "admin", Title: "Administration:"},
+			{Key: "log", Title: "The log:"},
+			{Key: "webhooks", Title: "Webhooks:"},
+			{Key: "process", Title: "The process:"},
+			{Key: "output", Title: "Output:"},
+		}),
+	)
+	if err != nil {
+		panic(err) // the grammar above is wrong; any test finds it
+	}
+	return parser
+}

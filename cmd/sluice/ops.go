@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+)
+
+// ops is what operators see of a node, on a port of its own.
+//
+//	/healthz           the process is up
+//	/readyz            200 when every part is ready; else 503, with a line for each that isn't
+//	/metrics           Prometheus
+//	/debug/pprof/      profiles
+//	/admin/v1/         orgs, keys; with the admin token
+type ops struct {
+	server *http.Server
+	ln     net.Listener
+
+	mu    sync.Mutex
+	parts []part
+}
+
+// part is something that must be ready before the node is.
+type part struct {
+	name  string
+	check func(ctx context.Context) error // nil: ready; the error says why not
+}
+
+func newOps(ln net.Listener, metrics prometheus.Gatherer, admin http.Handler) *ops {
+	o := &ops{ln: ln}
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
+	mux.HandleFunc("GET /readyz", o.readyz)
+	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))
+	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
+	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
+	mux.Handle("/admin/", admin)
+	o.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
+	return o
+}
+
+// require adds a part. What was added last is asked first.
+func (o *ops) require(name string, check func(context.Context) error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.parts = append(o.parts, part{name, check})
+}
+
+// notReady gives a line for each part that isn't ready; empty: all are.
+func (o *ops) notReady(ctx context.Context) string {
+	o.mu.Lock()
+	parts := o.parts
+	o.mu.Unlock()
+	var b strings.Builder
+	for _, p := range parts {
+		if err := p.check(ctx); err != nil {
+			fmt.Fprintf(&b, "%s: %v\n", p.name, err)
+		}
+	}
+	return b.String()
+}
+
+func (o *ops) readyz(w http.ResponseWriter, r *http.Request) {
+	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
+	defer cancel()
+	if reasons := o.notReady(ctx); reasons != "" {
+		w.WriteHeader(http.StatusServiceUnavailable)
+		fmt.Fprint(w, reasons)
+		return
+	}
+	fmt.Fprintln(w, "ready")
+}

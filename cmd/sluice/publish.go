@@ -1,0 +1,177 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"time"
+
+	"sluice/pkg/event"
+)
+
+// publishCmd sends events, in batches that are answered when they are durable.
+//
+//	--type, --data ─┐
+//	file, stdin ────┴─► ids ─► batches ─► POST /v1/events ─► ids on stdout
+//	                                          ▲      │ 503
+//	                                          └──────┘ the same ids again
+type publishCmd struct {
+	apiFlags
+	Type     string   `placeholder:"TYPE" help:"Type of the one event to publish, such as rfq.created."`
+	Data     string   `placeholder:"JSON" help:"Its data: a JSON object of at most 256 KiB."`
+	Audience []string `placeholder:"ORG" help:"Who may see it: org ids with commas between, or '*' for every org. Default: the key's own org. Others than that need a key with scope broadcast."`
+	Corridor string   `placeholder:"NAME" help:"Its corridor, which subscribers can choose by."`
+	File     string   `arg:"" optional:"" placeholder:"FILE" help:"Publish what the file holds, one event (as in the body of POST /v1/events) a line; - is standard input."`
+}
+
+// Help is shown by sluice publish --help.
+func (publishCmd) Help() string {
+	return `Prints the id of every event, once it is durable. Events without an id are given one first, so
+that a batch that had to be sent twice is never doubled.
+
+Examples:
+
+    sluice publish --key sk_test_… --type rfq.created --data '{"rfq":{"id":"rfq_1"}}'
+    sluice publish --key sk_test_… events.ndjson
+    generate | sluice publish --key sk_test_… -`
+}
+
+const (
+	batchEvents = 1000    // the API's limit
+	batchBytes  = 3 << 20 // below the API's 4 MiB
+	publishFor  = 30 * time.Second
+)
+
+func (c *publishCmd) Run(ctx context.Context, s std) error {
+	if (c.File == "") == (c.Type == "") {
+		return errors.New("nothing to publish: give --type and --data, or a file of events, or - for standard input")
+	}
+	p := publisher{ctx: ctx, api: c.client(), out: s.Out}
+	if c.Type != "" {
+		ev, err := c.event()
+		if err != nil {
+			return err
+		}
+		if err := p.add(ev); err != nil {
+			return err
+		}
+		return p.flush()
+	}
+	in := s.In
+	if c.File != "-" {
+		f, err := os.Open(c.File)
+		if err != nil {
+			return err
+		}
+		defer f.Close()
+		in = f
+	}
+	return p.addLines(in)
+}
+
+// event makes the one event that the flags describe.
+func (c *publishCmd) event() (map[string]json.RawMessage, error) {
+	if !json.Valid([]byte(c.Data)) {
+		return nil, fmt.Errorf("--data %q is no JSON: give an object, as in '{\"rfq\":{\"id\":\"rfq_1\"}}'", c.Data)
+	}
+	ev := map[string]json.RawMessage{"data": json.RawMessage(c.Data), "type": quoted(c.Type)}
+	switch {
+	case len(c.Audience) == 1 && c.Audience[0] == "*":
+		ev["audience"] = quoted("*")
+	case len(c.Audience) > 0:
+		ev["audience"], _ = json.Marshal(c.Audience)
+	}
+	if c.Corridor != "" {
+		ev["corridor"] = quoted(c.Corridor)
+	}
+	return ev, nil
+}
+
+func quoted(s string) json.RawMessage {
+	text, _ := json.Marshal(s)
+	return text
+}
+
+// publisher gathers events into batches.
+type publisher struct {
+	ctx   context.Context
+	api   *client
+	out   io.Writer
+	batch bytes.Buffer
+	count int
+}
+
+func (p *publisher) addLines(in io.Reader) error {
+	lines := bufio.NewScanner(in)
+	lines.Buffer(nil, batchBytes)
+	for n := 1; lines.Scan(); n++ {
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		var ev map[string]json.RawMessage
+		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
+			return errors.Join(p.flush(), fmt.Errorf("line %d is no JSON object: %w; the lines before it were published", n, err))
+		}
+		if err := p.add(ev); err != nil {
+			return err
+		}
+	}
+	return errors.Join(p.flush(), lines.Err())
+}
+
+func (p *publisher) add(ev map[string]json.RawMessage) error {
+	if _, ok := ev["id"]; !ok {
+		ev["id"] = quoted(event.NewID(time.Now()))
+	}
+	line, err := json.Marshal(ev)
+	if err != nil {
+		return err
+	}
+	if p.count == batchEvents || p.batch.Len()+len(line) > batchBytes {
+		if err := p.flush(); err != nil {
+			return err
+		}
+	}
+	p.batch.Write(append(line, '\n'))
+	p.count++
+	return nil
+}
+
+// flush publishes the batch, again and again while the log doesn't answer: the
+// ids in it make that safe.
+func (p *publisher) flush() error {
+	if p.count == 0 {
+		return nil
+	}
+	var answer struct{ IDs []string }
+	for began := time.Now(); ; {
+		text, err := p.api.send(p.ctx, http.MethodPost, "/v1/events", "application/x-ndjson", p.batch.Bytes())
+		var refused *refusedError
+		if errors.As(err, &refused) && refused.status == http.StatusServiceUnavailable && time.Since(began) < publishFor {
+			select {
+			case <-time.After(max(refused.retryAfter, time.Second)):
+				continue
+			case <-p.ctx.Done():
+			}
+		}
+		if err != nil {
+			return err
+		}
+		if err := json.Unmarshal(text, &answer); err != nil {
+			return fmt.Errorf("%s answered what is no list of ids: does --url name a sluice?", p.api.base)
+		}
+		break
+	}
+	p.batch.Reset()
+	p.count = 0
+	for _, id := range answer.IDs {
+		fmt.Fprintln(p.out, id)
+	}
+	return nil
+}

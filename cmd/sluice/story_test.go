@@ -1,0 +1,435 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"crypto/hmac"
+	"crypto/sha256"
+	"encoding/hex"
+	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+
+	"sluice/pkg/eventlog/eventlogtest"
+)
+
+// The whole product in one process, on either log, seen from outside: what is
+// published over HTTP comes out on WebSockets and at webhook receivers.
+//
+//	publish ─► node ─┬─► listener (coder's WebSocket client)
+//	                 └─► hook (an HTTP server that verifies)
+
+func TestStory(t *testing.T) {
+	for name, config := range map[string]func(*testing.T) nodeConfig{
+		"embedded": func(t *testing.T) nodeConfig { return nodeConfig{} },
+		"kafka": func(t *testing.T) nodeConfig {
+			secrets := filepath.Join(t.TempDir(), "secrets.key")
+			if err := os.WriteFile(secrets, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			return nodeConfig{Brokers: eventlogtest.Brokers(t), Prefix: fmt.Sprintf("story%d.", time.Now().UnixNano()), SecretsKeyFile: secrets}
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := startStory(t, config(t))
+			for _, chapter := range []struct {
+				name string
+				tell func(*testing.T, *storyNode)
+			}{
+				{"PublishStreamDeliver", tellDelivery},
+				{"RetryAfter5s", tellRetry},
+				{"Audience", tellAudience},
+				{"DisabledAndEnabled", tellDisabled},
+				{"PausedAndResumed", tellPaused},
+				{"ResumeByCursor", tellResume},
+			} {
+				t.Run(chapter.name, func(t *testing.T) { chapter.tell(t, n) })
+			}
+		})
+	}
+}
+
+// storyNode is a running node that tests call from outside.
+type storyNode struct {
+	*node
+	admin  *client
+	number int // of the next org
+}
+
+func startStory(t *testing.T, cfg nodeConfig) *storyNode {
+	t.Helper()
+	said := new(lockedBuffer)
+	cfg.Listen, cfg.Ops, cfg.Data = "127.0.0.1:0", "127.0.0.1:0", filepath.Join(t.TempDir(), "data")
+	cfg.Private, cfg.HTTP = prefixes{Set: true}, true
+	cfg.Logger = slog.New(slog.NewTextHandler(said, nil))
+	n, err := startNode(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
+		defer cancel()
+		if err := n.Stop(ctx); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		if t.Failed() {
+			text := said.String()
+			t.Logf("the last of what the node said:\n%s", text[max(0, len(text)-6000):])
+		}
+	})
+	return &storyNode{node: n, admin: &client{base: n.OpsURL(), token: n.AdminToken()}}
+}
+
+// member is an org with a key that may do everything.
+type member struct {
+	*client
+	org string
+}
+
+func (n *storyNode) member(t *testing.T) member {
+	t.Helper()
+	n.number++
+	org := fmt.Sprintf("org_story%d", n.number)
+	if _, err := n.admin.call(t.Context(), "POST", "/admin/v1/orgs", map[string]string{"id": org, "name": org}, nil); err != nil {
+		t.Fatal(err)
+	}
+	var made apiKey
+	in := map[string]any{"environment": "sandbox", "scopes": []string{"publish", "broadcast", "subscribe", "manage"}}
+	if _, err := n.admin.call(t.Context(), "POST", "/admin/v1/orgs/"+org+"/keys", in, &made); err != nil {
+		t.Fatal(err)
+	}
+	return member{&client{base: n.URL(), token: made.Key}, org}
+}
+
+// publish publishes an event and gives its id. audience nil: the member's own org.
+func (m member) publish(t *testing.T, typ string, audience any) string {
+	t.Helper()
+	body := map[string]any{"type": typ, "data": map[string]any{"amount": "1.50", "by": m.org}}
+	if audience != nil {
+		body["audience"] = audience
+	}
+	var answer struct{ ID string }
+	if _, err := m.call(t.Context(), "POST", "/v1/events", body, &answer); err != nil {
+		t.Fatal(err)
+	}
+	return answer.ID
+}
+
+// listener is a WebSocket client; what comes is in events.
+type listener struct{ events chan map[string]any }
+
+func (m member) listen(t *testing.T, cursor string, channels ...string) *listener {
+	t.Helper()
+	conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(m.base, "http")+"/v1/ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { conn.CloseNow() })
+	say := func(v map[string]any) {
+		text, _ := json.Marshal(v)
+		if err := conn.Write(t.Context(), websocket.MessageText, text); err != nil {
+			t.Fatal(err)
+		}
+	}
+	subscribe := map[string]any{"type": "subscribe", "channels": channels}
+	if cursor != "" {
+		subscribe["cursor"] = cursor
+	}
+	say(map[string]any{"type": "auth", "token": m.token})
+	say(subscribe)
+	hear := func() (map[string]any, error) {
+		_, text, err := conn.Read(t.Context())
+		if err != nil {
+			return nil, err
+		}
+		var v map[string]any
+		return v, json.Unmarshal(text, &v)
+	}
+	for _, want := range []string{"auth.ok", "subscribe.ok"} {
+		if v, err := hear(); err != nil || v["type"] != want {
+			t.Fatalf("%v, not %s: %v", v, want, err)
+		}
+	}
+	l := &listener{events: make(chan map[string]any, 1000)}
+	go func() {
+		defer close(l.events)
+		for {
+			v, err := hear()
+			if err != nil {
+				return
+			}
+			if v["id"] != nil {
+				l.events <- v
+			}
+		}
+	}()
+	return l
+}
+
+// next waits for the next event, which must have this id.
+func (l *listener) next(t *testing.T, id string) map[string]any {
+	t.Helper()
+	select {
+	case v := <-l.events:
+		if v["id"] != id {
+			t.Fatalf("%v came, not %s", v, id)
+		}
+		return v
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s didn't come in 20 s", id)
+		return nil
+	}
+}
+
+// hook is a webhook receiver. It verifies every request, and answers as told.
+type hook struct {
+	id       string
+	secret   string
+	server   *httptest.Server
+	requests chan hookRequest
+
+	mu     sync.Mutex
+	status []int // of the next answers; then 200
+}
+
+type hookRequest struct {
+	at       time.Time
+	id       string // of the event
+	attempt  string
+	delivery string
+	err      error // not nil: it couldn't be verified
+}
+
+func (m member) hook(t *testing.T, status []int, events ...string) *hook {
+	t.Helper()
+	h := &hook{status: status, requests: make(chan hookRequest, 1000)}
+	h.server = httptest.NewServer(h)
+	t.Cleanup(h.server.Close)
+	var made webhook
+	if _, err := m.call(t.Context(), "POST", "/v1/webhooks", map[string]any{"url": h.server.URL + "/hook", "events": events}, &made); err != nil {
+		t.Fatal(err)
+	}
+	h.id, h.secret = made.ID, made.Secret
+	t.Cleanup(func() { m.call(context.Background(), "DELETE", "/v1/webhooks/"+h.id, nil, nil) })
+	return h
+}
+
+func (h *hook) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	var ev struct{ ID string }
+	json.Unmarshal(body, &ev)
+	h.requests <- hookRequest{
+		at: time.Now(), id: ev.ID, err: h.verify(r.Header, body),
+		attempt: r.Header.Get("X-TetraFi-Attempt"), delivery: r.Header.Get("X-TetraFi-DeliveryId"),
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if len(h.status) > 0 {
+		w.WriteHeader(h.status[0])
+		h.status = h.status[1:]
+	}
+}
+
+func (h *hook) verify(header http.Header, body []byte) error {
+	stamp := header.Get("X-TetraFi-Timestamp")
+	if n, err := strconv.ParseInt(stamp, 10, 64); err != nil || time.Since(time.Unix(n, 0)).Abs() > time.Minute {
+		return fmt.Errorf("timestamp %q", stamp)
+	}
+	mac := hmac.New(sha256.New, []byte(h.secret))
+	mac.Write([]byte(stamp + "." + string(body)))
+	if have, want := header.Get("X-TetraFi-Signature"), hex.EncodeToString(mac.Sum(nil)); have != want {
+		return fmt.Errorf("signature %s, not %s", have, want)
+	}
+	standard, err := standardwebhooks.NewWebhook(h.secret)
+	if err != nil {
+		return err
+	}
+	return standard.Verify(body, header)
+}
+
+// next waits for the next request, which must be verified and of this event.
+func (h *hook) next(t *testing.T, id string) hookRequest {
+	t.Helper()
+	select {
+	case r := <-h.requests:
+		if r.err != nil || r.id != id {
+			t.Fatalf("%+v came, not %s", r, id)
+		}
+		return r
+	case <-time.After(20 * time.Second):
+		t.Fatalf("%s didn't come in 20 s", id)
+		return hookRequest{}
+	}
+}
+
+// status waits until the endpoint has the status.
+func (m member) status(t *testing.T, id, want string) {
+	t.Helper()
+	eventually(t, 20*time.Second, func() error {
+		var w webhook
+		if _, err := m.call(t.Context(), "GET", "/v1/webhooks/"+id, nil, &w); err != nil {
+			return err
+		}
+		if w.Status != want {
+			return fmt.Errorf("%s is %s, not %s", id, w.Status, want)
+		}
+		return nil
+	})
+}
+
+func tellDelivery(t *testing.T, n *storyNode) {
+	a := n.member(t)
+	h, l := a.hook(t, nil, "settlement.*"), a.listen(t, "", "settlement.*", "rfq.created")
+	first := a.publish(t, "rfq.created", nil) // not for the hook
+	second := a.publish(t, "settlement.complete", nil)
+	l.next(t, first)
+	if v := l.next(t, second); v["amount"] != "1.50" || v["type"] != "settlement.complete" || v["cursor"] == nil {
+		t.Errorf("streamed as %v", v)
+	}
+	if r := h.next(t, second); r.attempt != "1" || r.delivery == "" {
+		t.Errorf("delivered as %+v", r)
+	}
+}
+
+func tellRetry(t *testing.T, n *storyNode) {
+	a := n.member(t)
+	h := a.hook(t, []int{500}, "*")
+	id := a.publish(t, "settlement.complete", nil)
+	first, second := h.next(t, id), h.next(t, id)
+	if first.attempt != "1" || second.attempt != "2" || first.delivery != second.delivery {
+		t.Errorf("%+v, then %+v", first, second)
+	}
+	if gap := second.at.Sub(first.at); gap < 5*time.Second || gap > 7*time.Second {
+		t.Errorf("the second attempt came %v after the first, not 5 s", gap)
+	}
+}
+
+func tellAudience(t *testing.T, n *storyNode) {
+	a, b, c := n.member(t), n.member(t), n.member(t)
+	lb, lc := b.listen(t, "", "*"), c.listen(t, "", "*")
+	hb, hc := b.hook(t, nil, "*"), c.hook(t, nil, "*")
+	own := a.publish(t, "quote.received", nil)
+	forB := a.publish(t, "quote.received", []string{b.org})
+	forAll := a.publish(t, "rfq.created", "*")
+	// Order shows it: what comes first is the first that each may see.
+	lb.next(t, forB)
+	lb.next(t, forAll)
+	lc.next(t, forAll)
+	got := map[string]bool{hb.any(t): true, hb.any(t): true}
+	if !got[forB] || !got[forAll] {
+		t.Errorf("b was delivered %v", got)
+	}
+	hc.next(t, forAll)
+	for _, id := range []string{own, forB} {
+		if _, err := c.call(t.Context(), "GET", "/v1/events/"+id, nil, nil); err == nil || !strings.Contains(err.Error(), "404") {
+			t.Errorf("c looked %s up: %v", id, err)
+		}
+	}
+	if _, err := c.call(t.Context(), "GET", "/v1/webhooks/"+hb.id, nil, nil); err == nil || !strings.Contains(err.Error(), "404") {
+		t.Errorf("c looked b's endpoint up: %v", err)
+	}
+}
+
+// any waits for a request, whichever event it is of.
+func (h *hook) any(t *testing.T) string {
+	t.Helper()
+	select {
+	case r := <-h.requests:
+		if r.err != nil {
+			t.Fatal(r.err)
+		}
+		return r.id
+	case <-time.After(20 * time.Second):
+		t.Fatal("nothing came in 20 s")
+		return ""
+	}
+}
+
+func tellDisabled(t *testing.T, n *storyNode) {
+	a := n.member(t)
+	h := a.hook(t, []int{http.StatusGone}, "*")
+	gone := a.publish(t, "settlement.pending", nil)
+	h.next(t, gone)
+	a.status(t, h.id, "disabled")
+	held := a.publish(t, "settlement.complete", nil)
+	if _, err := a.call(t.Context(), "POST", "/v1/webhooks/"+h.id+"/enable", nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	a.status(t, h.id, "active")
+	got := map[string]bool{h.any(t): true, h.any(t): true}
+	if !got[gone] || !got[held] {
+		t.Errorf("after enabling came %v, not %s and %s", got, gone, held)
+	}
+}
+
+func tellPaused(t *testing.T, n *storyNode) {
+	a := n.member(t)
+	h := a.hook(t, nil, "*")
+	patch := func(status string) {
+		t.Helper()
+		if _, err := a.call(t.Context(), "PATCH", "/v1/webhooks/"+h.id, map[string]string{"status": status}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	patch("paused")
+	l := a.listen(t, "", "*")
+	first := a.publish(t, "settlement.pending", nil)
+	second := a.publish(t, "settlement.complete", nil)
+	l.next(t, first)
+	l.next(t, second)
+	select {
+	case r := <-h.requests:
+		t.Fatalf("%+v came while the endpoint was paused", r)
+	case <-time.After(500 * time.Millisecond):
+	}
+	patch("active")
+	got := map[string]bool{h.any(t): true, h.any(t): true}
+	if !got[first] || !got[second] {
+		t.Errorf("after the pause came %v", got)
+	}
+}
+
+func tellResume(t *testing.T, n *storyNode) {
+	a := n.member(t)
+	l := a.listen(t, "", "*")
+	first := a.publish(t, "rfq.created", nil)
+	cursor, _ := l.next(t, first)["cursor"].(string)
+	second := a.publish(t, "rfq.created", nil)
+	third := a.publish(t, "rfq.created", nil)
+	late := a.listen(t, cursor, "*")
+	late.next(t, second)
+	late.next(t, third)
+	fourth := a.publish(t, "rfq.created", nil)
+	late.next(t, fourth)
+}
+
+// lockedBuffer is a buffer that a process and a test may use at once.
+type lockedBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (b *lockedBuffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *lockedBuffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}

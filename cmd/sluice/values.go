@@ -1,0 +1,88 @@
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/alecthomas/kong"
+)
+
+// address is a host and a port to listen on or to call.
+type address string
+
+func (a *address) UnmarshalText(text []byte) error {
+	host, port, err := net.SplitHostPort(string(text))
+	if err == nil {
+		_, err = strconv.ParseUint(port, 10, 16)
+	}
+	if err != nil {
+		return fmt.Errorf("%q is no address: give host:port, as in 127.0.0.1:8080, or :8080 for every interface", text)
+	}
+	*a = address(net.JoinHostPort(host, port))
+	return nil
+}
+
+// duration is a time span that is never negative.
+type duration time.Duration
+
+func (d *duration) UnmarshalText(text []byte) error {
+	v, err := time.ParseDuration(string(text))
+	if err != nil || v < 0 {
+		return fmt.Errorf("%q is no duration: give a number and a unit, as in 500ms, 25s or 2m", text)
+	}
+	*d = duration(v)
+	return nil
+}
+
+// brokers is a list of host:port.
+type brokers []string
+
+func (b *brokers) UnmarshalText(text []byte) error {
+	*b = nil
+	for s := range strings.SplitSeq(string(text), ",") {
+		var a address
+		if a.UnmarshalText([]byte(strings.TrimSpace(s))) != nil {
+			return fmt.Errorf("%q is no broker: give host:port, or several with commas between, as in kafka-1:9092,kafka-2:9092", s)
+		}
+		*b = append(*b, string(a))
+	}
+	return nil
+}
+
+// prefixes is a flag that may be given alone, for every address, or with the
+// address ranges that it is about.
+type prefixes struct {
+	Set    bool
+	Ranges []netip.Prefix // empty: every address
+}
+
+// IsBool says that the flag needs no value.
+func (*prefixes) IsBool() bool { return true }
+
+// Decode reads the flag's value, where it has one.
+func (p *prefixes) Decode(ctx *kong.DecodeContext) error {
+	*p = prefixes{Set: true}
+	if ctx.Scan.Peek().Type != kong.FlagValueToken {
+		return nil
+	}
+	text := fmt.Sprint(ctx.Scan.Pop().Value)
+	switch text {
+	case "true", "yes", "1":
+		return nil
+	case "false", "no", "0":
+		p.Set = false
+		return nil
+	}
+	for s := range strings.SplitSeq(text, ",") {
+		r, err := netip.ParsePrefix(strings.TrimSpace(s))
+		if err != nil {
+			return fmt.Errorf("%q is no address range: give CIDR ranges with commas between, as in 10.0.0.0/8,fd00::/8, or no value for every address", s)
+		}
+		p.Ranges = append(p.Ranges, r.Masked())
+	}
+	return nil
+}
