@@ -10,15 +10,17 @@
 //	conns.go      the connections that it keeps
 //	outcome.go    classes, details, Retry-After
 //
-// Why no client of a library: net/http's is made of goroutines and contexts that
-// cost three times the request itself, and fasthttp's can't be cancelled, makes
-// an error of a large answer, and hides a connection that its peer has closed.
-// What is left once connections are ours is small: the request is a run of
-// bytes, which we write exactly as they are signed, and the answer's header is
-// read by net/http's parser, the one that is least often wrong about hostile
-// bytes. Bounds lie where nothing gets around them: an attempt has one deadline
-// on its connection, and the connection gives no more bytes than an answer may
-// have.
+// Why no library's client: net/http's costs about twice as much (goroutines,
+// contexts and copies of headers for each request), and fasthttp's can't be
+// cancelled, makes an error of a large answer, rewrites headers in silence and
+// fails on a connection that its peer has closed meanwhile. CPU of 10,000 signed
+// requests of 500 bytes, medians of BenchmarkSend on two busy cores: net/http
+// 0.42 s, fasthttp 0.18 s, this 0.23 s. Once the connections are ours, little is
+// left to write: the request is a run of bytes, sent exactly as it was signed,
+// and the answer's header is read by net/http's parser, which has met the most
+// hostile bytes. Bounds lie where nothing gets around them: one deadline on the
+// connection, from dial to status, and a connection that gives no more bytes
+// than an answer may have.
 //
 //	Send ─► guard.parse ─► conns.take ─┬────────────────► ask ─► conns.keep or drop
 //	                                   └─ none ─► dial ──►

@@ -114,6 +114,19 @@ func TestCheckURL(t *testing.T) {
 	}
 }
 
+func TestTarget(t *testing.T) {
+	for url, want := range map[string]target{
+		"https://Bücher.Example:443/ä?b=ö#":     {true, "xn--bcher-kva.example", "xn--bcher-kva.example:443", "xn--bcher-kva.example", "/%C3%A4?b=%C3%B6"},
+		"http://example.com":                    {false, "example.com", "example.com:80", "example.com", "/"},
+		"https://example.com:80?x":              {true, "example.com", "example.com:80", "example.com:80", "/?x"},
+		"https://[2606:2800:0220:1::0001]/%7e/": {true, "2606:2800:220:1::1", "[2606:2800:220:1::1]:443", "[2606:2800:220:1::1]", "/%7e/"},
+	} {
+		if got, err := parseTarget(url); err != nil || got != want {
+			t.Errorf("%s: %+v, %v, want %+v", url, got, err, want)
+		}
+	}
+}
+
 func FuzzTarget(f *testing.F) {
 	for _, host := range insiders {
 		f.Add("https://" + host + "/a?b c")

@@ -14,6 +14,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -23,7 +24,14 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 )
 
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	if os.Getenv(benchReceiver) != "" {
+		runBenchReceiver()
+		return
+	}
+	// fasthttp's client, of which a benchmark makes one, ends in its own time.
+	goleak.VerifyTestMain(m, goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*HostClient).connsCleaner"))
+}
 
 // receiver is somebody's server, down to its bytes.
 type receiver struct {
