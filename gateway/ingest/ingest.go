@@ -1,0 +1,206 @@
+// Package ingest takes events in: POST /v1/events, and whatever else publishes
+// from inside this process.
+//
+//	body ─► parse, check (parse.go, batch.go) ─► records ─► admission ─► append ─► 202
+//	                                   Publish ───┘             └─ 503       └─ 503
+//
+//	ingest.go   Ingest: admission, append, Publish
+//	post.go     the call: media types, limits, answers
+//	batch.go    one event, {"events":[…]}, or a line each
+//	parse.go    the members of one event
+//	reader.go   the few bytes of JSON around data
+//
+// A request is taken whole or not at all. It is parsed once, by hand: data goes
+// through event.CanonicalPrefix where it lies, and what the log gets is written
+// behind it. A 202 says that the log has every event durably.
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/pkg/dialect"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+)
+
+// Config is what an Ingest is made of.
+type Config struct {
+	Log        eventlog.Appender
+	OrgExists  func(id string) bool  // asked for the orgs that an audience names
+	Registerer prometheus.Registerer // nil: metrics aren't shown
+	Logger     *slog.Logger          // nil: the default one
+
+	MaxInFlight int64         // bytes that wait for the log; 0: 64 MiB. Past it events are refused
+	Timeout     time.Duration // of an append; 0: 5 s
+}
+
+// Ingest takes events in. All methods may be called from any number of
+// goroutines.
+type Ingest struct {
+	cfg      Config
+	metrics  *metrics
+	inFlight atomic.Int64
+	buffers  sync.Pool // *batchBuffers
+}
+
+// New makes an Ingest.
+func New(cfg Config) *Ingest {
+	if cfg.MaxInFlight <= 0 {
+		cfg.MaxInFlight = 64 << 20
+	}
+	if cfg.Timeout <= 0 {
+		cfg.Timeout = 5 * time.Second
+	}
+	if cfg.Logger == nil {
+		cfg.Logger = slog.Default()
+	}
+	i := &Ingest{cfg: cfg}
+	i.metrics = newMetrics(cfg.Registerer, i)
+	i.buffers.New = func() any { return new(batchBuffers) }
+	return i
+}
+
+// batchBuffers are the records of one append, used again by the next.
+type batchBuffers struct {
+	records []eventlog.Record
+	bytes   []byte
+}
+
+// keepBuffers bounds what is kept for the next append, in bytes.
+const keepBuffers = 64 << 10
+
+// Publish takes in an event that this process makes: what comes from a provider,
+// or is told by the product itself. Environment, Org, Type and Data are needed.
+// Without an ID one is made; without a Timestamp it is now; without an Audience
+// its org; without a Key the org's id. Data is brought into canonical form.
+//
+// The event is durable when it returns nil. A *dialect.Error says why it can't
+// be taken, now or at all; its Status is 503 when it is worth trying again.
+func (i *Ingest) Publish(ctx context.Context, events ...*event.Event) error {
+	made := make([]*event.Event, len(events))
+	for n, given := range events {
+		ev := *given
+		if err := complete(&ev, time.Now()); err != nil {
+			return err
+		}
+		made[n] = &ev
+	}
+	if err := i.append(ctx, made); err != nil {
+		return err
+	}
+	for n, ev := range made {
+		*events[n] = *ev
+	}
+	return nil
+}
+
+// complete sets what Publish may be given without, and checks the rest.
+func complete(ev *event.Event, now time.Time) error {
+	fill(ev, now)
+	ev.Audience.Orgs = slices.Compact(slices.Sorted(slices.Values(ev.Audience.Orgs)))
+	if ev.Org == "" || !event.ValidType(ev.Type) || !event.ValidID(ev.ID) || len(ev.Key) > event.MaxKey ||
+		(ev.Environment != event.Sandbox && ev.Environment != event.Live) {
+		return badRequest(fmt.Sprintf("event %q of type %q has no valid org, environment, type, id or key", ev.ID, ev.Type))
+	}
+	data, members, err := event.Canonical(ev.Data)
+	if err != nil {
+		return badRequest(err.Error())
+	}
+	if len(data) > event.MaxData {
+		return tooLarge("data has more than 256 KiB", "data")
+	}
+	ev.Data, ev.Members = data, members
+	return nil
+}
+
+// fill sets what a publisher may leave out.
+func fill(ev *event.Event, now time.Time) {
+	if ev.ID == "" {
+		ev.ID = event.NewID(now)
+	}
+	if ev.Timestamp.IsZero() {
+		ev.Timestamp = now.UTC().Truncate(time.Millisecond)
+	}
+	if !ev.Audience.All && len(ev.Audience.Orgs) == 0 {
+		ev.Audience.Orgs = []string{ev.Org}
+	}
+	if ev.Key == "" {
+		ev.Key = ev.Org
+	}
+}
+
+// append hands checked events to the log and returns once they are durable.
+func (i *Ingest) append(ctx context.Context, events []*event.Event) error {
+	b := i.buffers.Get().(*batchBuffers)
+	b.records, b.bytes = b.records[:0], b.bytes[:0]
+	for _, ev := range events {
+		from := len(b.bytes)
+		b.bytes = ev.AppendRecord(b.bytes)
+		// A later event may move the buffer; what lies in the old one stays right.
+		b.records = append(b.records, eventlog.Record{
+			Partition: eventlog.Partition{Topic: ev.Environment.Topic()},
+			Key:       []byte(ev.Key),
+			Value:     b.bytes[from:len(b.bytes):len(b.bytes)],
+		})
+	}
+	size := int64(len(b.bytes))
+	if i.inFlight.Add(size) > i.cfg.MaxInFlight {
+		i.inFlight.Add(-size)
+		return unavailable("too much is waiting for the log; nothing was taken, try again", 1)
+	}
+	defer i.inFlight.Add(-size)
+
+	ctx, cancel := context.WithTimeout(ctx, i.cfg.Timeout)
+	defer cancel()
+	begun := time.Now()
+	_, err := i.cfg.Log.Append(ctx, b.records)
+	i.metrics.append.Observe(time.Since(begun).Seconds())
+	if err != nil {
+		// The buffers aren't used again: how far the log came with them isn't known.
+		return i.refusal(err)
+	}
+	for _, ev := range events {
+		i.metrics.events.of(ev.Environment).Inc()
+	}
+	i.metrics.bytes.of(events[0].Environment).Add(float64(size))
+	if cap(b.bytes) <= keepBuffers {
+		clear(b.records)
+		i.buffers.Put(b)
+	}
+	return nil
+}
+
+// refusal says for the publisher why the log took nothing, or perhaps something.
+func (i *Ingest) refusal(err error) error {
+	if errors.Is(err, eventlog.ErrFull) {
+		i.cfg.Logger.Error("log is full; events are refused", "error", err)
+		return unavailable("the log is full; nothing was taken, try again later", 30)
+	}
+	i.cfg.Logger.Error("events not appended", "error", err)
+	return unavailable("the log didn't answer; the events may be in it or not: send them again, with the same ids", 1)
+}
+
+func unavailable(message string, retryAfter int) *dialect.Error {
+	return &dialect.Error{Status: 503, Code: dialect.Unavailable, Message: message, RetryAfter: retryAfter}
+}
+
+func badRequest(message string, issues ...dialect.Issue) *dialect.Error {
+	return &dialect.Error{Status: 400, Code: dialect.BadRequest, Message: message, Issues: issues}
+}
+
+func tooLarge(message string, path ...string) *dialect.Error {
+	e := &dialect.Error{Status: 413, Code: dialect.TooLarge, Message: message}
+	if len(path) > 0 {
+		e.Issues = []dialect.Issue{{Path: path, Message: message}}
+	}
+	return e
+}
