@@ -1,0 +1,194 @@
+// Package web is the HTTP server that everything public goes through. It lets
+// calls in: framing that could be read in two ways is refused, paths are matched
+// as they were sent, keys and scopes are checked, requests are counted against
+// the org's plan, errors are written in one shape. What a call does is its
+// route's.
+//
+//	bytes ─► fasthttp ─► framing ─► router ─► key, scope ─► plan's rate ─► Route.Serve
+//	                        │          │          │              │            │
+//	                       400,505   404,405   401,403          429      answer or error
+//
+//	web.go      Config, Server, its life
+//	framing.go  what is refused before anything else is looked at
+//	router.go   paths to routes
+//	call.go     one call: key, scope, answer
+//	limit.go    requests a minute
+//	metrics.go  what is counted
+package web
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"net"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+
+	"sluice/pkg/control"
+	"sluice/pkg/dialect"
+	"sluice/pkg/key"
+)
+
+// Access says who a token stands for, and on which plan the org is.
+type Access interface {
+	Authenticate(ctx context.Context, token string) (*key.Principal, error)
+	Org(id string) *control.Org // nil: there is none
+}
+
+// Config is what a Server is made of. Zero numbers stand for those in brackets.
+type Config struct {
+	Access  Access
+	Logger  *slog.Logger          // nil: none
+	Metrics prometheus.Registerer // nil: none
+
+	ReadTimeout  time.Duration // from the first byte of a request to its last [10 s]
+	WriteTimeout time.Duration // for the whole answer [10 s]
+	IdleTimeout  time.Duration // between requests [60 s]
+	MaxHeader    int           // bytes of request line and headers [16 KiB]
+	MaxPerIP     int           // connections from one address [0: no bound, for a proxy in front has one address for all]
+}
+
+// MaxBody is the most that a route's request body may have unless it says
+// otherwise, in bytes.
+const MaxBody = 1 << 20
+
+// Server serves routes. Handle comes first, then Serve, then Shutdown.
+type Server struct {
+	cfg     Config
+	http    *fasthttp.Server
+	router  router
+	limiter limiter
+	metrics *metrics
+
+	life context.Context // ends when what was still under way at the end of Shutdown is cut off
+	cut  context.CancelFunc
+
+	connsMu sync.Mutex
+	conns   map[net.Conn]struct{} // open and not hijacked
+
+	draining atomic.Bool
+}
+
+// New gives a server without routes.
+func New(cfg Config) *Server {
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	during := func(d *time.Duration, def time.Duration) {
+		if *d == 0 {
+			*d = def
+		}
+	}
+	during(&cfg.ReadTimeout, 10*time.Second)
+	during(&cfg.WriteTimeout, 10*time.Second)
+	during(&cfg.IdleTimeout, 60*time.Second)
+	if cfg.MaxHeader == 0 {
+		cfg.MaxHeader = 16 << 10
+	}
+	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), conns: make(map[net.Conn]struct{})}
+	s.life, s.cut = context.WithCancel(context.Background())
+	s.http = &fasthttp.Server{
+		Handler:        s.handle,
+		ErrorHandler:   s.unreadable,
+		HeaderReceived: s.headerReceived,
+		ConnState:      s.track,
+		Logger:         quiet{cfg.Logger},
+
+		ReadTimeout:        cfg.ReadTimeout,
+		WriteTimeout:       cfg.WriteTimeout,
+		IdleTimeout:        cfg.IdleTimeout,
+		ReadBufferSize:     cfg.MaxHeader,
+		MaxRequestBodySize: MaxBody,
+		MaxConnsPerIP:      cfg.MaxPerIP,
+		MaxRequestsPerConn: 10_000,
+
+		NoDefaultServerHeader:        true,
+		NoDefaultContentType:         true,
+		SecureErrorLogMessage:        true,
+		DisablePreParseMultipartForm: true,
+		CloseOnShutdown:              true,
+		// A hijacked connection is closed when its handler returns.
+		KeepHijackedConns: false,
+	}
+	return s
+}
+
+// Serve takes connections from the listener until Shutdown, then returns nil.
+func (s *Server) Serve(ln net.Listener) error { return s.http.Serve(ln) }
+
+// Shutdown takes no more connections, answers what was asked before, and closes.
+// What is still under way when ctx ends is cut off. Connections that were
+// upgraded are their handlers' to close.
+func (s *Server) Shutdown(ctx context.Context) error {
+	s.draining.Store(true)
+	err := s.http.ShutdownWithContext(ctx)
+	s.cut()
+	if err == nil {
+		return nil
+	}
+	s.connsMu.Lock()
+	for c := range s.conns {
+		c.Close()
+	}
+	s.connsMu.Unlock()
+	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
+	defer cancel()
+	return errors.Join(err, s.http.ShutdownWithContext(final))
+}
+
+func (s *Server) track(c net.Conn, state fasthttp.ConnState) {
+	s.connsMu.Lock()
+	defer s.connsMu.Unlock()
+	switch state {
+	case fasthttp.StateNew:
+		s.conns[c] = struct{}{}
+	case fasthttp.StateClosed, fasthttp.StateHijacked:
+		delete(s.conns, c)
+	}
+}
+
+// headerReceived gives each route its own bound of the body, before the body is
+// read.
+func (s *Server) headerReceived(h *fasthttp.RequestHeader) (cfg fasthttp.RequestConfig) {
+	path, ok := rawPath(h.RequestURI())
+	if !ok {
+		return cfg
+	}
+	if m, _ := s.router.find(path); m.node != nil {
+		if r := m.node.routes[string(h.Method())]; r != nil {
+			cfg.MaxRequestBodySize = r.MaxBody
+		}
+	}
+	return cfg
+}
+
+// unreadable answers a request that couldn't be read; its connection is closed.
+func (s *Server) unreadable(ctx *fasthttp.RequestCtx, err error) {
+	var small *fasthttp.ErrSmallBuffer
+	var timeout interface{ Timeout() bool }
+	e := &dialect.Error{Status: 400, Code: dialect.BadRequest, Message: "the request is not HTTP/1.1 as RFC 9112 has it"}
+	switch {
+	case errors.Is(err, fasthttp.ErrBodyTooLarge):
+		e = &dialect.Error{Status: 413, Code: dialect.TooLarge, Message: "the request body is too large"}
+	case errors.As(err, &small):
+		e = &dialect.Error{Status: 431, Code: dialect.TooLarge, Message: "the request's headers are too large"}
+	case errors.As(err, &timeout) && timeout.Timeout():
+		e = &dialect.Error{Status: 408, Code: dialect.BadRequest, Message: "the request took too long to arrive"}
+	}
+	s.answerError(ctx, e)
+	s.metrics.requests.WithLabelValues(unrouted, statusLabel(e.Status)).Inc()
+	s.cfg.Logger.Debug("request unreadable", "status", e.Status, "remote", ctx.RemoteAddr(), "error", err)
+}
+
+// quiet takes what the library has to say: mostly clients that went away.
+type quiet struct{ log *slog.Logger }
+
+func (q quiet) Printf(format string, args ...any) {
+	if q.log.Enabled(context.Background(), slog.LevelDebug) {
+		q.log.Debug("http server", "says", sprintf(format, args))
+	}
+}

@@ -1,0 +1,505 @@
+package web_test
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/fasthttp/websocket"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/valyala/fasthttp"
+	"go.uber.org/goleak"
+
+	"sluice/gateway/web"
+	"sluice/pkg/control"
+	"sluice/pkg/dialect"
+	"sluice/pkg/event"
+	"sluice/pkg/key"
+)
+
+func TestMain(m *testing.M) {
+	goleak.VerifyTestMain(m,
+		// The library's clock, for good.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		// The library's housekeeper, which looks every 10 s whether its server is still there.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
+}
+
+// access knows two keys.
+type access struct{ plan control.Plan }
+
+const (
+	full = "full-key"
+	poor = "poor-key"
+)
+
+func (a access) Authenticate(_ context.Context, token string) (*key.Principal, error) {
+	p := &key.Principal{Org: "org_a", Environment: event.Sandbox, KeyID: "key_" + token}
+	switch token {
+	case full:
+		p.Scopes = key.Scopes
+		return p, nil
+	case poor:
+		p.Scopes = []key.Scope{key.Subscribe}
+		return p, nil
+	case "expired":
+		return nil, control.ErrExpired
+	case "unavailable":
+		return nil, control.ErrUnavailable
+	case "other-org":
+		p.Org = "org_b"
+		return p, nil
+	case "deleted-org":
+		p.Org = "org_gone"
+		return p, nil
+	}
+	return nil, control.ErrUnauthorized
+}
+
+func (a access) Org(id string) *control.Org {
+	if id == "org_gone" {
+		return nil
+	}
+	return &control.Org{ID: id, Plan: a.plan}
+}
+
+type server struct {
+	*web.Server
+	addr string
+	done chan error
+}
+
+func start(t *testing.T, cfg web.Config, routes ...web.Route) *server {
+	t.Helper()
+	if cfg.Access == nil {
+		cfg.Access = access{control.Enterprise}
+	}
+	s := &server{Server: web.New(cfg), done: make(chan error, 1)}
+	for _, r := range routes {
+		s.Handle(r)
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.addr = ln.Addr().String()
+	go func() { s.done <- s.Serve(ln) }()
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 200*time.Millisecond)
+		defer cancel()
+		s.Shutdown(ctx)
+		if err := <-s.done; err != nil {
+			t.Errorf("serve: %v", err)
+		}
+	})
+	return s
+}
+
+func echo(c *web.Call) error {
+	who := "nobody"
+	if c.Principal != nil {
+		who = c.Principal.Org
+	}
+	c.JSON(200, fmt.Appendf(nil, `{"path":%q,"id":%q,"sub":%q,"body":%d,"who":%q}`, c.Path(), c.Param("id"), c.Param("sub"), len(c.PostBody()), who))
+	return nil
+}
+
+var routes = []web.Route{
+	{Method: "GET", Path: "/open", Open: true, Serve: echo},
+	{Method: "POST", Path: "/open", Open: true, Serve: echo},
+	{Method: "POST", Path: "/big", Open: true, MaxBody: 3 << 20, Serve: echo},
+	{Method: "GET", Path: "/things", Serve: echo},
+	{Method: "POST", Path: "/things", Scope: key.Manage, Serve: echo},
+	{Method: "GET", Path: "/things/{id}", Serve: echo},
+	{Method: "DELETE", Path: "/things/{id}", Serve: echo},
+	{Method: "GET", Path: "/things/fixed", Serve: echo},
+	{Method: "GET", Path: "/things/{id}/subs/{sub}", Serve: echo},
+	{Method: "GET", Path: "/things/fixed/other", Serve: echo},
+	{Method: "POST", Path: "/uncounted", Uncounted: true, Serve: echo},
+	{Method: "GET", Path: "/broken", Open: true, Serve: func(*web.Call) error { return errors.New("a secret of ours") }},
+	{Method: "GET", Path: "/panics", Open: true, Serve: func(*web.Call) error { panic("a secret of ours") }},
+	{Method: "GET", Path: "/refuses", Open: true, Serve: func(*web.Call) error {
+		return fmt.Errorf("around: %w", &dialect.Error{Status: 409, Code: dialect.Conflict, Message: "no", RetryAfter: 3, Issues: []dialect.Issue{{Path: []string{"a", "0"}, Message: "b"}}})
+	}},
+}
+
+// exchange writes raw bytes and reads all answers until the server closes or is
+// silent for a while.
+func exchange(t *testing.T, addr, raw string, chunks ...string) (statuses []int, closed bool, text string) {
+	t.Helper()
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	if _, err := io.WriteString(conn, raw); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range chunks {
+		io.WriteString(conn, c) // the server may have closed by now
+	}
+	var all strings.Builder
+	br := bufio.NewReader(io.TeeReader(conn, &all))
+	for {
+		conn.SetReadDeadline(time.Now().Add(300 * time.Millisecond))
+		resp, err := http.ReadResponse(br, nil)
+		if err != nil {
+			var ne net.Error
+			return statuses, !(errors.As(err, &ne) && ne.Timeout()), all.String()
+		}
+		io.Copy(io.Discard, resp.Body)
+		statuses = append(statuses, resp.StatusCode)
+	}
+}
+
+// TestHostile sends what no good client sends. After a refusal for framing the
+// connection is closed, so that nothing behind it is taken for a request.
+func TestHostile(t *testing.T) {
+	s := start(t, web.Config{ReadTimeout: 200 * time.Millisecond}, routes...)
+	const get2 = "GET /open HTTP/1.1\r\nHost: a\r\n\r\n"
+	for _, c := range []struct {
+		name, raw string
+		want      []int
+		closed    bool // by the server, after a refusal
+	}{
+		{"plain", get2, []int{200}, false},
+		{"pipelined", get2 + get2, []int{200, 200}, false},
+		{"both length and chunked", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + get2, []int{400}, true},
+		{"chunked and length, other order", "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n" + get2, []int{400}, true},
+		{"two lengths that differ", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 5\r\n\r\nabcd" + get2, []int{400}, true},
+		{"the same length twice", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nContent-Length: 4\r\n\r\nabcd" + get2, []int{400}, true},
+		{"a list of lengths", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 4, 4\r\n\r\nabcd" + get2, []int{400}, true},
+		{"a length with a sign", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: +4\r\n\r\nabcd" + get2, []int{400}, true},
+		{"a negative length", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n" + get2, []int{400}, true},
+		{"a length in hex", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 0x4\r\n\r\nabcd" + get2, []int{400}, true},
+		{"a length that overflows", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 18446744073709551620\r\n\r\nabcd" + get2, []int{400}, true},
+		{"chunked ends the connection", "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nabcd\r\n0\r\n\r\n" + get2, []int{200}, true},
+		{"two encodings", "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + get2, []int{400}, true},
+		{"a list of encodings", "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n" + get2, []int{400}, true},
+		{"identity as encoding", "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: identity\r\nContent-Length: 4\r\n\r\nabcd" + get2, []int{400}, true},
+		{"an encoding that hides", "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: xchunked\r\nContent-Length: 4\r\n\r\nabcd" + get2, []int{400}, true},
+		{"encoding on HTTP/1.0", "POST /open HTTP/1.0\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + get2, []int{400}, true},
+		{"a chunk that isn't one", "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\nabcd\r\n0\r\n\r\n" + get2, []int{400}, true},
+		{"a chunk with a bare LF", "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n4\nabcd\n0\n\n" + get2, []int{400}, true},
+		{"a space before the colon", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length : 4\r\n\r\nabcd" + get2, []int{400}, true},
+		{"a header on two lines", "GET /open HTTP/1.1\r\nHost: a\r\nX-A: b\r\n c\r\n\r\n" + get2, []int{400}, true},
+		{"an encoding on two lines", "POST /open HTTP/1.1\r\nHost: a\r\nX: y\r\n Transfer-Encoding: chunked\r\n\r\n0\r\n\r\n" + get2, []int{400}, true},
+		{"bare LF", "GET /open HTTP/1.1\nHost: a\n\n" + get2, []int{400}, true},
+		{"a NUL in a header", "GET /open HTTP/1.1\r\nHost: a\r\nX: \x00\r\n\r\n" + get2, []int{400}, true},
+		{"a header without a colon", "GET /open HTTP/1.1\r\nHost: a\r\nnonsense\r\n\r\n" + get2, []int{400}, true},
+		{"a header without a name", "GET /open HTTP/1.1\r\nHost: a\r\n: x\r\n\r\n" + get2, []int{400}, true},
+		{"no host", "GET /open HTTP/1.1\r\n\r\n" + get2, []int{400}, true},
+		{"two hosts", "GET /open HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\n" + get2, []int{400}, true},
+		{"an empty host", "GET /open HTTP/1.1\r\nHost:\r\n\r\n" + get2, []int{400}, true},
+		{"a host with a user", "GET /open HTTP/1.1\r\nHost: a@b\r\n\r\n" + get2, []int{400}, true},
+		{"a host with a path", "GET /open HTTP/1.1\r\nHost: a/b\r\n\r\n" + get2, []int{400}, true},
+		{"a host with a space", "GET /open HTTP/1.1\r\nHost: a b\r\n\r\n" + get2, []int{400}, true},
+		{"a host with a port", "GET /open HTTP/1.1\r\nHost: [::1]:8080\r\n\r\n", []int{200}, true},
+		{"HTTP/1.0", "GET /open HTTP/1.0\r\nHost: a\r\n\r\n", []int{200}, true},
+		{"HTTP/0.9", "GET /open\r\n\r\n", []int{400}, true},
+		{"HTTP/1.2", "GET /open HTTP/1.2\r\nHost: a\r\n\r\n" + get2, []int{505}, true},
+		{"HTTP/9.9", "GET /open HTTP/9.9\r\nHost: a\r\n\r\n" + get2, []int{505}, true},
+		{"the preface of HTTP/2", "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", []int{505}, true},
+		{"no HTTP at all", "\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03\r\n\r\n", []int{400}, true},
+		{"a method of another kind", "TRACE /open HTTP/1.1\r\nHost: a\r\n\r\n", []int{405}, false},
+		{"CONNECT", "CONNECT example.com:443 HTTP/1.1\r\nHost: a\r\n\r\n", []int{400}, false},
+		{"OPTIONS *", "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n", []int{400}, false},
+		{"a whole URL", "GET http://a/open HTTP/1.1\r\nHost: a\r\n\r\n", []int{200}, true},
+		{"a NUL in the path", "GET /things/a%00b HTTP/1.1\r\nHost: a\r\n\r\n", []int{400}, false},
+		{"a fragment in the path", "GET /open#a HTTP/1.1\r\nHost: a\r\n\r\n", []int{400}, false},
+		{"dots", "GET /things/../open HTTP/1.1\r\nHost: a\r\n\r\n", []int{404}, false},
+		{"dots, encoded", "GET /things/%2e%2e/open HTTP/1.1\r\nHost: a\r\n\r\n", []int{404}, false},
+		{"slashes", "GET //open HTTP/1.1\r\nHost: a\r\n\r\n", []int{404}, false},
+		{"a slash behind", "GET /open/ HTTP/1.1\r\nHost: a\r\n\r\n", []int{404}, false},
+		{"a slash, encoded", "GET /%6fpen HTTP/1.1\r\nHost: a\r\n\r\n", []int{404}, false},
+		{"a bad escape", "GET /things/%zz HTTP/1.1\r\nHost: a\r\n\r\n", []int{404}, false},
+		{"headers that are too large", "GET /open HTTP/1.1\r\nHost: a\r\nX: " + strings.Repeat("x", 17<<10) + "\r\n\r\n", []int{431}, true},
+		{"a path that is too large", "GET /" + strings.Repeat("x", 17<<10) + " HTTP/1.1\r\nHost: a\r\n\r\n", []int{431}, true},
+		{"a large body declared, none sent", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n", []int{413}, true},
+		{"a body one byte too large, chunked", "POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n100001\r\n" + strings.Repeat("x", 1<<20+1) + "\r\n0\r\n\r\n", []int{413}, true},
+		{"a body as large as may be", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 1048576\r\n\r\n" + strings.Repeat("x", 1<<20), []int{200}, true},
+		{"a route's own bound", "POST /big HTTP/1.1\r\nHost: a\r\nContent-Length: 2000000\r\n\r\n" + strings.Repeat("x", 2000000), []int{200}, true},
+		{"a compressed body", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Encoding: gzip\r\nContent-Length: 1\r\n\r\nx", []int{415}, false},
+		{"a body that doesn't come", "POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\nabc", []int{408}, true},
+		{"headers that don't come", "GET /open HTTP/1.1\r\nHost: a\r\nX-", []int{408}, true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			statuses, closed, text := exchange(t, s.addr, c.raw)
+			if fmt.Sprint(statuses) != fmt.Sprint(c.want) {
+				t.Errorf("got %v, want %v:\n%.600s", statuses, c.want, text)
+			}
+			if c.closed && c.want[0] >= 400 && !closed {
+				t.Errorf("the connection stays open")
+			}
+			if len(statuses) == 1 && statuses[0] >= 400 && !strings.Contains(text, `{"error":{"code":"`) {
+				t.Errorf("the error isn't in our shape: %s", text)
+			}
+			if strings.Contains(text, "Server:") {
+				t.Errorf("names the server: %s", text)
+			}
+		})
+	}
+}
+
+func TestRefusedFramingClosesTheConnection(t *testing.T) {
+	s := start(t, web.Config{}, routes...) // with time-outs too long to close for us
+	for _, raw := range []string{
+		"POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"POST /open HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+		"GET /open HTTP/1.2\r\nHost: a\r\n\r\n",
+		"GET /open HTTP/1.1\r\nHost: a@b\r\n\r\n",
+		"GET /open HTTP/1.1\r\nHost: a\r\nX: y\r\n z\r\n\r\n",
+	} {
+		if _, closed, text := exchange(t, s.addr, raw); !closed {
+			t.Errorf("%q: stays open: %s", raw, text)
+		} else if !strings.Contains(text, "Connection: close") {
+			t.Errorf("%q: doesn't say that it closes: %s", raw, text)
+		}
+	}
+	if statuses, closed, _ := exchange(t, s.addr, "GET /open HTTP/1.1\r\nHost: a\r\n\r\n"); closed || len(statuses) != 1 {
+		t.Errorf("a good request's connection: %v, closed %v", statuses, closed)
+	}
+}
+
+// call makes one request with a good client.
+func call(t *testing.T, s *server, method, path string, header ...string) (*http.Response, string) {
+	t.Helper()
+	req, err := http.NewRequest(method, "http://"+s.addr+path, strings.NewReader(""))
+	if err != nil {
+		t.Fatal(err)
+	}
+	req.Close = true
+	for i := 0; i < len(header); i += 2 {
+		req.Header.Add(header[i], header[i+1])
+	}
+	resp, err := (&http.Transport{}).RoundTrip(req)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return resp, string(body)
+}
+
+func TestRoutesKeysAndScopes(t *testing.T) {
+	s := start(t, web.Config{Metrics: prometheus.NewRegistry()}, routes...)
+	bearer := func(tok string) []string { return []string{"Authorization", "Bearer " + tok} }
+	for _, c := range []struct {
+		name, method, path string
+		header             []string
+		status             int
+		holds              string
+	}{
+		{"open", "GET", "/open", nil, 200, `"who":"nobody"`},
+		{"a key where none is needed", "GET", "/open", bearer("x"), 200, `"who":"nobody"`},
+		{"bearer", "GET", "/things", bearer(full), 200, `"who":"org_a"`},
+		{"bearer in lower case", "GET", "/things", []string{"Authorization", "bearer " + full}, 200, `"who":"org_a"`},
+		{"X-API-Key", "GET", "/things", []string{"X-API-Key", full}, 200, `"who":"org_a"`},
+		{"the same key twice", "GET", "/things", []string{"X-API-Key", full, "Authorization", "Bearer " + full}, 200, `"who":"org_a"`},
+		{"two keys", "GET", "/things", []string{"X-API-Key", poor, "Authorization", "Bearer " + full}, 400, `two different keys`},
+		{"two bearers", "GET", "/things", []string{"Authorization", "Bearer " + poor, "Authorization", "Bearer " + full}, 400, `two different keys`},
+		{"no key", "GET", "/things", nil, 401, `"unauthorized"`},
+		{"basic", "GET", "/things", []string{"Authorization", "Basic YTpi"}, 401, `"unauthorized"`},
+		{"a key in the URL", "GET", "/things?api_key=" + full + "&token=" + full, nil, 401, `"unauthorized"`},
+		{"an unknown key", "GET", "/things", bearer("nope"), 401, `not known`},
+		{"an expired key", "GET", "/things", bearer("expired"), 401, `expired`},
+		{"a key of a deleted org", "GET", "/things", bearer("deleted-org"), 401, `not known`},
+		{"a key that can't be looked up", "GET", "/things", bearer("unavailable"), 503, `"unavailable"`},
+		{"the scope", "POST", "/things", bearer(full), 200, `"who":"org_a"`},
+		{"without the scope", "POST", "/things", bearer(poor), 403, `\"manage\"`},
+		{"a parameter", "GET", "/things/x", bearer(full), 200, `"id":"x"`},
+		{"a parameter, escaped", "GET", "/things/a%20%2Fb", bearer(full), 200, `"id":"a /b"`},
+		{"written out", "GET", "/things/fixed", bearer(full), 200, `"id":""`},
+		{"written out, other method", "GET", "/things/fixed/other", bearer(full), 200, `"id":""`},
+		{"a parameter where something is written out", "GET", "/things/fixed/subs/s", bearer(full), 200, `"id":"fixed","sub":"s"`},
+		{"two parameters", "GET", "/things/a/subs/b", bearer(full), 200, `"id":"a","sub":"b"`},
+		{"no such path", "GET", "/nothing", nil, 404, `"not_found"`},
+		{"half a path", "GET", "/things/a/subs", bearer(full), 404, `"not_found"`},
+		{"an empty parameter", "GET", "/things//subs/b", bearer(full), 404, `"not_found"`},
+		{"the root", "GET", "/", nil, 404, `"not_found"`},
+		{"no such method", "PUT", "/things/x", nil, 405, `"method_not_allowed"`},
+		{"a broken call", "GET", "/broken", nil, 500, `something went wrong on our side`},
+		{"a panic", "GET", "/panics", nil, 500, `something went wrong on our side`},
+		{"a refusal", "GET", "/refuses", nil, 409, `{"error":{"code":"conflict","message":"no","issues":[{"path":["a","0"],"message":"b"}]}}`},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			resp, body := call(t, s, c.method, c.path, c.header...)
+			if resp.StatusCode != c.status || !strings.Contains(body, c.holds) {
+				t.Errorf("%d %s", resp.StatusCode, body)
+			}
+			if strings.Contains(body, "a secret of ours") || strings.Contains(body, full) {
+				t.Errorf("tells too much: %s", body)
+			}
+			h := resp.Header
+			if h.Get("Content-Type") != "application/json" || h.Get("X-Content-Type-Options") != "nosniff" {
+				t.Errorf("headers %v", h)
+			}
+			if (resp.StatusCode == 401) != (h.Get("WWW-Authenticate") == "Bearer") {
+				t.Errorf("headers %v", h)
+			}
+			if resp.StatusCode == 405 && h.Get("Allow") != "DELETE, GET, HEAD, OPTIONS" {
+				t.Errorf("Allow %q", h.Get("Allow"))
+			}
+			if resp.StatusCode == 409 && h.Get("Retry-After") != "3" {
+				t.Errorf("Retry-After %q", h.Get("Retry-After"))
+			}
+		})
+	}
+	if resp, body := call(t, s, "HEAD", "/open"); resp.StatusCode != 200 || body != "" || resp.Header.Get("Content-Type") != "application/json" {
+		t.Errorf("HEAD: %d %q", resp.StatusCode, body)
+	}
+	if resp, body := call(t, s, "OPTIONS", "/things"); resp.StatusCode != 204 || body != "" || resp.Header.Get("Allow") != "GET, HEAD, OPTIONS, POST" {
+		t.Errorf("OPTIONS: %d %q %v", resp.StatusCode, body, resp.Header)
+	}
+}
+
+func TestPlanRate(t *testing.T) {
+	s := start(t, web.Config{Access: access{control.Free}}, routes...)
+	statuses := func(n int, method, path, tok string) (out []int, last *http.Response) {
+		for range n {
+			resp, _ := call(t, s, method, path, "X-API-Key", tok)
+			out, last = append(out, resp.StatusCode), resp
+		}
+		return out, last
+	}
+	if got, _ := statuses(10, "GET", "/things", full); fmt.Sprint(got) != fmt.Sprint([]int{200, 200, 200, 200, 200, 200, 200, 200, 200, 200}) {
+		t.Errorf("the first ten: %v", got)
+	}
+	got, last := statuses(2, "GET", "/things", poor)
+	if fmt.Sprint(got) != "[429 429]" {
+		t.Errorf("the eleventh, with another key of the org: %v", got)
+	}
+	if after, err := strconv.Atoi(last.Header.Get("Retry-After")); err != nil || after < 1 || after > 60 {
+		t.Errorf("Retry-After %q", last.Header.Get("Retry-After"))
+	}
+	if got, _ := statuses(12, "POST", "/uncounted", full); got[11] != 200 {
+		t.Errorf("what doesn't count: %v", got)
+	}
+	if got, _ := statuses(1, "GET", "/things", "other-org"); got[0] != 200 {
+		t.Errorf("another org: %v", got)
+	}
+}
+
+func TestHijackedConnectionsOutliveTheTimeouts(t *testing.T) {
+	upgrader := websocket.FastHTTPUpgrader{}
+	s := start(t, web.Config{ReadTimeout: 50 * time.Millisecond, WriteTimeout: 50 * time.Millisecond, IdleTimeout: 50 * time.Millisecond},
+		web.Route{Method: "GET", Path: "/ws", Open: true, Serve: web.Raw(func(ctx *fasthttp.RequestCtx) {
+			upgrader.Upgrade(ctx, func(c *websocket.Conn) {
+				for {
+					kind, b, err := c.ReadMessage()
+					if err != nil || c.WriteMessage(kind, b) != nil {
+						return
+					}
+				}
+			})
+		})})
+	c, _, err := websocket.DefaultDialer.Dial("ws://"+s.addr+"/ws", nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	for range 2 {
+		time.Sleep(120 * time.Millisecond) // real sockets, real time
+		if err := c.WriteMessage(websocket.TextMessage, []byte("x")); err != nil {
+			t.Fatal(err)
+		}
+		if _, b, err := c.ReadMessage(); err != nil || string(b) != "x" {
+			t.Fatalf("%q, %v", b, err)
+		}
+	}
+	// Draining doesn't wait for streams: those are told by who serves them.
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if err := c.WriteMessage(websocket.TextMessage, []byte("y")); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestShutdownAnswersWhatWasAsked(t *testing.T) {
+	begun, goOn := make(chan context.Context, 1), make(chan struct{})
+	s := start(t, web.Config{}, web.Route{Method: "GET", Path: "/slow", Open: true, Serve: func(c *web.Call) error {
+		begun <- c.Context()
+		<-goOn
+		c.JSON(200, []byte("{}"))
+		return nil
+	}})
+	idle, err := net.Dial("tcp", s.addr) // has said nothing yet
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idle.Close()
+	answer := make(chan string, 1)
+	go func() {
+		_, closed, text := exchangeSlow(s.addr, "GET /slow HTTP/1.1\r\nHost: a\r\n\r\n")
+		answer <- fmt.Sprint(closed, " ", text)
+	}()
+	ctx := <-begun
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(context.Background()) }()
+	for { // wait until it takes no more
+		c, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			break
+		}
+		c.Close()
+	}
+	if ctx.Err() != nil {
+		t.Error("the call's context ended with the beginning of the shutdown")
+	}
+	close(goOn)
+	if got := <-answer; !strings.HasPrefix(got, "true HTTP/1.1 200") || !strings.Contains(got, "Connection: close") {
+		t.Errorf("answer %s", got)
+	}
+	idle.Close()
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+	if ctx.Err() == nil {
+		t.Error("the call's context never ended")
+	}
+}
+
+func exchangeSlow(addr, raw string) (status int, closed bool, text string) {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return 0, false, err.Error()
+	}
+	defer conn.Close()
+	io.WriteString(conn, raw)
+	all, err := io.ReadAll(conn)
+	return 0, err == nil, string(all)
+}
+
+func TestShutdownCutsOffWhatTakesTooLong(t *testing.T) {
+	begun := make(chan struct{})
+	s := start(t, web.Config{}, web.Route{Method: "GET", Path: "/stuck", Open: true, Serve: func(c *web.Call) error {
+		close(begun)
+		<-c.Context().Done()
+		return c.Context().Err()
+	}})
+	answer := make(chan string, 1)
+	go func() {
+		_, _, text := exchangeSlow(s.addr, "GET /stuck HTTP/1.1\r\nHost: a\r\n\r\n")
+		answer <- text
+	}()
+	<-begun
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if err := s.Shutdown(ctx); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("got %v", err)
+	}
+	<-answer
+}
