@@ -54,7 +54,8 @@ func ParseCursor(s string) (Cursor, error) {
 		return Cursor{}, ErrCursor
 	}
 	raw, err := base64.RawURLEncoding.Strict().DecodeString(s)
-	if err != nil || raw[0] != cursorVersion {
+	// The decoder passes over line breaks, so that fewer bytes may come out.
+	if err != nil || len(raw) != cursorBytes || raw[0] != cursorVersion {
 		return Cursor{}, ErrCursor
 	}
 	c := Cursor{
