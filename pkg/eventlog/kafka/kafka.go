@@ -1,0 +1,444 @@
+// Package kafka is the log on brokers: Kafka, Redpanda, whatever speaks their
+// protocol.
+//
+//	kafka.go    Config, Open, Close; the topics as they must be
+//	append.go   Append: all replicas, no linger, a bound instead of a queue
+//	read.go     Bounds, Read, OffsetAt, Trim: one request each, to the leader
+//	tail.go     Tail: consumers that many tails share
+//	own.go      Own: a group that hands out partitions and notices the dead
+//	fetch.go    a fetch, and who leads a partition
+package kafka
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kerr"
+	"github.com/twmb/franz-go/pkg/kgo"
+	"github.com/twmb/franz-go/pkg/kversion"
+	"github.com/twmb/franz-go/pkg/sasl/plain"
+	"github.com/twmb/franz-go/pkg/sasl/scram"
+
+	"sluice/pkg/eventlog"
+)
+
+// Config says where the brokers are and which topics there must be.
+type Config struct {
+	Brokers []string // host:port; any of the cluster
+	// Prefix stands before the names of topics and groups, so that deployments can
+	// share a cluster.
+	Prefix string
+	// Topics are made where they aren't there yet.
+	Topics []eventlog.Topic
+	TLS    *tls.Config // nil: plain text
+	SASL   *SASL       // nil: none
+	Logger *slog.Logger
+
+	// Session is how long an owner may be silent before it counts as dead; 0: 10 s.
+	// Brokers refuse less than 6 s by default.
+	Session time.Duration
+	// Dial replaces the network, in tests.
+	Dial func(ctx context.Context, network, address string) (net.Conn, error)
+}
+
+// SASL is how we say who we are.
+type SASL struct {
+	Mechanism      string // plain, scram-sha-256 or scram-sha-512
+	User, Password string
+}
+
+const (
+	// answerTimeout bounds what a caller waits for the brokers: appends, reads, the
+	// start.
+	answerTimeout = 5 * time.Second
+	startTimeout  = 15 * time.Second
+	// bufferBytes bounds what waits to be appended.
+	bufferBytes = 2 * eventlog.MaxAppend
+	// metadataMinAge: the default of 5 s would stall a produce for as long when a
+	// leader moves.
+	metadataMinAge = 50 * time.Millisecond
+	session        = 10 * time.Second
+)
+
+// Log is a log on brokers. It implements eventlog.Log.
+type Log struct {
+	cfg    Config
+	logger *slog.Logger
+	topics map[string]eventlog.Topic
+
+	producer *kgo.Client
+	reader   *kgo.Client
+	admin    *kadm.Client
+	buffered atomic.Int64 // bytes of appends under way
+
+	mu      sync.Mutex
+	layers  []*layer
+	closing bool
+
+	ctx  context.Context // ends with Close
+	end  context.CancelFunc
+	once sync.Once
+	wg   sync.WaitGroup // appends, owners, what tails need
+}
+
+var _ eventlog.Log = (*Log)(nil)
+
+// Open connects to the brokers and makes sure of the topics. Its errors name the
+// brokers, and what to do.
+func Open(ctx context.Context, cfg Config) (*Log, error) {
+	if len(cfg.Brokers) == 0 {
+		return nil, errors.New("no brokers are named")
+	}
+	l := &Log{cfg: cfg, logger: cfg.Logger, topics: make(map[string]eventlog.Topic)}
+	l.ctx, l.end = context.WithCancel(context.WithoutCancel(ctx))
+	if l.logger == nil {
+		l.logger = slog.Default()
+	}
+	if l.cfg.Session == 0 {
+		l.cfg.Session = session
+	}
+	for _, t := range cfg.Topics {
+		if t.Name == "" || t.Partitions < 1 {
+			return nil, fmt.Errorf("topic %q with %d partitions can't be made: it needs a name and at least one partition", t.Name, t.Partitions)
+		}
+		if _, twice := l.topics[t.Name]; twice {
+			return nil, fmt.Errorf("topic %q is named twice", t.Name)
+		}
+		l.topics[t.Name] = t
+	}
+	if err := l.open(ctx); err != nil {
+		l.Close()
+		return nil, err
+	}
+	return l, nil
+}
+
+func (l *Log) open(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
+	// Fetches are asked for by name, which versions after 12 don't do.
+	versions := kversion.Stable()
+	versions.SetMaxKeyVersion(fetchKey, 12)
+	if l.reader, err = l.client(kgo.MaxVersions(versions)); err != nil {
+		return l.startError(err)
+	}
+	if err := l.ping(ctx); err != nil {
+		return l.startError(err)
+	}
+	l.admin = kadm.NewClient(l.reader)
+	if err := l.ensureTopics(ctx); err != nil {
+		return l.startError(err)
+	}
+	l.producer, err = l.client(
+		kgo.RequiredAcks(kgo.AllISRAcks()),
+		kgo.RecordPartitioner(kgo.ManualPartitioner()),
+		kgo.ProducerLinger(0),
+		kgo.RecordDeliveryTimeout(answerTimeout),
+		// What was given up may be repeated by whoever gave it up, and is deduplicated
+		// there; waiting for a broker that hangs would fill the buffer.
+		kgo.AllowIdempotentProduceCancellation(),
+		kgo.ProduceRequestTimeout(answerTimeout),
+		kgo.MaxBufferedRecords(1<<30), // buffered bounds the bytes
+		kgo.UnknownTopicRetries(5),
+	)
+	if err != nil {
+		return l.startError(err)
+	}
+	return nil
+}
+
+// client makes a client; what all of them share comes first.
+func (l *Log) client(more ...kgo.Opt) (*kgo.Client, error) {
+	opts := []kgo.Opt{
+		kgo.SeedBrokers(l.cfg.Brokers...),
+		kgo.ClientID("sluice"),
+		kgo.MetadataMinAge(metadataMinAge),
+		kgo.MetadataMaxAge(time.Minute),
+		kgo.DialTimeout(answerTimeout),
+		kgo.RequestTimeoutOverhead(answerTimeout),
+		kgo.RetryTimeout(answerTimeout),
+		kgo.DisableClientMetrics(),
+		kgo.RetryBackoffFn(func(tries int) time.Duration {
+			return min(20*time.Millisecond<<min(tries, 6), 500*time.Millisecond)
+		}),
+		kgo.WithLogger(clientLog{l.logger}),
+	}
+	if l.cfg.TLS != nil {
+		opts = append(opts, kgo.DialTLSConfig(l.cfg.TLS))
+	}
+	if l.cfg.Dial != nil {
+		opts = append(opts, kgo.Dialer(l.cfg.Dial))
+	}
+	if s := l.cfg.SASL; s != nil {
+		switch strings.ToLower(s.Mechanism) {
+		case "plain":
+			opts = append(opts, kgo.SASL(plain.Auth{User: s.User, Pass: s.Password}.AsMechanism()))
+		case "scram-sha-256":
+			opts = append(opts, kgo.SASL(scram.Auth{User: s.User, Pass: s.Password}.AsSha256Mechanism()))
+		case "scram-sha-512":
+			opts = append(opts, kgo.SASL(scram.Auth{User: s.User, Pass: s.Password}.AsSha512Mechanism()))
+		default:
+			return nil, fmt.Errorf("SASL mechanism %q isn't known: use plain, scram-sha-256 or scram-sha-512", s.Mechanism)
+		}
+	}
+	return kgo.NewClient(append(opts, more...)...)
+}
+
+// ping waits for any broker to answer, for as long as a start may take.
+func (l *Log) ping(ctx context.Context) error {
+	err := l.reader.Ping(ctx)
+	if err != nil {
+		return fmt.Errorf("none of them answers: %w; are they running, and is the address right as seen from here?", err)
+	}
+	return nil
+}
+
+func (l *Log) startError(err error) error {
+	switch {
+	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+		err = fmt.Errorf("%w; let this user create and describe topics, or create them beforehand", err)
+	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism):
+		err = fmt.Errorf("%w; see to user, password and mechanism", err)
+	}
+	return fmt.Errorf("brokers %s: %w", strings.Join(l.cfg.Brokers, ","), err)
+}
+
+// The configuration of topics that the design rests on.
+const (
+	timestampType = "message.timestamp.type"
+	logAppendTime = "LogAppendTime"
+	cleanupPolicy = "cleanup.policy"
+)
+
+// ensureTopics makes the topics that aren't there, and refuses those that are
+// otherwise than they must be.
+func (l *Log) ensureTopics(ctx context.Context) error {
+	meta, err := l.admin.Metadata(ctx, l.names()...)
+	if err != nil {
+		return err
+	}
+	replicas := int16(min(len(meta.Brokers), 3))
+	for _, t := range l.cfg.Topics {
+		if meta.Topics.Has(l.name(t.Name)) && !errors.Is(meta.Topics[l.name(t.Name)].Err, kerr.UnknownTopicOrPartition) {
+			continue
+		}
+		if err := l.makeTopic(ctx, t, replicas); err != nil {
+			return err
+		}
+	}
+	if err := l.awaitLeaders(ctx); err != nil {
+		return err
+	}
+	return l.checkConfigs(ctx)
+}
+
+func (l *Log) makeTopic(ctx context.Context, t eventlog.Topic, replicas int16) error {
+	keep, insync := "-1", "1"
+	if t.Retention > 0 {
+		keep = strconv.FormatInt(t.Retention.Milliseconds(), 10)
+	}
+	if replicas == 3 {
+		insync = "2"
+	}
+	name := l.name(t.Name)
+	resp, err := l.admin.CreateTopic(ctx, t.Partitions, replicas, map[string]*string{
+		timestampType:         kadm.StringPtr(logAppendTime),
+		cleanupPolicy:         kadm.StringPtr("delete"),
+		"retention.ms":        &keep,
+		"retention.bytes":     kadm.StringPtr("-1"),
+		"min.insync.replicas": &insync,
+		"max.message.bytes":   kadm.StringPtr(strconv.Itoa(batchBytes + 64<<10)),
+	}, name)
+	if err == nil {
+		err = resp.Err
+	}
+	// Another node may have been faster.
+	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
+		if resp.ErrMessage != "" {
+			err = fmt.Errorf("%w (%s)", err, resp.ErrMessage)
+		}
+		return fmt.Errorf("topic %s can't be made: %w", name, err)
+	}
+	return nil
+}
+
+// awaitLeaders waits until every partition can be written to, and counts them.
+func (l *Log) awaitLeaders(ctx context.Context) error {
+	if len(l.topics) == 0 {
+		return nil
+	}
+	for {
+		meta, err := l.admin.Metadata(ctx, l.names()...)
+		if err == nil {
+			err = l.checkPartitions(meta)
+		}
+		if err == nil {
+			return nil
+		}
+		if errors.Is(err, errOtherwise) || errors.Is(err, kerr.TopicAuthorizationFailed) {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
+	}
+}
+
+// errOtherwise marks what waiting doesn't mend.
+var errOtherwise = errors.New("topics aren't as they must be")
+
+func (l *Log) checkPartitions(meta kadm.Metadata) error {
+	for _, t := range l.cfg.Topics {
+		name := l.name(t.Name)
+		d := meta.Topics[name]
+		if d.Err != nil {
+			return fmt.Errorf("topic %s: %w", name, d.Err)
+		}
+		if n := len(d.Partitions); n != int(t.Partitions) {
+			return fmt.Errorf("%w: topic %s has %d partitions, not %d; their number is fixed when a log is first used: "+
+				"use that number, or another prefix", errOtherwise, name, n, t.Partitions)
+		}
+		for _, p := range d.Partitions {
+			if p.Err != nil || p.Leader < 0 {
+				return fmt.Errorf("partition %d of topic %s has no leader: %w", p.Partition, name, errors.Join(p.Err, kerr.LeaderNotAvailable))
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Log) checkConfigs(ctx context.Context) error {
+	if len(l.topics) == 0 {
+		return nil
+	}
+	all, err := l.admin.DescribeTopicConfigs(ctx, l.names()...)
+	if err != nil {
+		return err
+	}
+	for _, rc := range all {
+		if rc.Err != nil {
+			return fmt.Errorf("topic %s: %w", rc.Name, rc.Err)
+		}
+		for _, c := range rc.Configs {
+			want := map[string]string{timestampType: logAppendTime, cleanupPolicy: "delete"}[c.Key]
+			if want != "" && c.MaybeValue() != want {
+				return fmt.Errorf("%w: topic %s has %s=%s; set it to %s (kafka-configs --alter --topic %s --add-config %s=%s)",
+					errOtherwise, rc.Name, c.Key, c.MaybeValue(), want, rc.Name, c.Key, want)
+			}
+		}
+	}
+	return nil
+}
+
+func (l *Log) name(topic string) string { return l.cfg.Prefix + topic }
+
+func (l *Log) names() []string {
+	names := make([]string, 0, len(l.topics))
+	for name := range l.topics {
+		names = append(names, l.name(name))
+	}
+	return names
+}
+
+// known tells whether the partition is one of ours.
+func (l *Log) known(p eventlog.Partition) error {
+	if t, ok := l.topics[p.Topic]; !ok || p.Number < 0 || p.Number >= t.Partitions {
+		return fmt.Errorf("the log has no partition %d of topic %q", p.Number, p.Topic)
+	}
+	return nil
+}
+
+// enter begins a call that Close waits for; the caller calls l.wg.Done.
+func (l *Log) enter() error {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.closing {
+		return eventlog.ErrClosed
+	}
+	l.wg.Add(1)
+	return nil
+}
+
+// call begins a call that asks the brokers: bounded in time, ended by Close. The
+// caller calls end.
+func (l *Log) call(ctx context.Context, p eventlog.Partition) (_ context.Context, end func(), err error) {
+	if err := l.enter(); err != nil {
+		return nil, nil, err
+	}
+	if err := errors.Join(ctx.Err(), l.known(p)); err != nil {
+		l.wg.Done()
+		return nil, nil, err
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errNoAnswer)
+	stop := context.AfterFunc(l.ctx, cancel)
+	return ctx, func() { stop(); cancel(); l.wg.Done() }, nil
+}
+
+// errNoAnswer is the cause of an end that no caller asked for.
+var errNoAnswer = errors.New("the brokers didn't answer in time")
+
+// callError says why a call failed: its caller's context, Close, or the brokers.
+func (l *Log) callError(ctx context.Context, what string, p eventlog.Partition, err error) error {
+	if l.isClosed() {
+		return eventlog.ErrClosed
+	}
+	if cause := context.Cause(ctx); cause != nil && !errors.Is(err, cause) {
+		err = fmt.Errorf("%w (%w)", cause, err)
+	}
+	return fmt.Errorf("%s partition %d of topic %s on brokers %s: %w", what, p.Number, l.name(p.Topic), strings.Join(l.cfg.Brokers, ","), err)
+}
+
+func (l *Log) isClosed() bool { return l.ctx.Err() != nil }
+
+// Close waits for what is being appended, ends tails and work, and leaves the
+// brokers.
+func (l *Log) Close() error {
+	l.once.Do(func() {
+		l.mu.Lock()
+		l.closing = true
+		layers := l.layers
+		l.mu.Unlock()
+		if l.producer != nil {
+			ctx, cancel := context.WithTimeout(context.Background(), answerTimeout)
+			_ = l.producer.Flush(ctx) // whoever appends is told how it went
+			cancel()
+		}
+		l.end()
+		for _, layer := range layers {
+			layer.close()
+		}
+		l.wg.Wait()
+		if l.producer != nil {
+			l.producer.Close()
+		}
+		if l.reader != nil {
+			l.reader.Close()
+		}
+	})
+	return nil
+}
+
+// clientLog passes on what the client warns of.
+type clientLog struct{ logger *slog.Logger }
+
+func (clientLog) Level() kgo.LogLevel { return kgo.LogLevelWarn }
+
+func (c clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
+	l := slog.LevelWarn
+	if level == kgo.LogLevelError {
+		l = slog.LevelError
+	}
+	c.logger.Log(context.Background(), l, "brokers: "+msg, keyvals...)
+}
