@@ -18,8 +18,9 @@ var webhook = &dialect.Webhook{
 	AppendHeaders: appendHeaders,
 }
 
+// appendBody writes what the WebSocket's message has, without its cursor.
 func appendBody(dst []byte, ev *event.Event) []byte {
-	return append(appendEnvelope(dst, ev), '}')
+	return append(appendEnvelope(dst, ev, event.MemberType|event.MemberID|event.MemberTimestamp), '}')
 }
 
 // appendHeaders adds the table's headers. The document's handler looks for the

@@ -21,20 +21,13 @@ var Dialect = &dialect.Dialect{
 	Webhook: webhook,
 }
 
-// envelope names the members that are the event's own, even where data has one
-// of the same name.
-const envelope = event.MemberType | event.MemberID | event.MemberTimestamp | event.MemberCursor
-
-// appendEnvelope adds an event up to its last member, without the closing brace:
-// on the WebSocket its cursor follows.
-func appendEnvelope(dst []byte, ev *event.Event) []byte {
-	// The type has letters that need no escaping, and so has the id.
-	dst = append(dst, `{"type":"`...)
-	dst = append(dst, ev.Type...)
-	dst = append(dst, `","id":"`...)
-	dst = append(dst, ev.ID...)
+// appendEnvelope writes all of an event but its closing brace, without the
+// members of data that own names. Type and id have no byte that JSON escapes.
+func appendEnvelope(dst []byte, ev *event.Event, own event.Members) []byte {
+	dst = append(append(dst, `{"type":"`...), ev.Type...)
+	dst = append(append(dst, `","id":"`...), ev.ID...)
 	dst = append(dst, `","timestamp":"`...)
 	dst = ev.Timestamp.UTC().AppendFormat(dst, event.TimestampLayout)
 	dst = append(dst, '"')
-	return ev.AppendMembers(dst, envelope)
+	return ev.AppendMembers(dst, own)
 }
