@@ -15,6 +15,8 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+
+	"sluice/gateway/manage"
 )
 
 // apiFlags say where the public API is and who calls.
@@ -48,7 +50,7 @@ type adminFlags struct {
 func (f *adminFlags) client() (*client, error) {
 	token := f.AdminToken
 	if token == "" {
-		path := filepath.Join(f.Data, adminTokenFile)
+		path := filepath.Join(f.Data, manage.AdminTokenFile)
 		text, err := os.ReadFile(path)
 		if err != nil {
 			return nil, fmt.Errorf("no admin token: %w: give --admin-token, set SLUICE_ADMIN_TOKEN, or name the data directory of `sluice serve` with --data", err)

@@ -48,6 +48,10 @@ type entry struct {
 	to    []string // orgs, or "*"
 	began time.Time
 	owed  []string // who hasn't received it
+	// early holds lines about it until the publisher has its answer, which may be
+	// later than the first receipts: it is read from the top.
+	early []string
+	acked bool
 }
 
 func (e *entry) includes(org string) bool { return e.to[0] == "*" || slices.Contains(e.to, org) }
@@ -60,19 +64,18 @@ func newBoard(out io.Writer) *board {
 }
 
 // expect says that somebody receives events of these types from now on.
-func (b *board) expect(who, org string, channels []string) error {
+func (b *board) expect(who, org string, channels []string) {
 	r := reader{who: who, org: org}
 	for _, c := range channels {
 		p, err := event.ParsePattern(c)
 		if err != nil {
-			return err
+			panic(err) // they are all in this program
 		}
 		r.patterns = append(r.patterns, p)
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.readers = append(b.readers, r)
-	return nil
 }
 
 // publishing opens an event's account, and gives the time that its latencies
@@ -96,7 +99,11 @@ func (b *board) published(id string, took time.Duration) {
 	defer b.mu.Unlock()
 	e := b.entries[id]
 	b.counts.published++
-	b.line("publisher", blue, e.typ, e.trade, took, "durable; for "+audienceText(e.to))
+	b.print(b.text(e.began, "publisher", blue, e.typ, e.trade, took, "durable; for "+audienceText(e.to)))
+	for _, text := range e.early {
+		b.print(text)
+	}
+	e.early, e.acked = nil, true
 }
 
 // unpublished says that an event was refused: nobody is owed it.
@@ -116,7 +123,7 @@ func (b *board) streamed(who, org, id, typ string) {
 	}
 	b.counts.streamed++
 	b.streams.RecordValue(took.Microseconds())
-	b.line(who, cyan, typ, e.trade, took, "")
+	b.about(e, who, cyan, took, "")
 }
 
 // refused says that accounting answered a delivery with 500, on purpose.
@@ -130,7 +137,7 @@ func (b *board) refused(id, typ string, attempt int) {
 	}
 	took := time.Since(e.began)
 	b.webhooks.RecordValue(took.Microseconds())
-	b.line(accountingName, yellow, typ, e.trade, took, fmt.Sprintf("attempt %d  ✓ verified, refused with 500 on purpose: comes again in 5 s", attempt))
+	b.about(e, accountingName, yellow, took, fmt.Sprintf("attempt %d  ✓ verified, refused with 500 on purpose: comes again in 5 s", attempt))
 }
 
 // delivered says that accounting took a delivery.
@@ -139,7 +146,7 @@ func (b *board) delivered(id, typ string, attempt int, again bool) {
 	defer b.mu.Unlock()
 	if again {
 		b.counts.repeated++
-		b.line(accountingName, faint, typ, 0, 0, fmt.Sprintf("attempt %d  came again, as webhooks may; its delivery id tells", attempt))
+		b.line(accountingName, faint, typ, fmt.Sprintf("attempt %d  came again, as webhooks may; its delivery id tells", attempt))
 		return
 	}
 	e, took := b.receive(accountingName, demoTaker, id, typ)
@@ -152,7 +159,7 @@ func (b *board) delivered(id, typ string, attempt int, again bool) {
 	} else {
 		b.counts.retried++
 	}
-	b.line(accountingName, green, typ, e.trade, took, fmt.Sprintf("attempt %d  ✓ verified", attempt))
+	b.about(e, accountingName, green, took, fmt.Sprintf("attempt %d  ✓ verified", attempt))
 }
 
 // receive crosses an event off somebody's account; nil: it isn't one of ours.
@@ -160,7 +167,7 @@ func (b *board) receive(who, org, id, typ string) (*entry, time.Duration) {
 	e := b.entries[id]
 	if e == nil {
 		b.counts.outside++
-		b.line(who, magenta, typ, 0, 0, "published by somebody else: you?")
+		b.line(who, magenta, typ, "published by somebody else: you?")
 		return nil, 0
 	}
 	took := time.Since(e.began)
@@ -171,7 +178,7 @@ func (b *board) receive(who, org, id, typ string) (*entry, time.Duration) {
 	i := slices.Index(e.owed, who)
 	if i < 0 {
 		b.counts.repeated++
-		b.line(who, faint, typ, e.trade, took, "came again")
+		b.about(e, who, faint, took, "came again")
 		return nil, 0
 	}
 	e.owed = slices.Delete(e.owed, i, i+1)
@@ -189,7 +196,7 @@ func (b *board) unverified(who, typ string, err error) {
 func (b *board) notice(who, text string) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.line(who, yellow, "", 0, 0, text)
+	b.line(who, yellow, "", text)
 }
 
 func (b *board) fail(who, typ, text string) {
@@ -197,14 +204,29 @@ func (b *board) fail(who, typ, text string) {
 	if len(b.wrong) < 3 {
 		b.wrong = append(b.wrong, fmt.Sprintf("%s, %s: %s", who, typ, text))
 	}
-	b.line(who, red, typ, 0, 0, "✗ "+text)
+	b.line(who, red, typ, "✗ "+text)
 }
 
 const accountingName = "accounting"
 
-const boardTitles = "TIME          WHO         EVENT                TRADE  LATENCY   "
+const boardTitles = "TIME          WHO         EVENT                TRADE  LATENCY"
 
-func (b *board) line(who, colour, typ string, trade int, took time.Duration, note string) {
+// about prints a line about an event of ours.
+func (b *board) about(e *entry, who, colour string, took time.Duration, note string) {
+	text := b.text(time.Now(), who, colour, e.typ, e.trade, took, note)
+	if !e.acked {
+		e.early = append(e.early, text)
+		return
+	}
+	b.print(text)
+}
+
+// line prints a line about anything else.
+func (b *board) line(who, colour, typ, note string) {
+	b.print(b.text(time.Now(), who, colour, typ, 0, 0, note))
+}
+
+func (b *board) text(at time.Time, who, colour, typ string, trade int, took time.Duration, note string) string {
 	number, latency := "", ""
 	if trade > 0 {
 		number = fmt.Sprint(trade)
@@ -212,16 +234,18 @@ func (b *board) line(who, colour, typ string, trade int, took time.Duration, not
 	if took > 0 {
 		latency = shortDuration(took)
 	}
-	b.print(colour, strings.TrimRight(fmt.Sprintf("%s  %-10s  %-19s  %5s  %7s   %s",
-		time.Now().Format("15:04:05.000"), who, typ, number, latency, note), " "))
+	return b.coloured(colour, strings.TrimRight(fmt.Sprintf("%s  %-10s  %-19s  %5s  %7s   %s",
+		at.Format("15:04:05.000"), who, typ, number, latency, note), " "))
 }
 
-func (b *board) print(colour, text string) {
-	if b.colours && colour != "" {
-		text = colour + text + reset
+func (b *board) coloured(colour, text string) string {
+	if !b.colours {
+		return text
 	}
-	fmt.Fprintln(b.out, text)
+	return colour + text + reset
 }
+
+func (b *board) print(text string) { fmt.Fprintln(b.out, text) }
 
 // header says what runs and what the columns mean, and begins the summaries.
 func (b *board) header(m *market, duration time.Duration) {
@@ -247,7 +271,7 @@ Join in from another terminal: listen as the taker, publish as the platform.
 %s
 
 `, m.base, wscatLine(m.base, m.taker, "*"), curlLine(m.base, m.platform, `{"type":"rfq.created","data":{"rfq":{"id":"rfq_mine"}},"audience":"*"}`), end)
-	b.print(bold, boardTitles)
+	b.print(b.coloured(bold, boardTitles))
 	b.began = time.Now()
 	tick, done := time.NewTicker(10*time.Second), make(chan struct{})
 	b.stop = sync.OnceFunc(func() { tick.Stop(); close(done) })
@@ -279,7 +303,7 @@ func (b *board) summary() {
 	if b.wrongs > 0 {
 		text += fmt.Sprintf(" · %d WRONG", b.wrongs)
 	}
-	b.print(bold, text)
+	b.print(b.coloured(bold, text))
 }
 
 // settle waits for what is still owed, and prints the last summary.
@@ -291,7 +315,7 @@ func (b *board) settle(patience time.Duration) {
 		owed, _ := b.owed()
 		if owed > 0 && !said {
 			said = true
-			b.print(faint, fmt.Sprintf("── waiting for %d that are still on their way", owed))
+			b.print(b.coloured(faint, fmt.Sprintf("── waiting for %d that are still on their way", owed)))
 		}
 		if owed == 0 || time.Now().After(deadline) {
 			b.summary()
@@ -328,7 +352,7 @@ func (b *board) verdict() error {
 		errs = append(errs, errors.New("nothing was published"))
 	}
 	if len(errs) == 0 {
-		b.print(green, "Everything that was published was received by everybody it was for, and by nobody else; every signature was right.")
+		b.print(b.coloured(green, "Everything that was published was received by everybody it was for, and by nobody else; every signature was right."))
 	}
 	return errors.Join(errs...)
 }

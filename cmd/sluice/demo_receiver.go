@@ -46,12 +46,14 @@ func (m *market) startAccounting(ctx context.Context) (*accounting, error) {
 	go r.server.Serve(ln)
 
 	var made webhook
-	in := map[string]any{"url": "http://" + ln.Addr().String() + "/hook", "events": []string{"settlement.*", "audit.recorded"}, "description": "accounting"}
+	events := []string{"settlement.*", "audit.recorded"}
+	in := map[string]any{"url": "http://" + ln.Addr().String() + "/hook", "events": events, "description": "accounting"}
 	if _, err := r.api().call(ctx, http.MethodPost, webhooksPath, in, &made); err != nil {
 		r.server.Close()
 		return nil, fmt.Errorf("register webhook: %w", err)
 	}
 	r.id, r.secret = made.ID, made.Secret
+	m.board.expect(accountingName, demoTaker, events)
 	return r, nil
 }
 
@@ -67,7 +69,7 @@ func (r *accounting) stop() {
 	ctx, cancel := context.WithTimeout(context.Background(), 2*time.Second)
 	defer cancel()
 	if _, err := r.api().call(ctx, http.MethodDelete, webhookPath(r.id), nil, nil); err != nil {
-		r.market.board.notice("accounting", err.Error())
+		r.market.board.notice(accountingName, err.Error())
 	}
 	r.server.Close()
 }
@@ -79,12 +81,12 @@ func (r *accounting) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	var ev message
 	if err := json.Unmarshal(body, &ev); err != nil {
-		r.market.board.unverified("accounting", ev.Type, fmt.Errorf("body: %w", err))
+		r.market.board.unverified(accountingName, ev.Type, fmt.Errorf("body: %w", err))
 		w.WriteHeader(http.StatusBadRequest)
 		return
 	}
 	if err := r.verify(req.Header, body); err != nil {
-		r.market.board.unverified("accounting", ev.Type, err)
+		r.market.board.unverified(accountingName, ev.Type, err)
 		w.WriteHeader(http.StatusUnauthorized)
 		return
 	}

@@ -61,6 +61,9 @@ func (s *subscriber) follow(ctx context.Context, cursor *string, tell func(error
 		case m.ID != "":
 			s.market.board.streamed(s.who, s.org, m.ID, m.Type)
 		case m.Type == "subscribe.ok":
+			if *cursor == "" { // from here on everything is owed to it
+				s.market.board.expect(s.who, s.org, s.channels)
+			}
 			tell(nil)
 		case m.Type == "error":
 			return fmt.Errorf("%s (%s)", m.Message, m.Code)

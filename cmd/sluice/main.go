@@ -4,13 +4,13 @@
 //	main.go       the commands, and how a process ends
 //	config.go     flags win over the environment, that over the config file
 //	values.go     kinds of values, and what they say when they are wrong
-//	node.go       one running node: every part, put together
-//	bootstrap.go  the first start on an empty log
-//	ops.go        health, metrics, administration
 //	serve.go      a node, until a signal
+//	node.go       one running node, and node_*.go: its parts, put together
+//	bootstrap.go  the first start on an empty log
+//	ops.go        health, metrics, the admin API
 //	demo*.go      a node, and everybody who would use one
 //	client.go     calls of the API, for the commands below
-//	publish.go tail.go org.go key.go endpoint.go version.go
+//	publish.go tail.go org.go key.go endpoint.go bench.go version.go
 package main
 
 import (
@@ -35,6 +35,7 @@ type cli struct {
 	Org      orgCmd      `cmd:"" group:"manage" help:"Manage orgs (administration)."`
 	Key      keyCmd      `cmd:"" group:"manage" help:"Manage API keys (administration)."`
 
+	Bench   benchCmd   `cmd:"" help:"Measure this machine: sluice, beside the least that the same work can cost."`
 	Version versionCmd `cmd:"" help:"Print the version."`
 }
 

@@ -2,28 +2,281 @@ package main
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"io/fs"
 	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+
+	"sluice/gateway/manage"
+	"sluice/pkg/control"
+	"sluice/pkg/delivery"
+	"sluice/pkg/eventlog"
 )
 
-const adminTokenFile = "admin.token"
+// A node is one process of sluice, whole: what it is made of, in the order in
+// which it starts. It stops in the order of the arrows, from the edge inwards.
+//
+//	--listen ──► gateway ──► events.* ──► dispatcher ──► receivers
+//	 clients ◄── (ingest,      │           (fan-out, lanes)
+//	              manage,      ▼             │
+//	              streams) ◄─ log ◄──────────┘
+//	                │          ▲
+//	                └──────► control (orgs, keys, endpoints; a log too)
+//	--ops ─────► health, metrics, admin API
+type node struct {
+	PrintedKey string // of the first org, when it was made just now; shown once
 
-type nodeConfig struct {
-	Listen, Ops, Data string
-	Brokers           []string
-	Prefix            string
-	SecretsKeyFile    string
-	AdminToken        string
-	BootstrapKey      string
-	HTTP              bool
-	Private           prefixes
-	Logger            *slog.Logger
+	cfg               nodeConfig
+	metrics           *prometheus.Registry
+	listen, opsListen net.Listener
+	ops               *ops
+	log               eventlog.Log
+	control           *control.Control
+	admin             string // token
+
+	started  atomic.Bool
+	draining atomic.Bool
+	failed   chan error                        // a part ended that shouldn't have
+	stops    []func(ctx context.Context) error // of what was started, in that order
 }
 
-type node struct{ PrintedKey string }
+// nodeConfig says how a node runs. The zero value of a member means what the flag
+// of the same name means when it isn't given.
+type nodeConfig struct {
+	Listen, Ops    string
+	Data           string
+	Brokers        []string // empty: the log is in Data
+	Prefix         string
+	SecretsKeyFile string
+	AdminToken     string
+	BootstrapKey   string
+	HTTP           bool // endpoints without TLS
+	Private        prefixes
+	Drain          time.Duration
+	Logger         *slog.Logger
+}
 
-func startNode(ctx context.Context, cfg nodeConfig) (*node, error) { return &node{}, nil }
-func (n *node) URL() string                                        { return "http://127.0.0.1:8080" }
-func (n *node) OpsURL() string                                     { return "http://127.0.0.1:9090" }
-func (n *node) AdminToken() string                                 { return "" }
-func (n *node) Failed() <-chan error                               { return nil }
-func (n *node) Stop(context.Context) error                         { return nil }
+// What a node keeps in its data directory, beside the admin token.
+const (
+	secretsKeyFile = "secrets.key"
+	logDir         = "log"
+)
+
+// startNode starts a node and returns when it is ready. What was begun is
+// undone when it can't.
+func startNode(ctx context.Context, cfg nodeConfig) (_ *node, err error) {
+	n := &node{cfg: cfg, metrics: prometheus.NewRegistry(), failed: make(chan error, 1)}
+	n.metrics.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	defer func() {
+		if err != nil {
+			undo, cancel := context.WithTimeout(context.WithoutCancel(ctx), 5*time.Second)
+			defer cancel()
+			err = errors.Join(err, n.Stop(undo))
+		}
+	}()
+	for _, start := range []func(context.Context) error{
+		n.bind, n.startOps, n.dataDir, n.openLog, n.openControl, n.bootstrap, n.startDispatcher, n.startGateway, n.awaitReady,
+	} {
+		if err := start(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return n, nil
+}
+
+// bind takes both ports first: that they are busy is the likeliest mistake, and
+// is found before anything was touched.
+func (n *node) bind(context.Context) (err error) {
+	if n.listen, err = n.take("--listen", n.cfg.Listen); err != nil {
+		return err
+	}
+	n.opsListen, err = n.take("--ops", n.cfg.Ops)
+	return err
+}
+
+func (n *node) take(flag, address string) (net.Listener, error) {
+	ln, err := net.Listen("tcp", address)
+	switch {
+	case errors.Is(err, syscall.EADDRINUSE):
+		return nil, fmt.Errorf("%s: %w: stop what listens there, or give %s another address", flag, err, flag)
+	case err != nil:
+		return nil, fmt.Errorf("%s: %w", flag, err)
+	}
+	n.onStop(func(context.Context) error {
+		if err := ln.Close(); !errors.Is(err, net.ErrClosed) { // its server may have closed it
+			return err
+		}
+		return nil
+	})
+	return ln, nil
+}
+
+func (n *node) startOps(context.Context) error {
+	n.ops = newOps(n.metrics)
+	n.ops.require("process", func(context.Context) error {
+		if n.draining.Load() {
+			return errors.New("draining")
+		}
+		return nil
+	})
+	n.ops.require("start", func(context.Context) error {
+		if !n.started.Load() {
+			return errors.New("still starting")
+		}
+		return nil
+	})
+	go n.ops.server.Serve(n.opsListen)
+	n.onStop(n.ops.server.Shutdown)
+	return nil
+}
+
+func (n *node) dataDir(context.Context) error {
+	if err := os.MkdirAll(n.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("--data: %w", err)
+	}
+	return nil
+}
+
+func (n *node) openControl(ctx context.Context) error {
+	sealer, err := n.sealer()
+	if err != nil {
+		return err
+	}
+	c, err := control.Open(ctx, control.Config{Log: n.log, Sealer: sealer, Logger: n.cfg.Logger, Lanes: delivery.Lanes})
+	if err != nil {
+		return err
+	}
+	n.control = c
+	n.onStop(func(context.Context) error { c.Close(); return nil })
+	n.ops.require("control", func(context.Context) error { return c.Healthy() })
+	return nil
+}
+
+// sealer reads the key that secrets are sealed with; on a new data directory it
+// makes one.
+func (n *node) sealer() (*control.Sealer, error) {
+	if path := n.cfg.SecretsKeyFile; path != "" {
+		s, err := control.LoadSealer(path)
+		if err != nil {
+			return nil, fmt.Errorf("--secrets-key-file: %w", err)
+		}
+		return s, nil
+	}
+	path := filepath.Join(n.cfg.Data, secretsKeyFile)
+	s, err := control.LoadSealer(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return control.CreateSealer(path)
+	}
+	return s, err
+}
+
+func (n *node) bootstrap(ctx context.Context) error {
+	printed, _, err := control.Bootstrap(ctx, n.control, n.cfg.BootstrapKey)
+	if err != nil {
+		return err
+	}
+	n.PrintedKey = printed
+	if n.admin, err = manage.LoadAdminToken(n.cfg.Data, n.cfg.AdminToken); err != nil {
+		return err
+	}
+	var admin http.Handler = manage.NewAdmin(n.control, n.admin, n.cfg.Logger)
+	n.ops.admin.Store(&admin)
+	return nil
+}
+
+// private gives the address ranges, public or not, that deliveries may go to.
+func (n *node) private() []netip.Prefix {
+	switch {
+	case !n.cfg.Private.Set:
+		return nil
+	case len(n.cfg.Private.Ranges) > 0:
+		return n.cfg.Private.Ranges
+	default:
+		return []netip.Prefix{netip.MustParsePrefix("0.0.0.0/0"), netip.MustParsePrefix("::/0")}
+	}
+}
+
+// awaitReady waits until every part says that it is ready.
+func (n *node) awaitReady(ctx context.Context) error {
+	n.started.Store(true)
+	for {
+		reasons := n.ops.notReady(ctx)
+		if reasons == "" {
+			return nil
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case err := <-n.failed:
+			return err
+		case <-ctx.Done():
+			return fmt.Errorf("stopped before it was ready: %s", strings.ReplaceAll(strings.TrimSpace(reasons), "\n", "; "))
+		}
+	}
+}
+
+// start runs a part. stop ends it and waits until it has ended; one that ends
+// before is the node's end.
+func (n *node) start(name string, work func(ctx context.Context) error) (stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		if err := work(ctx); ctx.Err() == nil && !n.draining.Load() {
+			select {
+			case n.failed <- fmt.Errorf("%s ended: %w", name, err):
+			default: // another part was first
+			}
+		}
+	}()
+	return func() { cancel(); <-done }
+}
+
+// onStop has undo called when the node stops, before what was started earlier is
+// undone.
+func (n *node) onStop(undo func(ctx context.Context) error) { n.stops = append(n.stops, undo) }
+
+// Stop drains the node: it takes nothing new, tells its streams where to go on,
+// finishes what is under way, and gives the log up. What isn't done when ctx
+// ends is cut off, and counts for nothing.
+func (n *node) Stop(ctx context.Context) error {
+	n.draining.Store(true)
+	var errs []error
+	for i := len(n.stops) - 1; i >= 0; i-- {
+		errs = append(errs, n.stops[i](ctx))
+	}
+	n.stops = nil
+	return errors.Join(errs...)
+}
+
+// URL is where the public API is.
+func (n *node) URL() string { return reachable(n.listen) }
+
+// OpsURL is where the ops server is.
+func (n *node) OpsURL() string { return reachable(n.opsListen) }
+
+// reachable gives an address of this machine for one that means all of them.
+func reachable(ln net.Listener) string {
+	host, port, _ := net.SplitHostPort(ln.Addr().String())
+	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
+		host = "127.0.0.1"
+	}
+	return "http://" + net.JoinHostPort(host, port)
+}
+
+// AdminToken lets in to the admin API.
+func (n *node) AdminToken() string { return n.admin }
+
+// Failed tells when a part ended that shouldn't have.
+func (n *node) Failed() <-chan error { return n.failed }

@@ -3,11 +3,11 @@ package main
 import (
 	"context"
 	"fmt"
-	"net"
 	"net/http"
 	"net/http/pprof"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -23,7 +23,7 @@ import (
 //	/admin/v1/         orgs, keys; with the admin token
 type ops struct {
 	server *http.Server
-	ln     net.Listener
+	admin  atomic.Pointer[http.Handler] // nil: not started yet
 
 	mu    sync.Mutex
 	parts []part
@@ -35,8 +35,8 @@ type part struct {
 	check func(ctx context.Context) error // nil: ready; the error says why not
 }
 
-func newOps(ln net.Listener, metrics prometheus.Gatherer, admin http.Handler) *ops {
-	o := &ops{ln: ln}
+func newOps(metrics prometheus.Gatherer) *ops {
+	o := &ops{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", o.readyz)
@@ -46,12 +46,18 @@ func newOps(ln net.Listener, metrics prometheus.Gatherer, admin http.Handler) *o
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)
 	mux.HandleFunc("GET /debug/pprof/symbol", pprof.Symbol)
 	mux.HandleFunc("GET /debug/pprof/trace", pprof.Trace)
-	mux.Handle("/admin/", admin)
+	mux.HandleFunc("/admin/", func(w http.ResponseWriter, r *http.Request) {
+		if h := o.admin.Load(); h != nil {
+			(*h).ServeHTTP(w, r)
+			return
+		}
+		http.Error(w, "still starting", http.StatusServiceUnavailable)
+	})
 	o.server = &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second, IdleTimeout: 2 * time.Minute, MaxHeaderBytes: 64 << 10}
 	return o
 }
 
-// require adds a part. What was added last is asked first.
+// require adds a part.
 func (o *ops) require(name string, check func(context.Context) error) {
 	o.mu.Lock()
 	defer o.mu.Unlock()

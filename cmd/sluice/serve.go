@@ -62,6 +62,7 @@ func (c *serveCmd) config(logger *slog.Logger) nodeConfig {
 		Brokers: c.Brokers, Prefix: c.Prefix, SecretsKeyFile: c.SecretsKeyFile,
 		AdminToken: c.AdminToken, BootstrapKey: c.BootstrapKey,
 		HTTP: c.AllowHTTPEndpoints || c.AllowPrivateEndpoints.Set, Private: c.AllowPrivateEndpoints,
+		Drain:  time.Duration(c.DrainTimeout),
 		Logger: logger,
 	}
 }

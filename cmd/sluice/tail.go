@@ -91,10 +91,16 @@ func (t *tailer) follow(ctx context.Context) error {
 			if err := t.refused(m); err != nil {
 				return err
 			}
-		case m.Type != "auth.ok":
-			fmt.Fprintf(t.err, "sluice: %s\n", text)
+		case m.Type == "dropped":
+			fmt.Fprintf(t.err, "sluice: %d events were left out: this end was too slow for them. GET /v1/events?cursor=%s has them\n", m.Count, m.Cursor)
+			continue // its cursor lies behind us
+		case m.Type == "replay.truncated":
+			fmt.Fprintf(t.err, "sluice: %d older events were left out: a stream replays no more than 100. GET /v1/events?cursor=%s has them\n", m.Missed, m.Cursor)
+			continue
+		case m.Type == "going_away":
+			fmt.Fprintln(t.err, "sluice: the server is going away")
 		}
-		if m.Cursor != "" && m.Type != "dropped" && m.Type != "replay.truncated" {
+		if m.Cursor != "" {
 			t.cursor = m.Cursor
 		}
 	}
@@ -123,12 +129,16 @@ type streamConn struct{ *websocket.Conn }
 // events have an id.
 type message struct {
 	Type, ID, Cursor, Code, Message string
+	Count, Missed                   int64
 }
+
+// streamPath is where the commands of this program listen to events.
+const streamPath = "/v1/ws"
 
 // dialStream connects, authenticates and subscribes. What the server makes of it
 // is read with next.
 func dialStream(ctx context.Context, base, key string, channels, corridors []string, cursor string) (*streamConn, error) {
-	address := "ws" + strings.TrimPrefix(strings.TrimSuffix(base, "/"), "http") + "/v1/ws"
+	address := "ws" + strings.TrimPrefix(strings.TrimSuffix(base, "/"), "http") + streamPath
 	conn, resp, err := websocket.DefaultDialer.DialContext(ctx, address, nil)
 	if err != nil {
 		if resp != nil {

@@ -12,6 +12,15 @@ func (versionCmd) Run(s std) error {
 	return nil
 }
 
+// version is that of the module, for User-Agent; empty where it has none.
+func version() string {
+	info, ok := debug.ReadBuildInfo()
+	if !ok || info.Main.Version == "(devel)" {
+		return ""
+	}
+	return info.Main.Version
+}
+
 // buildVersion names the source and the compiler that this binary is made of.
 func buildVersion() string {
 	info, ok := debug.ReadBuildInfo()

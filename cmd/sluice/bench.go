@@ -1,0 +1,51 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"slices"
+	"strings"
+
+	"sluice/bench"
+)
+
+// benchCmd measures this very binary beside the least that any program must spend.
+type benchCmd struct {
+	Rounds int      `default:"5" placeholder:"N" help:"Rounds of each row, of floor and product in turns. Default: ${default}."`
+	Floor  string   `hidden:"" help:"Be the floor of that name; what runs the rows calls this."`
+	Rows   []string `arg:"" optional:"" placeholder:"ROW" help:"Rows to measure. Default: all."`
+}
+
+// Help is shown by sluice bench --help.
+func (benchCmd) Help() string {
+	return `Prints the CPU time, rate and latency of a unit of work, of sluice and of its floor: a bare program
+that does the same work and nothing else. The rows: ` + strings.Join(bench.Names(), ", ") + `.`
+}
+
+// Validate stops a row that there isn't.
+func (c *benchCmd) Validate() error {
+	if c.Floor != "" {
+		return nil
+	}
+	if c.Rounds < 1 {
+		return fmt.Errorf("--rounds %d is too few: give 1 or more", c.Rounds)
+	}
+	for _, row := range c.Rows {
+		if !slices.Contains(bench.Names(), row) {
+			return fmt.Errorf("%q is no row: the rows are %s", row, strings.Join(bench.Names(), ", "))
+		}
+	}
+	return nil
+}
+
+func (c *benchCmd) Run(ctx context.Context, s std) error {
+	if c.Floor != "" {
+		return bench.Floor(append([]string{c.Floor}, c.Rows...))
+	}
+	binary, err := os.Executable()
+	if err != nil {
+		return err
+	}
+	return bench.Run(ctx, bench.Config{Binary: binary, Rows: c.Rows, Rounds: c.Rounds, Out: s.Out})
+}

@@ -1,0 +1,33 @@
+package main
+
+import (
+	"context"
+
+	"sluice/dispatcher"
+	"sluice/dispatcher/attempt"
+	"sluice/pkg/dialect/all"
+)
+
+// startDispatcher sends webhooks.
+//
+//	events.* ─► fan-out ─► tiers ─► lanes ─► sender ─► receivers
+//	                         ▲        │
+//	                         └────────┘ failed: the next tier
+func (n *node) startDispatcher(context.Context) error {
+	sender := attempt.NewHTTPSender(attempt.Config{Version: version(), AllowHTTP: n.cfg.HTTP, AllowPrivate: n.private()})
+	n.onStop(func(context.Context) error { sender.Close(); return nil })
+
+	cfg := dispatcher.Config{
+		Log: n.log, Control: n.control, Sender: sender, Dialects: all.Dialects,
+		Logger: n.cfg.Logger, Registerer: n.metrics, Trim: len(n.cfg.Brokers) == 0,
+	}
+	// On brokers a lane goes to the next process that can take it, and soon.
+	if len(n.cfg.Brokers) == 0 {
+		cfg.Drain = n.cfg.Drain / 2
+	}
+	d := dispatcher.New(cfg)
+	stop := n.start("dispatcher", d.Run)
+	n.onStop(func(context.Context) error { stop(); return nil })
+	n.ops.require("dispatcher", func(context.Context) error { return d.Healthy() })
+	return nil
+}
