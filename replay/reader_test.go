@@ -116,7 +116,7 @@ func TestNewestAndForward(t *testing.T) {
 			if size > 0 {
 				p.feed()
 			}
-			for range 60 {
+			for range 25 {
 				from := rnd.IntN(5000)
 				to := from + rnd.IntN(5001-from)
 				limit := 1 + rnd.IntN(150)

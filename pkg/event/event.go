@@ -7,6 +7,7 @@
 //	cursor.go   a place in the log that a reader can come back to
 //	record.go   the bytes of an event in its topic
 //	data.go     strict I-JSON in, the form that JSON.stringify prints out
+//	            (scan.go and number.go do it, rebuild.go has the last word)
 //	id.go       the ids that we make
 //
 // It imports nothing of ours, does no I/O and reads no clock.

@@ -16,7 +16,7 @@ import (
 func rebuild(b []byte) (out []byte, n int, members Members, err error) {
 	// Of a bytes.Buffer the decoder uses the bytes where they lie.
 	r := rebuilder{dec: jsontext.NewDecoder(bytes.NewBuffer(b))}
-	out, err = r.value(make([]byte, 0, min(len(b), MaxData)))
+	out, err = r.value(make([]byte, 0, min(len(b), 1<<10)))
 	if err != nil {
 		return nil, 0, 0, err
 	}
