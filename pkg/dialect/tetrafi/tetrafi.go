@@ -10,24 +10,11 @@
 // Sources: TetraFi "Real-time events" (WebSocket, webhooks, retry table).
 package tetrafi
 
-import (
-	"sluice/pkg/dialect"
-	"sluice/pkg/event"
-)
+import "sluice/pkg/dialect"
 
 // Dialect is TetraFi's API.
 var Dialect = &dialect.Dialect{
 	Name:    "tetrafi",
+	Stream:  stream,
 	Webhook: webhook,
-}
-
-// appendEnvelope writes all of an event but its closing brace, without the
-// members of data that own names. Type and id have no byte that JSON escapes.
-func appendEnvelope(dst []byte, ev *event.Event, own event.Members) []byte {
-	dst = append(append(dst, `{"type":"`...), ev.Type...)
-	dst = append(append(dst, `","id":"`...), ev.ID...)
-	dst = append(dst, `","timestamp":"`...)
-	dst = ev.Timestamp.UTC().AppendFormat(dst, event.TimestampLayout)
-	dst = append(dst, '"')
-	return ev.AppendMembers(dst, own)
 }

@@ -1,0 +1,39 @@
+package stream
+
+import (
+	"time"
+
+	"sluice/pkg/dialect"
+)
+
+// tickEvery is how often a shard looks at its connections' times. A timer for
+// each connection would cost memory and wake-ups; these need no precision.
+const tickEvery = 250 * time.Millisecond
+
+// tick ends what took too long and pings the others, each in its own time.
+func (s *shard) tick(now time.Duration) {
+	wall := time.Now()
+	for _, c := range s.conns {
+		switch {
+		case c.org == "" && now-c.opened >= s.hub.limits.Auth:
+			c.end(&endNoAuth, unauthorized("no auth in time"))
+		case !c.expires.IsZero() && !wall.Before(c.expires):
+			c.end(&endExpired, unauthorized("the key has expired"))
+		case now-time.Duration(c.seen.Load()) >= s.hub.limits.Silent && !c.waiting.Load():
+			c.end(&endSilent, nil)
+		case c.org != "" && now >= c.nextPing:
+			c.nextPing += s.hub.limits.Ping
+			c.ping()
+		}
+	}
+}
+
+// ping asks for a sign of life, in both ways that a client may know. A client
+// that hasn't taken the last ones isn't sent more.
+func (c *conn) ping() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending == nil && c.queue.own < maxOwn {
+		c.put(item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyPing})}, item{bytes: controlFrame(opPing, nil)})
+	}
+}

@@ -1,0 +1,278 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/pkg/control"
+	"sluice/pkg/dialect"
+	"sluice/pkg/event"
+	"sluice/pkg/key"
+	"sluice/replay"
+)
+
+// lookupWithin bounds what a message may wait for the log or the control state.
+const lookupWithin = 5 * time.Second
+
+// obey does what a message asks for. It is the reader's, so messages are done in
+// their order, each before the next is looked at.
+func (c *conn) obey(cmd *dialect.Command) *Ending {
+	switch cmd.Verb {
+	case dialect.VerbPong:
+		return nil
+	case dialect.VerbPing:
+		c.say(&dialect.Reply{Kind: dialect.ReplyPong})
+		return nil
+	case dialect.VerbAuth:
+		return c.authenticate(cmd)
+	}
+	if c.principal == nil {
+		c.say(unauthorized("authenticate first, with an API key"))
+		return nil
+	}
+	c.awaitReplay()
+	if cmd.Verb == dialect.VerbUnsubscribe {
+		return c.unsubscribe(cmd)
+	}
+	return c.subscribe(cmd)
+}
+
+// awaitReplay waits until the replay of an earlier subscribe is over, so that
+// what this one asks for is known against what was sent.
+func (c *conn) awaitReplay() {
+	if c.replayed == nil {
+		return
+	}
+	c.waiting.Store(true)
+	select {
+	case <-c.replayed:
+	case <-c.written:
+	}
+	c.seen.Store(int64(c.hub.now()))
+	c.waiting.Store(false)
+	c.replayed = nil
+}
+
+// fail ends the connection from within the reader; the parser stops with what
+// it returns.
+func (c *conn) fail(e *Ending, last *dialect.Reply) *Ending {
+	c.end(e, last)
+	return e
+}
+
+func (c *conn) authenticate(cmd *dialect.Command) *Ending {
+	p, refusal, err := c.lookUp(cmd.Token)
+	switch {
+	case err != nil:
+		c.hub.cfg.Logger.Warn("key not looked up", "error", err)
+		c.say(errorReply(dialect.Unavailable, "the key can't be checked now: send auth again"))
+		return nil
+	case refusal != nil:
+		return c.fail(&endBadKey, refusal)
+	case !p.Can(key.Subscribe):
+		c.say(errorReply(dialect.Forbidden, `the key lacks the scope "subscribe"`))
+		return nil
+	}
+	if c.principal == nil {
+		if !c.hub.enter(c, p.Org) {
+			return c.fail(&endCrowd, errorReply(dialect.RateLimited, fmt.Sprintf("the org has %d connections, which is all it may", c.hub.limits.PerOrg)))
+		}
+	} else if c.principal.Org != p.Org || c.principal.Environment != p.Environment {
+		return c.fail(&endOtherOrg, errorReply(dialect.BadRequest, "an open connection can only be renewed with a key of its own org and environment"))
+	}
+	c.principal = p
+	alive := c.shard.call(func() {
+		if c.org == "" {
+			c.nextPing = c.hub.now() + c.hub.limits.Ping - c.spread()
+			c.org, c.environment = p.Org, p.Environment // for good: others read them
+		}
+		c.keyID, c.expires = p.KeyID, p.ExpiresAt
+	})
+	if !alive {
+		return c.fail(&endShutdown, nil)
+	}
+	// The key may have been taken away between the look-up and the shard's knowing
+	// whose it is; then nobody has ended this connection.
+	if _, refusal, err := c.lookUp(cmd.Token); err == nil && refusal != nil {
+		return c.fail(&endRevoked, refusal)
+	}
+	c.say(&dialect.Reply{Kind: dialect.ReplyAuthOK, Environment: p.Environment})
+	return nil
+}
+
+// lookUp gives the token's principal; refusal is for the client, err for us.
+func (c *conn) lookUp(token string) (p *key.Principal, refusal *dialect.Reply, err error) {
+	ctx, cancel := context.WithTimeout(c.hub.ctx, lookupWithin)
+	defer cancel()
+	p, err = c.hub.cfg.Access.Authenticate(ctx, token)
+	switch {
+	case errors.Is(err, control.ErrExpired):
+		return nil, unauthorized("the key has expired"), nil
+	case errors.Is(err, control.ErrUnauthorized):
+		return nil, unauthorized("the key is not known: check that it is whole, and for the right environment"), nil
+	}
+	return p, nil, err
+}
+
+// spread is a part of the time between pings, so that who came together isn't
+// pinged together.
+func (c *conn) spread() time.Duration {
+	return time.Duration(c.number%16) * c.hub.limits.Ping / 64
+}
+
+// parsePatterns reads patterns; the error is the client's.
+func parsePatterns(channels []string) (event.Patterns, *dialect.Error) {
+	patterns := make(event.Patterns, 0, len(channels))
+	for _, ch := range channels {
+		p, err := event.ParsePattern(ch)
+		if err != nil {
+			return nil, &dialect.Error{Code: dialect.BadRequest, Message: fmt.Sprintf("%q can't be subscribed to: %v", shorten(ch), err)}
+		}
+		if !slices.Contains(patterns, p) {
+			patterns = append(patterns, p)
+		}
+	}
+	return patterns, nil
+}
+
+func shorten(s string) string {
+	if len(s) > 64 {
+		return strings.ToValidUTF8(s[:64], "") + "…"
+	}
+	return s
+}
+
+func (c *conn) subscribe(cmd *dialect.Command) *Ending {
+	patterns, wrong := parsePatterns(cmd.Channels)
+	if wrong != nil {
+		return c.badMessage(wrong)
+	}
+	p := pair{patterns: patterns}
+	if cmd.Corridors != nil {
+		p.corridors = slices.Compact(slices.Sorted(slices.Values(cmd.Corridors)))
+	}
+	from, refusal := c.resumeFrom(cmd.Cursor)
+	if refusal != nil && refusal.Code == dialect.Unavailable {
+		c.say(&dialect.Reply{Kind: dialect.ReplyError, Error: refusal})
+		return nil
+	}
+	if from >= 0 {
+		c.replayed = make(chan struct{})
+	}
+	alive := c.shard.call(func() { wrong = c.add(p, cmd, from, refusal) })
+	if !alive {
+		return c.fail(&endShutdown, nil)
+	}
+	if wrong != nil {
+		c.replayed = nil
+		return c.badMessage(wrong)
+	}
+	return nil
+}
+
+// resumeFrom gives the place that a cursor names, -1 when there is none. An
+// error of the cursor doesn't keep the subscribe from going live.
+func (c *conn) resumeFrom(cursor string) (int64, *dialect.Error) {
+	if cursor == "" {
+		return -1, nil
+	}
+	ctx, cancel := context.WithTimeout(c.hub.ctx, lookupWithin)
+	defer cancel()
+	from, err := c.hub.cfg.Past[c.principal.Environment].Place(ctx, cursor)
+	switch {
+	case err == nil:
+		return from, nil
+	case errors.Is(err, replay.ErrCursorExpired):
+		c.hub.metrics.replays.WithLabelValues("expired").Inc()
+		return -1, &dialect.Error{Code: dialect.CursorExpired, Message: "what followed this cursor isn't kept any more: the stream goes on live"}
+	case errors.Is(err, replay.ErrCursorInvalid):
+		c.hub.metrics.replays.WithLabelValues("invalid").Inc()
+		return -1, &dialect.Error{Code: dialect.InvalidCursor, Message: "this is no cursor of this environment: the stream goes on live"}
+	}
+	c.hub.cfg.Logger.Warn("cursor not looked up", "error", err)
+	return -1, &dialect.Error{Code: dialect.Unavailable, Message: "the past can't be read now, nothing was subscribed: send subscribe again"}
+}
+
+// add is the shard's part of a subscribe. Between two events it makes the pair
+// live, and queues the answer and the replay of what lies before: whatever comes
+// live from now on stands behind these in the queue.
+func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Error) *dialect.Error {
+	room := c.shard.rooms[c.environment]
+	stands := room.next
+	p.live, p.from = stands, stands
+	if from >= 0 {
+		p.from = from
+	}
+	if from > stands {
+		p.live = from // another node was ahead of this one: wait for what is new to the client
+		c.ahead = max(c.ahead, from)
+	}
+	c.mu.Lock()
+	lost := c.queue.losses()
+	c.mu.Unlock()
+
+	before := c.pairs
+	pairs := slices.Clone(before)
+	if same := slices.IndexFunc(pairs, func(q pair) bool { return q.sameAs(&p) }); same < 0 {
+		total := len(p.patterns)
+		for i := range pairs {
+			total += len(pairs[i].patterns)
+		}
+		if total > c.hub.limits.Patterns || len(pairs) == maxPairs {
+			return &dialect.Error{Code: dialect.BadRequest, Message: fmt.Sprintf("a connection has at most %d patterns: what was subscribed to before stands", c.hub.limits.Patterns)}
+		}
+		pairs = append(pairs, p)
+	} else if from >= 0 && from < stands {
+		p.live = stands
+		p.from = from
+		if q := &pairs[same]; q.from < from && !lost.within(q.from, from) {
+			p.from = q.from
+		}
+		pairs[same] = p
+	}
+	room.place(c, pairs)
+
+	ok := &dialect.Reply{Kind: dialect.ReplySubscribeOK, Channels: cmd.Channels, Corridors: cmd.Corridors}
+	if from >= 0 {
+		stands = from
+	}
+	ok.Cursor = place(c.hub.cfg.Incarnation, c.environment, stands).String()
+	items := []item{{bytes: c.replyFrame(ok)}}
+	if refusal != nil {
+		items = append(items, item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyError, Error: refusal})})
+	}
+	if from >= 0 {
+		items = append(items, item{task: &catchUp{
+			env: c.environment, org: c.org, pair: p, from: from, to: room.next,
+			before: before, lost: lost, done: c.replayed,
+		}})
+	}
+	c.push(items...)
+	return nil
+}
+
+func (c *conn) unsubscribe(cmd *dialect.Command) *Ending {
+	patterns, wrong := parsePatterns(cmd.Channels)
+	if wrong != nil {
+		return c.badMessage(wrong)
+	}
+	alive := c.shard.call(func() {
+		var left []pair
+		for _, p := range c.pairs {
+			p.patterns = slices.DeleteFunc(slices.Clone(p.patterns), func(q event.Pattern) bool { return slices.Contains(patterns, q) })
+			if len(p.patterns) > 0 {
+				left = append(left, p)
+			}
+		}
+		c.shard.rooms[c.environment].place(c, left)
+		c.say(&dialect.Reply{Kind: dialect.ReplyUnsubscribeOK, Channels: cmd.Channels})
+	})
+	if !alive {
+		return c.fail(&endShutdown, nil)
+	}
+	return nil
+}

@@ -1,0 +1,129 @@
+package stream
+
+import (
+	"slices"
+	"strings"
+
+	"sluice/pkg/event"
+)
+
+// pair is what one subscribe adds: an event of any of the patterns, in any of
+// the corridors, or in none.
+type pair struct {
+	patterns  event.Patterns
+	corridors []string // sorted; nil: any
+
+	live int64 // the offset from which it is matched as events come
+	from int64 // the offset from which all that matches was sent: by a replay up to live
+}
+
+func (p *pair) inCorridor(corridor string) bool {
+	if p.corridors == nil || corridor == "" {
+		return true
+	}
+	_, found := slices.BinarySearch(p.corridors, corridor)
+	return found
+}
+
+func (p *pair) match(ev *event.Event) bool {
+	return p.inCorridor(ev.Corridor) && p.patterns.Match(ev.Type)
+}
+
+// text writes a pair so that equal ones are equal.
+func (p *pair) text(b *strings.Builder) {
+	words := p.patterns.Strings()
+	slices.Sort(words)
+	for _, w := range slices.Compact(words) {
+		b.WriteString(w)
+		b.WriteByte(' ')
+	}
+	for _, c := range p.corridors { // any bytes: so with their length
+		b.WriteByte('/')
+		b.WriteString(lengthOf(c))
+		b.WriteString(c)
+	}
+	if p.corridors == nil {
+		b.WriteByte('*')
+	}
+	b.WriteByte('\n')
+}
+
+func lengthOf(s string) string {
+	var digits []byte
+	for n := len(s); n > 0; n /= 10 {
+		digits = append(digits, byte('0'+n%10))
+	}
+	return string(append(digits, ':'))
+}
+
+// sameAs reports whether both want the same.
+func (p *pair) sameAs(q *pair) bool {
+	var a, b strings.Builder
+	p.text(&a)
+	q.text(&b)
+	return a.String() == b.String()
+}
+
+// filter is a set of pairs with the connections that have just these. Globs are
+// run once per filter and event type, not per connection and event.
+type filter struct {
+	key      string
+	pairs    []pair // their live and from are of no meaning here
+	verdicts map[string]mask
+	conns    []*conn
+	at       int // in the room's list
+
+	asked *entry // the memory of match
+	said  bool
+}
+
+// mask says which pairs of a filter match a type.
+type mask [2]uint64
+
+const (
+	maxPairs    = 128
+	maxVerdicts = 1024
+)
+
+func filterKey(pairs []pair) string {
+	texts := make([]string, len(pairs))
+	for i := range pairs {
+		var b strings.Builder
+		pairs[i].text(&b)
+		texts[i] = b.String()
+	}
+	slices.Sort(texts)
+	return strings.Join(texts, "")
+}
+
+// match reports whether any pair matches the event.
+func (f *filter) match(e *entry) bool {
+	if f.asked != e {
+		f.asked, f.said = e, f.decide(e.ev)
+	}
+	return f.said
+}
+
+func (f *filter) decide(ev *event.Event) bool {
+	m, known := f.verdicts[ev.Type]
+	if !known {
+		for i := range f.pairs {
+			if f.pairs[i].patterns.Match(ev.Type) {
+				m[i/64] |= 1 << (i % 64)
+			}
+		}
+		if f.verdicts == nil || len(f.verdicts) >= maxVerdicts {
+			f.verdicts = make(map[string]mask) // types are the publishers' to invent
+		}
+		f.verdicts[ev.Type] = m
+	}
+	if m == (mask{}) {
+		return false
+	}
+	for i := range f.pairs {
+		if m[i/64]&(1<<(i%64)) != 0 && f.pairs[i].inCorridor(ev.Corridor) {
+			return true
+		}
+	}
+	return false
+}

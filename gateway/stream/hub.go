@@ -1,0 +1,303 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/pkg/control"
+	"sluice/pkg/dialect"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+)
+
+// Hub follows the events of both environments and serves them to connections.
+type Hub struct {
+	cfg     Config
+	limits  Limits
+	metrics *metrics
+	shards  []*shard
+	started time.Time
+
+	ready    chan struct{} // closed when both tails stand
+	ctx      context.Context
+	stop     context.CancelFunc
+	replays  chan struct{}                       // a token per replay that may read
+	position map[event.Environment]*atomic.Int64 // offset behind what the shards were given
+
+	mu       sync.Mutex
+	open     sync.WaitGroup // connections served
+	number   int            // of the next connection: its shard, its spread
+	unauth   int
+	orgs     map[string]int
+	draining bool
+	stopped  bool
+}
+
+// New makes a hub. It serves once Run does.
+func New(cfg Config) *Hub {
+	cfg.fill()
+	h := &Hub{
+		cfg:      cfg,
+		limits:   cfg.Limits,
+		metrics:  newMetrics(cfg.Metrics),
+		started:  time.Now(),
+		ready:    make(chan struct{}),
+		replays:  make(chan struct{}, cfg.Limits.Replays),
+		position: make(map[event.Environment]*atomic.Int64),
+		orgs:     make(map[string]int),
+	}
+	h.ctx, h.stop = context.WithCancel(context.Background())
+	for _, env := range event.Environments {
+		h.position[env] = new(atomic.Int64)
+	}
+	for range cfg.Shards {
+		h.shards = append(h.shards, newShard(h))
+	}
+	return h
+}
+
+// Ready is closed once connections are served.
+func (h *Hub) Ready() <-chan struct{} { return h.ready }
+
+// now is the time since the hub was made, which never jumps.
+func (h *Hub) now() time.Duration { return time.Since(h.started) }
+
+// Run follows the log until ctx ends, then cuts what Drain left, and returns
+// when nothing of the hub is left.
+func (h *Hub) Run(ctx context.Context) error {
+	unwatch := h.cfg.Access.Watch(h.watch)
+	defer unwatch()
+
+	var shards, tails sync.WaitGroup
+	for _, s := range h.shards {
+		shards.Go(s.run)
+	}
+	failed := h.begin(ctx)
+	if failed == nil {
+		for _, env := range event.Environments {
+			tails.Go(func() { h.follow(ctx, env) })
+		}
+		close(h.ready)
+		<-ctx.Done()
+	}
+	tails.Wait()
+
+	h.mu.Lock()
+	h.draining, h.stopped = true, true
+	h.mu.Unlock()
+	h.stop() // ends replays
+	for _, s := range h.shards {
+		s.call(func() {
+			for _, c := range s.conns {
+				c.end(&endShutdown, nil)
+			}
+		})
+	}
+	h.open.Wait()
+	for _, s := range h.shards {
+		s.inbox.close()
+	}
+	shards.Wait()
+	return failed
+}
+
+// begin sets each environment's place to the end of its events.
+func (h *Hub) begin(ctx context.Context) error {
+	for _, env := range event.Environments {
+		for delay := retryShortest; ; delay = min(2*delay, retryLongest) {
+			_, end, err := h.cfg.Log.Bounds(ctx, partition(env))
+			if err == nil {
+				h.jump(env, end)
+				break
+			}
+			if ctx.Err() != nil {
+				return fmt.Errorf("look up end of %s: %w", env.Topic(), ctx.Err())
+			}
+			h.cfg.Logger.Warn("end of events not found, trying again", "environment", env.String(), "error", err)
+			pause(ctx, delay)
+		}
+	}
+	return nil
+}
+
+const (
+	retryShortest = 50 * time.Millisecond
+	retryLongest  = 2 * time.Second
+)
+
+func partition(env event.Environment) eventlog.Partition {
+	return eventlog.Partition{Topic: env.Topic()}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-t.C:
+	case <-ctx.Done():
+	}
+}
+
+// jump makes next the place of the environment's streams, whatever was before.
+func (h *Hub) jump(env event.Environment, next int64) {
+	if w := h.cfg.Windows[env]; w != nil {
+		w.Reset(next)
+	}
+	for _, s := range h.shards {
+		s.call(func() { s.rooms[env].next = next })
+	}
+	h.stand(env, next)
+}
+
+// follow hands an environment's events to the shards until ctx ends. When the
+// log fails, it tries again from where it was. When what it had not yet read is
+// gone, nobody can be told what was missed: the connections are closed, and
+// their clients resume by their cursors.
+func (h *Hub) follow(ctx context.Context, env event.Environment) {
+	delay := retryShortest
+	for ctx.Err() == nil {
+		err := h.tail(ctx, env, func() { delay = retryShortest })
+		if ctx.Err() != nil {
+			return
+		}
+		h.cfg.Logger.Warn("events can't be followed, trying again", "environment", env.String(), "offset", h.position[env].Load(), "error", err)
+		pause(ctx, delay)
+		delay = min(2*delay, retryLongest)
+		if errors.Is(err, eventlog.ErrTooOld) || errors.Is(err, eventlog.ErrPastEnd) {
+			if _, end, err := h.cfg.Log.Bounds(ctx, partition(env)); err == nil {
+				h.lose(env, end)
+			}
+		}
+	}
+}
+
+func (h *Hub) tail(ctx context.Context, env event.Environment, alive func()) error {
+	tail, err := h.cfg.Log.Tail(ctx, partition(env), h.position[env].Load())
+	if err != nil {
+		return err
+	}
+	defer tail.Close()
+	for {
+		records, err := tail.Next(ctx)
+		if err != nil {
+			return err
+		}
+		alive()
+		if err := h.publish(ctx, env, records); err != nil {
+			return err
+		}
+	}
+}
+
+// publish decodes records and hands them to the window and to every shard. A
+// record that is no event of this environment is passed over, and counted.
+func (h *Hub) publish(ctx context.Context, env event.Environment, records []eventlog.Record) error {
+	w := work{env: env, entries: make([]*entry, 0, len(records))}
+	events := make([]*event.Event, 0, len(records))
+	for i := range records {
+		r := &records[i]
+		w.next = r.Offset + 1
+		ev, err := event.DecodeRecord(r.Value)
+		if err == nil && ev.Environment != env {
+			err = errEnvironment
+		}
+		if err != nil {
+			h.metrics.poisoned.WithLabelValues(env.String()).Inc()
+			h.cfg.Logger.Error("record is no event, passed over", "topic", r.Topic, "offset", r.Offset, "error", err)
+			continue
+		}
+		ev.Offset, ev.Logged = r.Offset, r.Time
+		events = append(events, ev)
+		w.entries = append(w.entries, newEntry(h, ev))
+		w.bytes += len(r.Value) + entryBytes
+	}
+	// The window first: whoever subscribes behind these events finds them there.
+	if win := h.cfg.Windows[env]; win != nil {
+		win.Append(events, w.next)
+	}
+	for _, s := range h.shards {
+		if err := s.inbox.push(ctx, w); err != nil {
+			return err
+		}
+	}
+	h.stand(env, w.next)
+	return nil
+}
+
+// stand notes what the shards were given.
+func (h *Hub) stand(env event.Environment, next int64) {
+	h.position[env].Store(next)
+	h.metrics.position.WithLabelValues(env.String()).Set(float64(next))
+}
+
+var errEnvironment = errors.New("event of another environment")
+
+// lose gives the place up and goes on at next.
+func (h *Hub) lose(env event.Environment, next int64) {
+	h.cfg.Logger.Error("place in the events was lost, its connections are closed", "environment", env.String(), "offset", h.position[env].Load(), "next", next)
+	for _, s := range h.shards {
+		s.call(func() {
+			for _, c := range s.conns {
+				if c.environment == env {
+					c.end(&endLogLost, nil)
+				}
+			}
+		})
+	}
+	h.jump(env, next)
+}
+
+// watch ends the connections of a key that is taken away, be it with its org.
+func (h *Hub) watch(change control.Change) {
+	if change.KeyBefore == nil || change.Key != nil {
+		return
+	}
+	keyID := change.KeyBefore.ID
+	for _, s := range h.shards {
+		s.inbox.post(work{fn: func() {
+			for _, c := range s.conns {
+				if c.keyID == keyID {
+					c.end(&endRevoked, unauthorized("the key was revoked"))
+				}
+			}
+		}})
+	}
+}
+
+// entry is one event on its way to the connections, with its frame in each
+// dialect that somebody receives it in.
+type entry struct {
+	ev     *event.Event
+	cursor event.Cursor
+	frames []struct {
+		once  sync.Once
+		bytes []byte
+	}
+}
+
+// entryBytes is about what an entry takes beside its event's bytes.
+const entryBytes = 512
+
+func newEntry(h *Hub, ev *event.Event) *entry {
+	e := &entry{ev: ev, cursor: event.Cursor{Incarnation: h.cfg.Incarnation, Environment: ev.Environment, Next: ev.Offset + 1}}
+	e.frames = make([]struct {
+		once  sync.Once
+		bytes []byte
+	}, len(h.cfg.Streams))
+	return e
+}
+
+// frame encodes the event on first use.
+func (e *entry) frame(n int, s *dialect.Stream) []byte {
+	f := &e.frames[n]
+	f.once.Do(func() { f.bytes = eventFrame(s, e.ev, e.cursor) })
+	return f.bytes
+}
+
+func eventFrame(s *dialect.Stream, ev *event.Event, cursor event.Cursor) []byte {
+	return textFrame(len(ev.Data)+256, func(dst []byte) []byte { return s.AppendEvent(dst, ev, cursor) })
+}

@@ -1,0 +1,49 @@
+package stream
+
+import "github.com/prometheus/client_golang/prometheus"
+
+// metrics of streams. Their labels are of few values, all known here.
+type metrics struct {
+	connections *prometheus.GaugeVec // state
+	sent        prometheus.Counter
+	dropped     prometheus.Counter
+	endings     *prometheus.CounterVec // ending
+	replays     *prometheus.CounterVec // result
+	poisoned    *prometheus.CounterVec // environment
+	refused     *prometheus.CounterVec // reason
+	position    *prometheus.GaugeVec   // environment
+}
+
+func newMetrics(r prometheus.Registerer) *metrics {
+	m := &metrics{
+		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "sluice_stream_connections", Help: "Open WebSocket connections."}, []string{"state"}),
+		sent: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sluice_stream_events_sent_total", Help: "Events written to connections."}),
+		dropped: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sluice_stream_events_dropped_total", Help: "Events that connections lost because they didn't keep up."}),
+		endings: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_stream_endings_total", Help: "Connections ended, by ending."}, []string{"ending"}),
+		replays: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_stream_replays_total", Help: "Subscribes with a cursor, by what came of them."}, []string{"result"}),
+		poisoned: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_stream_records_poisoned_total", Help: "Records that are no event and were passed over."}, []string{"environment"}),
+		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_stream_refused_total", Help: "Upgrades that were refused."}, []string{"reason"}),
+	}
+	m.position = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "sluice_stream_position", Help: "Offset behind the newest event handed to connections."}, []string{"environment"})
+	for _, name := range endingNames() {
+		m.endings.WithLabelValues(name)
+	}
+	if r != nil {
+		r.MustRegister(m.connections, m.sent, m.dropped, m.endings, m.replays, m.poisoned, m.refused, m.position)
+	}
+	return m
+}
+
+// The states of connections.
+const (
+	stateUnauth = "unauthenticated"
+	stateAuth   = "authenticated"
+)

@@ -1,0 +1,136 @@
+package stream
+
+import (
+	"bytes"
+	"errors"
+	"net"
+	"os"
+	"time"
+
+	"sluice/pkg/dialect"
+)
+
+// closing is the task that ends the writer: the close frame.
+type closing struct{}
+
+func (closing) isTask()  {}
+func (*catchUp) isTask() {}
+
+// errEnded says that the writer gave up because the connection is over.
+var errEnded = errors.New("connection has ended")
+
+// write takes what is queued, batch by batch, until the connection is over. It
+// is the only one that writes to the connection.
+func (c *conn) write() {
+	defer close(c.written)
+	defer c.nc.SetReadDeadline(time.Now()) // the reader is to see that it is over
+	var b batch
+	for {
+		if !c.next(&b) {
+			return
+		}
+		if err := c.flush(b.bufs); err != nil {
+			c.end(&endLost, nil)
+			return
+		}
+		c.hub.metrics.sent.Add(float64(b.events))
+		clear(b.bufs) // an idle connection holds no frame
+		switch t := b.task.(type) {
+		case *catchUp:
+			if err := c.catchUp(t); err != nil {
+				c.end(&endLost, nil)
+				return
+			}
+		case closing:
+			c.sayClose()
+			return
+		}
+	}
+}
+
+// next waits for something to write; false: there is nothing to be written any
+// more.
+func (c *conn) next(b *batch) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for {
+		if c.ending != nil && c.ending.cut {
+			return false
+		}
+		if !c.queue.empty() {
+			break
+		}
+		c.cond.Wait()
+	}
+	c.queue.take(b, c.declare)
+	c.cond.Broadcast() // the reader may wait for room
+	return true
+}
+
+// declare tells the client of a loss, in its place.
+func (c *conn) declare(g gap) []byte {
+	return c.replyFrame(&dialect.Reply{
+		Kind:   dialect.ReplyDropped,
+		Count:  g.count,
+		Cursor: place(c.hub.cfg.Incarnation, c.environment, g.first).String(),
+	})
+}
+
+// stallStep is how often a write that doesn't get on is looked at.
+const stallStep = time.Second
+
+// flush writes frames, in one system call where the client takes them. It gives
+// up when the connection is over, and ends it when the queue is full and not a
+// byte was taken for too long.
+func (c *conn) flush(frames [][]byte) error {
+	if len(frames) == 0 {
+		return nil
+	}
+	bufs := net.Buffers(frames)
+	if _, ok := c.nc.(*net.TCPConn); !ok && len(bufs) > 1 {
+		bufs = net.Buffers{bytes.Join(frames, nil)} // there is no writev: one write of a copy
+	}
+	last := time.Now()
+	if c.over(last) {
+		return errEnded
+	}
+	for {
+		c.nc.SetWriteDeadline(time.Now().Add(stallStep))
+		n, err := bufs.WriteTo(c.nc)
+		now := time.Now()
+		if n > 0 {
+			last = now
+		}
+		switch {
+		case err == nil:
+			return nil
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		case c.over(now):
+			return errEnded
+		case now.Sub(last) >= c.hub.limits.Stall && c.overflowed():
+			c.end(&endSlow, nil)
+			return errEnded
+		}
+	}
+}
+
+// over reports whether an ending has waited long enough for the client.
+func (c *conn) over(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending != nil && (c.ending.cut || !now.Before(c.until))
+}
+
+func (c *conn) overflowed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queue.overflowed()
+}
+
+// sayClose writes the close frame. The reader then gives the client a while to
+// answer it.
+func (c *conn) sayClose() {
+	e := c.ended()
+	c.flush([][]byte{closeFrame(e.Code, e.Reason)}) // who doesn't take it is closed without
+}

@@ -1,0 +1,113 @@
+package stream
+
+import (
+	"math/rand/v2"
+	"testing"
+)
+
+// TestQueue drives a queue at random against a plain model: every event comes
+// out once, in order, or is declared in its place; nothing of ours is lost.
+func TestQueue(t *testing.T) {
+	for seed := range uint64(200) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		q := queue{maxEvents: 1 + rnd.IntN(20), maxBytes: 1 + rnd.IntN(2000)}
+		var b batch
+		var pushed, out int64 // offsets
+		var ownIn, ownOut byte
+		var dropped, declared int64
+		spent := map[int64]bool{} // lost
+		take := func() {
+			q.take(&b, func(g gap) []byte {
+				if g.first != out {
+					t.Fatalf("seed %d: lost at %d, declared at %d", seed, out, g.first)
+				}
+				for range g.count {
+					spent[out] = true
+					out++
+				}
+				declared += g.count
+				return nil
+			})
+			for _, f := range b.bufs {
+				if f[0] == 'o' {
+					if f[1] != ownOut {
+						t.Fatalf("seed %d: ours out of order", seed)
+					}
+					// What was queued before it is out.
+					ownOut++
+				}
+			}
+		}
+		events := 0
+		for range 2000 {
+			switch rnd.IntN(10) {
+			case 0:
+				q.pushOwn(item{bytes: []byte{'o', ownIn}})
+				ownIn++
+			case 1:
+				before := out
+				take()
+				out += int64(b.events)
+				_ = before
+			default:
+				f := make([]byte, 1+rnd.IntN(200))
+				f[0] = 'e'
+				dropped += int64(q.pushEvent(frame{f, pushed}))
+				pushed++
+				events++
+			}
+			if q.events > q.maxEvents || q.bytes > q.maxBytes {
+				t.Fatalf("seed %d: holds %d events, %d bytes", seed, q.events, q.bytes)
+			}
+		}
+		for !q.empty() {
+			take()
+			out += int64(b.events)
+		}
+		if out != pushed || ownOut != ownIn || declared != dropped || q.bytes != 0 {
+			t.Fatalf("seed %d: %d of %d out, %d of %d ours, %d of %d declared", seed, out, pushed, ownOut, ownIn, declared, dropped)
+		}
+		l := q.losses()
+		for offset := range pushed {
+			if offset >= l.floor && l.has(offset) != spent[offset] {
+				t.Fatalf("seed %d: %d lost: %v, remembered: %v", seed, offset, spent[offset], l.has(offset))
+			}
+		}
+	}
+}
+
+func FuzzParser(f *testing.F) {
+	f.Add([]byte{0x81, 0x85, 1, 2, 3, 4, 1, 2, 3, 4, 5}, uint8(3))
+	f.Add([]byte{0x01, 0x80, 0, 0, 0, 0, 0x89, 0x80, 0, 0, 0, 0, 0x80, 0x81, 0, 0, 0, 0, 'x'}, uint8(1))
+	f.Add([]byte{0x88, 0x82, 0, 0, 0, 0, 3, 0xe8, 0x81, 0xfe, 0, 200}, uint8(7))
+	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
+		// However the bytes are cut, the same is found in them.
+		whole, pieces := new(recorder), new(recorder)
+		a, b := parser{maxMessage: 300, sink: whole}, parser{maxMessage: 300, sink: pieces}
+		ea := a.feed(append([]byte(nil), in...))
+		var eb *Ending
+		for rest := append([]byte(nil), in...); len(rest) > 0 && eb == nil; {
+			n := min(1+int(step), len(rest))
+			eb = b.feed(rest[:n])
+			rest = rest[n:]
+		}
+		if (ea == nil) != (eb == nil) || ea != nil && *ea != *eb || whole.text != pieces.text {
+			t.Fatalf("%q\nwhole:  %v %q\npieces: %v %q", in, ea, whole.text, eb, pieces.text)
+		}
+		if len(a.msg) > 300 || len(a.control) > maxControl {
+			t.Fatal("unbounded")
+		}
+	})
+}
+
+type recorder struct{ text string }
+
+func (r *recorder) onFrame() *Ending { r.text += "|"; return nil }
+func (r *recorder) onMessage(op byte, msg []byte) *Ending {
+	r.text += string(op) + string(msg)
+	return nil
+}
+func (r *recorder) onControl(op byte, payload []byte, code uint16) *Ending {
+	r.text += string(op) + string(payload)
+	return nil
+}

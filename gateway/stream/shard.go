@@ -1,0 +1,186 @@
+package stream
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"sluice/pkg/event"
+)
+
+// shard owns a part of the connections. Only its goroutine touches their
+// subscriptions and their index; whoever wants something of it posts.
+type shard struct {
+	hub   *Hub
+	inbox inbox
+	rooms map[event.Environment]*room
+	conns []*conn
+	done  chan struct{} // closed when nothing posted is run any more
+}
+
+func newShard(h *Hub) *shard {
+	s := &shard{hub: h, rooms: make(map[event.Environment]*room), done: make(chan struct{})}
+	for _, env := range event.Environments {
+		s.rooms[env] = &room{filters: make(map[string]*filter), orgs: make(map[string][]*conn)}
+	}
+	s.inbox.init(h.limits.InboxBytes)
+	return s
+}
+
+// run works until the inbox is closed and empty.
+func (s *shard) run() {
+	defer close(s.done)
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
+	var work []work
+	for {
+		var open bool
+		work, open = s.inbox.take(work[:0])
+		for i := range work {
+			s.do(&work[i])
+			work[i] = workNone
+		}
+		if !open {
+			return
+		}
+		select {
+		case <-s.inbox.wake:
+		case <-tick.C:
+			s.tick(s.hub.now())
+		}
+	}
+}
+
+func (s *shard) do(w *work) {
+	if w.fn != nil {
+		w.fn()
+		return
+	}
+	r := s.rooms[w.env]
+	for _, e := range w.entries {
+		r.deliver(e)
+	}
+	r.next = w.next
+}
+
+// call posts fn and waits until it has run; false: the shard has stopped.
+func (s *shard) call(fn func()) bool {
+	ran := make(chan struct{})
+	if !s.inbox.post(work{fn: func() { fn(); close(ran) }}) {
+		return false
+	}
+	<-ran // a closed inbox is still worked off
+	return true
+}
+
+// add makes the connection one of the shard's.
+func (s *shard) add(c *conn) {
+	c.inShard = len(s.conns)
+	s.conns = append(s.conns, c)
+}
+
+// remove forgets the connection.
+func (s *shard) remove(c *conn) {
+	if c.environment != 0 {
+		s.rooms[c.environment].remove(c)
+	}
+	last := len(s.conns) - 1
+	s.conns[c.inShard] = s.conns[last]
+	s.conns[c.inShard].inShard = c.inShard
+	s.conns[last] = nil
+	s.conns = s.conns[:last]
+}
+
+// work is one entry of an inbox: events, or something to be done between them.
+type work struct {
+	env     event.Environment
+	entries []*entry
+	next    int64 // offset behind them
+	bytes   int
+	fn      func()
+}
+
+var workNone work
+
+// inbox is what waits for a shard. Events are bounded in bytes; who brings more
+// waits. What else is posted isn't: each connection has at most one thing there.
+type inbox struct {
+	wake chan struct{} // holds one
+
+	mu     sync.Mutex
+	room   sync.Cond
+	work   []work
+	bytes  int
+	bound  int
+	closed bool
+}
+
+func (in *inbox) init(bound int) {
+	in.wake = make(chan struct{}, 1)
+	in.room.L = &in.mu
+	in.bound = bound
+}
+
+// post adds work that isn't events; false: the inbox is closed.
+func (in *inbox) post(w work) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.closed {
+		return false
+	}
+	in.put(w)
+	return true
+}
+
+// push adds events as soon as there is room.
+func (in *inbox) push(ctx context.Context, w work) error {
+	stop := context.AfterFunc(ctx, func() {
+		in.mu.Lock()
+		defer in.mu.Unlock()
+		in.room.Broadcast()
+	})
+	defer stop()
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	for in.bytes >= in.bound && !in.closed {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		in.room.Wait()
+	}
+	if in.closed {
+		return context.Canceled
+	}
+	in.bytes += w.bytes
+	in.put(w)
+	return nil
+}
+
+func (in *inbox) put(w work) {
+	in.work = append(in.work, w)
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}
+
+// take moves all that waits behind dst.
+func (in *inbox) take(dst []work) (all []work, open bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	dst, in.work = in.work, dst // the two slices take turns
+	in.bytes = 0
+	in.room.Broadcast()
+	return dst, !in.closed
+}
+
+func (in *inbox) close() {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.closed = true
+	in.room.Broadcast()
+	select {
+	case in.wake <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,130 @@
+// Package stream serves events on WebSockets, to any number of clients, in order
+// and as they are logged. Nobody waits for anybody: a client that doesn't keep
+// up loses the oldest of what waits for it, and is told so in its place.
+//
+//	events.<env> ─► tail ─► entry ─┬─► window (replay's)
+//	                (hub.go)       └─► inbox ─► shard ─► queue ─► writer ─► client
+//	                                 (shard.go, index.go)  (queue.go, output.go)
+//	client ─► reader, parser ─► command ─► shard
+//	          (input.go, parser.go)   (commands.go)
+//
+// Hand-overs, and who owns what:
+//
+//   - A tail per environment decodes each record once. Its event is encoded at most
+//     once per dialect into a finished frame, shared by all receivers. Inboxes are
+//     bounded: the tail waits for the slowest shard and drops nothing.
+//   - A shard owns its connections' subscriptions and their index. What changes them
+//     comes through the inbox too, so a subscribe stands at a definite offset.
+//   - A connection has one reader and one writer goroutine. Everything that goes out,
+//     control frames too, goes through its queue and its writer, so frames never mix.
+//
+// Reading order: hub.go shard.go index.go filter.go; upgrade.go conn.go input.go
+// commands.go; queue.go output.go resume.go; clock.go drain.go ending.go;
+// frame.go parser.go.
+package stream
+
+import (
+	"cmp"
+	"context"
+	"log/slog"
+	"runtime"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/pkg/control"
+	"sluice/pkg/dialect"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+	"sluice/pkg/key"
+	"sluice/replay"
+)
+
+// Log is what the hub needs of the log.
+type Log interface {
+	Bounds(ctx context.Context, p eventlog.Partition) (start, end int64, err error)
+	Tail(ctx context.Context, p eventlog.Partition, from int64) (eventlog.Tail, error)
+}
+
+// Access says who a token stands for: the control state.
+type Access interface {
+	Authenticate(ctx context.Context, token string) (*key.Principal, error)
+	// Watch tells of every change from now on, keys taken away among them.
+	Watch(fn func(control.Change)) (stop func())
+}
+
+// Config is what a hub is made of.
+type Config struct {
+	Log         Log
+	Access      Access
+	Past        map[event.Environment]*replay.Reader
+	Windows     map[event.Environment]*replay.Window // what the readers look into first; the hub fills them
+	Incarnation event.Incarnation
+	Streams     []*dialect.Stream
+	Origins     []string              // web origins that may come with cookies, beside the host's own: https://app.example
+	Limits      Limits                // zero members: the defaults
+	Shards      int                   // 0: GOMAXPROCS
+	Logger      *slog.Logger          // nil: none
+	Metrics     prometheus.Registerer // nil: none
+}
+
+// Limits bounds what clients may take. Every member's zero value stands for its
+// default.
+type Limits struct {
+	QueueEvents int // events waiting for one client (256)
+	QueueBytes  int // bytes of them (1 MiB)
+	SendBuffer  int // SO_SNDBUF of a connection in bytes (64 KiB): without it the kernel hides megabytes of a slow client
+	InboxBytes  int // events waiting for one shard, in bytes (8 MiB)
+
+	Message     int // bytes of one message from a client (64 KiB)
+	Patterns    int // of one connection (100)
+	BadMessages int // the one that closes (5)
+	// Rate and Burst bound the frames of one client a second (100, 200). A message
+	// beyond them is answered with rate_limited and not acted on; who goes on for
+	// another Burst is closed with 1008.
+	Rate, Burst int
+
+	PerOrg       int           // connections of one org (20,000)
+	Unauth       int           // connections that aren't authenticated (4,096)
+	Replay       int           // events replayed at most (100)
+	Replays      int           // replays that read at the same time (16)
+	ReplayWithin time.Duration // until a replay is given up (30 s)
+
+	Auth   time.Duration // from the connection to its auth (10 s)
+	Ping   time.Duration // between pings (30 s)
+	Silent time.Duration // without a frame, until it is closed (90 s)
+	Stall  time.Duration // full and no byte taken, until it is closed (30 s)
+	Linger time.Duration // for the last messages and the closing handshake (5 s)
+	Drain  time.Duration // over which many connections are closed (10 s)
+}
+
+func (l *Limits) fill() {
+	l.QueueEvents = cmp.Or(l.QueueEvents, 256)
+	l.QueueBytes = cmp.Or(l.QueueBytes, 1<<20)
+	l.SendBuffer = cmp.Or(l.SendBuffer, 64<<10)
+	l.InboxBytes = cmp.Or(l.InboxBytes, 8<<20)
+	l.Message = cmp.Or(l.Message, 64<<10)
+	l.Patterns = cmp.Or(l.Patterns, 100)
+	l.BadMessages = cmp.Or(l.BadMessages, 5)
+	l.Rate = cmp.Or(l.Rate, 100)
+	l.Burst = cmp.Or(l.Burst, 200)
+	l.PerOrg = cmp.Or(l.PerOrg, 20_000)
+	l.Unauth = cmp.Or(l.Unauth, 4096)
+	l.Replay = cmp.Or(l.Replay, 100)
+	l.Replays = cmp.Or(l.Replays, 16)
+	l.ReplayWithin = cmp.Or(l.ReplayWithin, 30*time.Second)
+	l.Auth = cmp.Or(l.Auth, 10*time.Second)
+	l.Ping = cmp.Or(l.Ping, 30*time.Second)
+	l.Silent = cmp.Or(l.Silent, 90*time.Second)
+	l.Stall = cmp.Or(l.Stall, 30*time.Second)
+	l.Linger = cmp.Or(l.Linger, 5*time.Second)
+	l.Drain = cmp.Or(l.Drain, 10*time.Second)
+}
+
+func (c *Config) fill() {
+	c.Limits.fill()
+	c.Shards = cmp.Or(c.Shards, runtime.GOMAXPROCS(0))
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+}

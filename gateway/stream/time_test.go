@@ -1,0 +1,245 @@
+package stream
+
+import (
+	"bufio"
+	"context"
+	"encoding/binary"
+	"io"
+	"net"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sluice/pkg/control"
+	"sluice/pkg/dialect"
+	"sluice/pkg/dialect/tetrafi"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+	"sluice/pkg/eventlog/eventlogtest"
+	"sluice/pkg/key"
+)
+
+// anybody lets everybody in whose token is a word.
+type anybody struct{ expires time.Time }
+
+func (a anybody) Authenticate(_ context.Context, token string) (*key.Principal, error) {
+	if token != "word" {
+		return nil, control.ErrUnauthorized
+	}
+	return &key.Principal{Org: "org_a", Environment: event.Sandbox, KeyID: "key_a", Scopes: key.Scopes, ExpiresAt: a.expires}, nil
+}
+
+func (anybody) Watch(func(control.Change)) func() { return func() {} }
+
+// virtual is a hub in a bubble, with one client over a pipe that takes no byte
+// before it is read.
+type virtual struct {
+	t     *testing.T
+	hub   *Hub
+	log   eventlog.Log
+	nc    net.Conn
+	br    *bufio.Reader
+	began time.Time
+}
+
+// inBubble runs f, whose times are virtual, and stops what is left.
+func inBubble(t *testing.T, a anybody, f func(*virtual)) {
+	synctest.Test(t, func(t *testing.T) {
+		log := eventlogtest.Mem(t, eventlog.Topic{Name: event.Sandbox.Topic(), Partitions: 1}, eventlog.Topic{Name: event.Live.Topic(), Partitions: 1})
+		if !a.expires.IsZero() {
+			a.expires = time.Now().Add(time.Minute)
+		}
+		h := New(Config{Log: log, Access: a, Streams: []*dialect.Stream{tetrafi.Dialect.Stream}, Shards: 1, Limits: Limits{QueueEvents: 4}})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- h.Run(ctx) }()
+		<-h.Ready()
+		ours, theirs := net.Pipe()
+		c, reason := h.admit(0)
+		if c == nil {
+			t.Fatal(reason)
+		}
+		go h.serve(c, ours)
+		defer func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			theirs.Close()
+		}()
+		f(&virtual{t, h, log, theirs, bufio.NewReader(theirs), time.Now()})
+	})
+}
+
+func (v *virtual) say(text string) {
+	v.t.Helper()
+	f := append([]byte{0x81, 0x80 | byte(len(text)), 0, 0, 0, 0}, text...)
+	if _, err := v.nc.Write(f); err != nil {
+		v.t.Fatal(err)
+	}
+}
+
+func (v *virtual) frame() (op byte, payload []byte, err error) {
+	var h [2]byte
+	if _, err := io.ReadFull(v.br, h[:]); err != nil {
+		return 0, nil, err
+	}
+	n := int(h[1])
+	if n == 126 {
+		var l [2]byte
+		if _, err := io.ReadFull(v.br, l[:]); err != nil {
+			return 0, nil, err
+		}
+		n = int(binary.BigEndian.Uint16(l[:]))
+	}
+	payload = make([]byte, n)
+	_, err = io.ReadFull(v.br, payload)
+	return h[0] & 0xf, payload, err
+}
+
+// want reads one frame, at the given time since the connection.
+func (v *virtual) want(op byte, part string, at time.Duration) {
+	v.t.Helper()
+	got, payload, err := v.frame()
+	if err != nil || got != op || !strings.Contains(string(payload), part) {
+		v.t.Fatalf("want %x %q, got %x %q %v", op, part, got, payload, err)
+	}
+	if late := time.Since(v.began) - at; late < 0 || late > tickEvery {
+		v.t.Fatalf("%x %q came after %v, want %v", op, payload, time.Since(v.began), at)
+	}
+}
+
+func (v *virtual) join() {
+	v.say(`{"type":"auth","token":"word"}`)
+	v.want(opText, "auth.ok", 0)
+	v.say(`{"type":"subscribe","channels":["rfq.*"]}`)
+	v.want(opText, "subscribe.ok", 0)
+}
+
+func (v *virtual) publish(n int) {
+	v.t.Helper()
+	for range n {
+		ev := &event.Event{ID: "evt_1", Type: "rfq.created", Environment: event.Sandbox, Org: "org_a", Audience: event.Audience{All: true}, Data: []byte(`{}`)}
+		if _, err := v.log.Append(v.t.Context(), []eventlog.Record{{Partition: partition(event.Sandbox), Value: ev.AppendRecord(nil)}}); err != nil {
+			v.t.Fatal(err)
+		}
+	}
+}
+
+func closed(code uint16) string { return string(binary.BigEndian.AppendUint16(nil, code)) }
+
+func TestNoAuthInTime(t *testing.T) {
+	inBubble(t, anybody{}, func(v *virtual) {
+		v.say(`{"type":"subscribe","channels":["rfq.*"]}`)
+		v.want(opText, `"unauthorized"`, 0)
+		v.want(opText, `"unauthorized"`, 10*time.Second)
+		v.want(opClose, closed(4401), 10*time.Second)
+	})
+}
+
+func TestPings(t *testing.T) {
+	inBubble(t, anybody{}, func(v *virtual) {
+		v.join()
+		first := 30*time.Second - 30*time.Second/64 // the first connection's spread
+		for i := range 10 {
+			at := first + time.Duration(i)*30*time.Second
+			v.want(opText, `{"type":"ping"}`, at)
+			v.want(opPing, "", at)
+			v.say(`{"type":"pong"}`)
+		}
+	})
+}
+
+func TestSilence(t *testing.T) {
+	inBubble(t, anybody{}, func(v *virtual) {
+		v.join()
+		time.Sleep(20 * time.Second)
+		// A pong frame is as good, and half a frame is nothing.
+		v.nc.Write([]byte{0x8a, 0x80, 0, 0, 0, 0})
+		time.Sleep(time.Second)
+		v.nc.Write([]byte{0x81, 0xfe, 0})
+		for range 3 {
+			v.frame()
+			v.frame()
+		}
+		v.want(opClose, closed(4408), 110*time.Second)
+	})
+}
+
+func TestExpiry(t *testing.T) {
+	inBubble(t, anybody{expires: time.Unix(1, 0)}, func(v *virtual) {
+		v.join()
+		for range 2 {
+			v.frame()
+			v.frame()
+			v.say(`{"type":"pong"}`)
+		}
+		v.want(opText, `"unauthorized"`, time.Minute)
+		v.want(opClose, closed(4401), time.Minute)
+	})
+}
+
+func TestStall(t *testing.T) {
+	inBubble(t, anybody{}, func(v *virtual) {
+		v.join()
+		v.publish(3) // fits: however long, it isn't slow
+		c := v.conn()
+		time.Sleep(45 * time.Second)
+		if c.ended() != nil {
+			v.t.Fatalf("closed as %s although there is room", c.ended().Name)
+		}
+		v.publish(20)
+		time.Sleep(2 * time.Second)
+		if e := c.ended(); e == nil || e.Name != "slow" {
+			v.t.Fatalf("not closed: %v", e)
+		}
+	})
+	inBubble(t, anybody{}, func(v *virtual) {
+		v.join()
+		v.publish(20)
+		c := v.conn()
+		time.Sleep(29 * time.Second)
+		if c.ended() != nil {
+			v.t.Fatalf("closed as %s too soon", c.ended().Name)
+		}
+		// One byte taken begins it anew.
+		if _, err := v.nc.Read(make([]byte, 1)); err != nil {
+			v.t.Fatal(err)
+		}
+		time.Sleep(29 * time.Second)
+		if c.ended() != nil {
+			v.t.Fatalf("closed as %s too soon after a byte", c.ended().Name)
+		}
+		time.Sleep(5 * time.Second)
+		if e := c.ended(); e == nil || e.Name != "slow" || e.Code != 4429 {
+			v.t.Fatalf("not closed: %v", e)
+		}
+	})
+}
+
+// TestEndingIsBounded stops a client that takes nothing within the linger.
+func TestEndingIsBounded(t *testing.T) {
+	inBubble(t, anybody{}, func(v *virtual) {
+		v.join()
+		v.publish(3)
+		synctest.Wait()
+		began := time.Now()
+		if err := v.hub.Drain(v.t.Context()); err != nil {
+			v.t.Error(err)
+		}
+		if took := time.Since(began); took > 8*time.Second {
+			v.t.Errorf("a client that reads nothing held the drain up for %v", took)
+		}
+	})
+}
+
+// conn gives the hub's only connection.
+func (v *virtual) conn() (c *conn) {
+	v.hub.shards[0].call(func() {
+		if conns := v.hub.shards[0].conns; len(conns) > 0 {
+			c = conns[0]
+		}
+	})
+	return c
+}

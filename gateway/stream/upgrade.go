@@ -1,0 +1,174 @@
+package stream
+
+import (
+	"encoding/base64"
+	"iter"
+	"net"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/fasthttp/websocket"
+	"github.com/valyala/fasthttp"
+
+	"sluice/pkg/dialect"
+)
+
+// Handlers gives the path and handler of every stream.
+func (h *Hub) Handlers() iter.Seq2[string, fasthttp.RequestHandler] {
+	return func(yield func(string, fasthttp.RequestHandler) bool) {
+		for n, s := range h.cfg.Streams {
+			for _, path := range s.Paths {
+				if !yield(path, h.handler(n)) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// writeBuffers is for the library, which wants one and never gets to use it.
+var writeBuffers sync.Pool
+
+// handler upgrades to a connection that speaks the stream of that number.
+func (h *Hub) handler(n int) fasthttp.RequestHandler {
+	upgrader := websocket.FastHTTPUpgrader{
+		ReadBufferSize:  128,
+		WriteBufferSize: 128,
+		WriteBufferPool: &writeBuffers,
+		CheckOrigin:     func(*fasthttp.RequestCtx) bool { return true }, // checked before
+		Error: func(ctx *fasthttp.RequestCtx, status int, reason error) {
+			h.refuse(ctx, status, dialect.BadRequest, "handshake", reason.Error(), 0)
+		},
+	}
+	return func(ctx *fasthttp.RequestCtx) {
+		if !websocket.FastHTTPIsWebSocketUpgrade(ctx) {
+			ctx.Response.Header.Set("Upgrade", "websocket")
+			h.refuse(ctx, fasthttp.StatusUpgradeRequired, dialect.BadRequest, "handshake", "this is a WebSocket: connect with an upgrade", 0)
+			return
+		}
+		head := &ctx.Request.Header
+		if v := strings.TrimSpace(string(head.Peek("Sec-WebSocket-Version"))); v != "13" {
+			ctx.Response.Header.Set("Sec-WebSocket-Version", "13")
+			h.refuse(ctx, fasthttp.StatusUpgradeRequired, dialect.BadRequest, "handshake", "Sec-WebSocket-Version must be 13", 0)
+			return
+		}
+		if nonce, err := base64.StdEncoding.DecodeString(string(head.Peek("Sec-WebSocket-Key"))); err != nil || len(nonce) != 16 {
+			h.refuse(ctx, fasthttp.StatusBadRequest, dialect.BadRequest, "handshake", "Sec-WebSocket-Key must be 16 bytes in base64", 0)
+			return
+		}
+		if !h.originAllowed(head, string(ctx.Host())) {
+			h.refuse(ctx, fasthttp.StatusForbidden, dialect.Forbidden, "origin", "cookies from this origin aren't accepted", 0)
+			return
+		}
+		c, reason := h.admit(n)
+		if c == nil {
+			h.refuse(ctx, fasthttp.StatusServiceUnavailable, dialect.Unavailable, reason, "no new connections now: come back later", 1+h.spread(5))
+			return
+		}
+		if err := upgrader.Upgrade(ctx, func(ws *websocket.Conn) { h.serve(c, ws.NetConn()) }); err != nil {
+			h.dismiss(c)
+			return
+		}
+	}
+}
+
+func (h *Hub) refuse(ctx *fasthttp.RequestCtx, status int, code dialect.Code, reason, message string, retryAfter int) {
+	h.metrics.refused.WithLabelValues(reason).Inc()
+	ctx.SetStatusCode(status)
+	ctx.SetContentType("application/json")
+	if retryAfter > 0 {
+		ctx.Response.Header.Set("Retry-After", strconv.Itoa(retryAfter))
+	}
+	ctx.SetBody((&dialect.Error{Code: code, Message: message}).AppendJSON(nil))
+}
+
+// spread gives a number below n that differs from call to call, so that who was
+// refused together doesn't come back together.
+func (h *Hub) spread(n int) int {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.number++
+	return h.number % n
+}
+
+// originAllowed holds browsers that bring cookies to the host's own pages and
+// the configured ones. A key in a message may come from anywhere.
+func (h *Hub) originAllowed(head *fasthttp.RequestHeader, host string) bool {
+	origin := string(head.Peek("Origin"))
+	if origin == "" || len(head.Peek("Cookie")) == 0 {
+		return true
+	}
+	if slices.ContainsFunc(h.cfg.Origins, func(o string) bool { return strings.EqualFold(strings.TrimSuffix(o, "/"), origin) }) {
+		return true
+	}
+	u, err := url.Parse(origin)
+	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
+}
+
+// admit makes a connection of an upgrade that is about to succeed; nil, and
+// why, when there is no room for it.
+func (h *Hub) admit(n int) (c *conn, reason string) {
+	select {
+	case <-h.ready:
+	default:
+		return nil, "starting"
+	}
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	switch {
+	case h.draining:
+		return nil, "draining"
+	case h.unauth >= h.limits.Unauth:
+		return nil, "full"
+	}
+	h.unauth++
+	h.open.Add(1)
+	h.number++
+	c = newConn(h, h.shards[h.number%len(h.shards)], h.number, n)
+	h.metrics.connections.WithLabelValues(stateUnauth).Inc()
+	return c, ""
+}
+
+// dismiss takes back what admit and enter counted.
+func (h *Hub) dismiss(c *conn) {
+	h.mu.Lock()
+	if c.entered == "" {
+		h.unauth--
+		h.metrics.connections.WithLabelValues(stateUnauth).Dec()
+	} else {
+		if h.orgs[c.entered]--; h.orgs[c.entered] == 0 {
+			delete(h.orgs, c.entered)
+		}
+		h.metrics.connections.WithLabelValues(stateAuth).Dec()
+	}
+	h.mu.Unlock()
+	h.open.Done()
+}
+
+// enter counts the connection to its org instead; false: the org has too many.
+func (h *Hub) enter(c *conn, org string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.orgs[org] >= h.limits.PerOrg {
+		return false
+	}
+	h.unauth--
+	h.orgs[org]++
+	c.entered = org
+	h.metrics.connections.WithLabelValues(stateUnauth).Dec()
+	h.metrics.connections.WithLabelValues(stateAuth).Inc()
+	return true
+}
+
+// below gives the connection under the server's wrapper: many frames in one
+// write need the *net.TCPConn itself, and only it can be closed while the
+// handler runs.
+func below(nc net.Conn) net.Conn {
+	if w, ok := nc.(interface{ UnsafeConn() net.Conn }); ok {
+		return w.UnsafeConn()
+	}
+	return nc
+}
