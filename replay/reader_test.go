@@ -1,11 +1,13 @@
 package replay
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -36,13 +38,20 @@ func published(id, typ, org string, orgs ...string) *event.Event {
 // past is a log with a reader on it, whose window has been fed by a tail.
 type past struct {
 	t      *testing.T
-	log    eventlog.Log
+	log    someLog
 	window *Window
 	reader *Reader
 }
 
-func newPast(t *testing.T, window int) *past {
-	p := &past{t: t, log: eventlogtest.Mem(t, topic), window: NewWindow(window, 0)}
+type someLog interface {
+	eventlog.Appender
+	eventlog.Reader
+}
+
+func newPast(t *testing.T, window int) *past { return pastOf(t, eventlogtest.Mem(t, topic), window) }
+
+func pastOf(t *testing.T, log someLog, window int) *past {
+	p := &past{t: t, log: log, window: NewWindow(window, 0)}
 	p.reader = New(Config{Log: p.log, Environment: event.Sandbox, Incarnation: life, Window: p.window})
 	return p
 }
@@ -237,7 +246,7 @@ func TestPlace(t *testing.T) {
 // Events are kept for eight days and shown for seven.
 func TestSevenDays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPast(t, 16)
+		p := pastOf(t, &list{}, 16)
 		p.append(published("old", "a.b", "org_a"))
 		middle := time.Now()
 		p.append(published("second", "a.b", "org_a"))
@@ -273,15 +282,71 @@ func TestSevenDays(t *testing.T) {
 		if at, err := p.reader.At(t.Context(), time.Unix(0, 0)); at != 2 || err != nil {
 			t.Errorf("At 1970 = %d, %v", at, err)
 		}
-		if err := p.log.Close(); err != nil {
-			t.Error(err)
+	})
+}
+
+// A crowd that asks for the oldest place asks the log once.
+func TestOldestIsRemembered(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &list{}
+		p := pastOf(t, log, 0)
+		p.append(published("e0", "a.b", "org_a"))
+		ask := func() {
+			var crowd sync.WaitGroup
+			for range 100 {
+				crowd.Go(func() {
+					if _, err := p.reader.Oldest(t.Context()); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			crowd.Wait()
+		}
+		ask()
+		ask()
+		if log.lookups != 1 {
+			t.Errorf("%d look-ups", log.lookups)
+		}
+		time.Sleep(oldestFor)
+		ask()
+		if log.lookups != 2 {
+			t.Errorf("%d look-ups after a while", log.lookups)
+		}
+	})
+}
+
+// No more chunks of the log are read at a time than admitted, and who waits for
+// one goes when its context ends.
+func TestScansAreAdmitted(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &list{slow: time.Second}
+		p := pastOf(t, log, 0)
+		p.append(published("e0", "a.b", "org_a"))
+		var crowd sync.WaitGroup
+		for range 10 {
+			crowd.Go(func() {
+				page, err := p.reader.Forward(t.Context(), 0, 1, 1, func(*event.Event) bool { return true })
+				if err != nil || len(page.Events) != 1 {
+					t.Errorf("%+v, %v", page, err)
+				}
+			})
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
+		defer cancel()
+		if _, err := p.reader.Forward(ctx, 0, 1, 1, func(*event.Event) bool { return true }); !errors.Is(err, context.DeadlineExceeded) {
+			t.Errorf("waiting behind the crowd: %v", err)
+		}
+		crowd.Wait()
+		if log.most != 4 {
+			t.Errorf("%d chunks were read at a time", log.most)
 		}
 	})
 }
 
 func TestFind(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		p := newPast(t, 4)
+		p := pastOf(t, &list{}, 4)
 		ours := event.NewID(time.Now())
 		p.append(
 			published(ours, "a.b", "org_a"),
@@ -322,9 +387,6 @@ func TestFind(t *testing.T) {
 			if err != nil || (ev == nil) != (c.typ == "") || ev != nil && ev.Type != c.typ {
 				t.Errorf("Find(%s, %s) = %+v, %v; want %q", c.id, c.org, ev, err, c.typ)
 			}
-		}
-		if err := p.log.Close(); err != nil {
-			t.Error(err)
 		}
 	})
 }
