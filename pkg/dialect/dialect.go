@@ -6,6 +6,7 @@
 //	stream.go    Stream: what is said on a WebSocket
 //	route.go     Route: its HTTP calls, and what they may ask of the core
 //	error.go     errors that a client sees
+//	decode.go    bodies of calls, read strictly
 //	all/         the list of all dialects
 //	tetrafi/ …   one folder each: <name>.go sign.go stream.go routes.go
 //

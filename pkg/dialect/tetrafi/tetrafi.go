@@ -12,9 +12,12 @@ package tetrafi
 
 import "sluice/pkg/dialect"
 
+const name = "tetrafi"
+
 // Dialect is TetraFi's API.
 var Dialect = &dialect.Dialect{
-	Name:    "tetrafi",
+	Name:    name,
 	Stream:  stream,
+	Routes:  routes,
 	Webhook: webhook,
 }

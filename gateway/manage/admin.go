@@ -1,0 +1,351 @@
+package manage
+
+import (
+	"context"
+	"crypto/sha256"
+	"crypto/subtle"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"net/mail"
+	"regexp"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/go-json-experiment/json"
+
+	"sluice/pkg/control"
+	"sluice/pkg/dialect"
+	"sluice/pkg/event"
+	"sluice/pkg/key"
+)
+
+// Admin is the admin API: orgs and keys, for whoever has the admin token. It is
+// served beside the metrics, never on the public address.
+//
+//	POST GET            /admin/v1/orgs
+//	GET PATCH DELETE    /admin/v1/orgs/{org}
+//	POST GET            /admin/v1/orgs/{org}/keys
+//	DELETE              /admin/v1/orgs/{org}/keys/{id}
+type Admin struct {
+	control *control.Control
+	token   [32]byte // its hash: comparing takes the same time for any length
+	logger  *slog.Logger
+	mux     *http.ServeMux
+}
+
+// NewAdmin makes the API; logger may be nil.
+func NewAdmin(c *control.Control, token string, logger *slog.Logger) *Admin {
+	if logger == nil {
+		logger = slog.New(slog.DiscardHandler)
+	}
+	a := &Admin{control: c, token: sha256.Sum256([]byte(token)), logger: logger, mux: http.NewServeMux()}
+	for pattern, serve := range map[string]func(*http.Request) (int, any, error){
+		"POST /admin/v1/orgs":                    a.createOrg,
+		"GET /admin/v1/orgs":                     a.listOrgs,
+		"GET /admin/v1/orgs/{org}":               a.showOrg,
+		"PATCH /admin/v1/orgs/{org}":             a.patchOrg,
+		"DELETE /admin/v1/orgs/{org}":            a.deleteOrg,
+		"POST /admin/v1/orgs/{org}/keys":         a.createKey,
+		"GET /admin/v1/orgs/{org}/keys":          a.listKeys,
+		"DELETE /admin/v1/orgs/{org}/keys/{key}": a.revokeKey,
+	} {
+		a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+			status, body, err := serve(r)
+			a.answer(w, r, status, body, err)
+		})
+	}
+	return a
+}
+
+// ServeHTTP answers whoever has the token.
+func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	hash := sha256.Sum256([]byte(strings.TrimSpace(given)))
+	if !ok || subtle.ConstantTimeCompare(hash[:], a.token[:]) != 1 {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+		a.answer(w, r, 0, nil, &dialect.Error{Status: 401, Code: dialect.Unauthorized,
+			Message: "send the admin token as 'Authorization: Bearer …'; it is in admin.token in the data directory, or what SLUICE_ADMIN_TOKEN was set to"})
+		return
+	}
+	// A browser on an operator's machine has no business here.
+	if r.Header.Get("Origin") != "" {
+		a.answer(w, r, 0, nil, &dialect.Error{Status: 403, Code: dialect.Forbidden, Message: "the admin API isn't for web pages"})
+		return
+	}
+	_, pattern := a.mux.Handler(r)
+	if pattern == "" {
+		a.unrouted(w, r)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), 10*time.Second)
+	defer cancel()
+	a.mux.ServeHTTP(w, r.WithContext(ctx))
+}
+
+// unrouted answers in our shape what the mux would answer in its own: 404, or
+// 405 with the methods that the path takes.
+func (a *Admin) unrouted(w http.ResponseWriter, r *http.Request) {
+	var allow []string
+	for _, m := range []string{"DELETE", "GET", "PATCH", "POST"} {
+		probe := r.Clone(r.Context())
+		probe.Method = m
+		if _, pattern := a.mux.Handler(probe); pattern != "" {
+			allow = append(allow, m)
+		}
+	}
+	if len(allow) == 0 {
+		a.answer(w, r, 0, nil, &dialect.Error{Status: 404, Code: dialect.NotFound, Message: "there is nothing at this path"})
+		return
+	}
+	w.Header().Set("Allow", strings.Join(allow, ", "))
+	a.answer(w, r, 0, nil, &dialect.Error{Status: 405, Code: dialect.NotAllowed, Message: "this path takes " + strings.Join(allow, ", ")})
+}
+
+func (a *Admin) answer(w http.ResponseWriter, r *http.Request, status int, body any, err error) {
+	var out []byte
+	if err == nil && body != nil {
+		out, err = json.Marshal(body)
+	}
+	if err != nil {
+		var e *dialect.Error
+		if !errors.As(err, &e) {
+			a.logger.Error("admin call failed", "method", r.Method, "path", r.URL.Path, "error", err)
+			e = &dialect.Error{Status: 500, Code: dialect.Internal, Message: "something went wrong on our side"}
+		}
+		if e.RetryAfter > 0 {
+			w.Header().Set("Retry-After", strconv.Itoa(e.RetryAfter))
+		}
+		status, out = e.Status, e.AppendJSON(nil)
+	}
+	if len(out) > 0 {
+		w.Header().Set("Content-Type", "application/json")
+	}
+	w.Header().Set("X-Content-Type-Options", "nosniff")
+	w.Header().Set("Cache-Control", "no-store")
+	w.WriteHeader(status)
+	w.Write(out)
+	a.logger.Info("admin call", "method", r.Method, "path", r.URL.Path, "status", status)
+}
+
+// read decodes the body of a call.
+func read(r *http.Request, v any) error {
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, 64<<10))
+	if err != nil {
+		var tooLarge *http.MaxBytesError
+		if errors.As(err, &tooLarge) {
+			return &dialect.Error{Status: 413, Code: dialect.TooLarge, Message: "the request body is too large"}
+		}
+		return dialect.Invalid(dialect.Issue{Message: "the body can't be read"})
+	}
+	if e := dialect.DecodeStrict(body, v); e != nil {
+		return e
+	}
+	return nil
+}
+
+type orgJSON struct {
+	ID        string       `json:"id"`
+	Name      string       `json:"name"`
+	Plan      control.Plan `json:"plan"`
+	Email     string       `json:"email,omitzero"`
+	CreatedAt string       `json:"createdAt"`
+	UpdatedAt string       `json:"updatedAt"`
+}
+
+func showOrg(o *control.Org) orgJSON {
+	return orgJSON{o.ID, o.Name, o.Plan, o.Email, stamp(o.CreatedAt), stamp(o.UpdatedAt)}
+}
+
+func stamp(t time.Time) string {
+	if t.IsZero() {
+		return ""
+	}
+	return t.UTC().Format(event.TimestampLayout)
+}
+
+type list[T any] struct {
+	Data []T `json:"data"`
+}
+
+var orgID = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,63}$`)
+
+func (a *Admin) createOrg(r *http.Request) (int, any, error) {
+	in := struct {
+		ID    string       `json:"id"`
+		Name  string       `json:"name"`
+		Plan  control.Plan `json:"plan"`
+		Email string       `json:"email"`
+	}{Plan: control.Enterprise}
+	if err := read(r, &in); err != nil {
+		return 0, nil, err
+	}
+	var issues []dialect.Issue
+	if in.ID != "" && !orgID.MatchString(in.ID) {
+		issues = append(issues, dialect.Issue{Path: []string{"id"}, Message: "must be 1 to 64 letters, digits, '_' and '-', the first no sign"})
+	}
+	if in.Name == "" {
+		issues = append(issues, dialect.Issue{Path: []string{"name"}, Message: "is missing"})
+	}
+	issues = checkOrg(issues, &in.Name, &in.Plan, &in.Email)
+	if err := invalid(issues); err != nil {
+		return 0, nil, err
+	}
+	change, err := a.control.Do(r.Context(), &control.CreateOrg{ID: in.ID, Name: in.Name, Plan: in.Plan, Email: in.Email})
+	if err != nil {
+		return 0, nil, refusal(err)
+	}
+	return 201, showOrg(change.Org), nil
+}
+
+// checkOrg checks the members that aren't nil.
+func checkOrg(issues []dialect.Issue, name *string, plan *control.Plan, email *string) []dialect.Issue {
+	if name != nil && len(*name) > 256 {
+		issues = append(issues, dialect.Issue{Path: []string{"name"}, Message: "has more than 256 bytes"})
+	}
+	if plan != nil && !slices.Contains(control.Plans, *plan) {
+		issues = append(issues, dialect.Issue{Path: []string{"plan"}, Message: "must be free, starter, pro or enterprise"})
+	}
+	if email != nil && *email != "" && !validEmail(*email) {
+		issues = append(issues, dialect.Issue{Path: []string{"email"}, Message: "is no e-mail address"})
+	}
+	return issues
+}
+
+func validEmail(s string) bool {
+	addr, err := mail.ParseAddress(s)
+	return err == nil && addr.Address == s && len(s) <= 254
+}
+
+func (a *Admin) listOrgs(r *http.Request) (int, any, error) {
+	if err := a.control.Fresh(r.Context()); err != nil {
+		return 0, nil, refusal(err)
+	}
+	out := list[orgJSON]{Data: []orgJSON{}}
+	for _, o := range a.control.Orgs() {
+		out.Data = append(out.Data, showOrg(o))
+	}
+	return 200, out, nil
+}
+
+// org gives the org of the path, as new as the log.
+func (a *Admin) org(r *http.Request) (*control.Org, error) {
+	if err := a.control.Fresh(r.Context()); err != nil {
+		return nil, refusal(err)
+	}
+	if o := a.control.Org(r.PathValue("org")); o != nil {
+		return o, nil
+	}
+	return nil, notFound
+}
+
+func (a *Admin) showOrg(r *http.Request) (int, any, error) {
+	o, err := a.org(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	return 200, showOrg(o), nil
+}
+
+func (a *Admin) patchOrg(r *http.Request) (int, any, error) {
+	var in struct {
+		Name  *string       `json:"name"`
+		Plan  *control.Plan `json:"plan"`
+		Email *string       `json:"email"`
+	}
+	if err := read(r, &in); err != nil {
+		return 0, nil, err
+	}
+	if err := invalid(checkOrg(nil, in.Name, in.Plan, in.Email)); err != nil {
+		return 0, nil, err
+	}
+	change, err := a.control.Do(r.Context(), &control.UpdateOrg{Org: r.PathValue("org"), Name: in.Name, Plan: in.Plan, Email: in.Email})
+	if err != nil {
+		return 0, nil, refusal(err)
+	}
+	return 200, showOrg(change.Org), nil
+}
+
+func (a *Admin) deleteOrg(r *http.Request) (int, any, error) {
+	if _, err := a.control.Do(r.Context(), &control.DeleteOrg{Org: r.PathValue("org")}); err != nil {
+		return 0, nil, refusal(err)
+	}
+	return 204, nil, nil
+}
+
+type keyJSON struct {
+	ID          string      `json:"id"`
+	Key         string      `json:"key,omitzero"` // when it was made just now
+	Name        string      `json:"name,omitzero"`
+	Environment string      `json:"environment"`
+	Scopes      []key.Scope `json:"scopes"`
+	CreatedAt   string      `json:"createdAt"`
+	ExpiresAt   string      `json:"expiresAt,omitzero"`
+}
+
+func showKey(k *control.Key) keyJSON {
+	return keyJSON{ID: k.ID, Name: k.Name, Environment: k.Environment.String(), Scopes: k.Scopes, CreatedAt: stamp(k.CreatedAt), ExpiresAt: stamp(k.ExpiresAt)}
+}
+
+func (a *Admin) createKey(r *http.Request) (int, any, error) {
+	var in struct {
+		Environment string    `json:"environment"`
+		Scopes      []string  `json:"scopes"`
+		Name        string    `json:"name"`
+		ExpiresAt   time.Time `json:"expiresAt"`
+	}
+	if err := read(r, &in); err != nil {
+		return 0, nil, err
+	}
+	var issues []dialect.Issue
+	env, ok := event.ParseEnvironment(in.Environment)
+	if !ok {
+		issues = append(issues, dialect.Issue{Path: []string{"environment"}, Message: "must be sandbox or live"})
+	}
+	scopes, err := key.ParseScopes(in.Scopes)
+	if err != nil {
+		issues = append(issues, dialect.Issue{Path: []string{"scopes"}, Message: err.Error()})
+	}
+	if len(in.Name) > 256 {
+		issues = append(issues, dialect.Issue{Path: []string{"name"}, Message: "has more than 256 bytes"})
+	}
+	if !in.ExpiresAt.IsZero() && !in.ExpiresAt.After(time.Now()) {
+		issues = append(issues, dialect.Issue{Path: []string{"expiresAt"}, Message: "is past"})
+	}
+	if err := invalid(issues); err != nil {
+		return 0, nil, err
+	}
+	token := string(key.New(env))
+	change, err := a.control.Do(r.Context(), &control.CreateKey{
+		Org: r.PathValue("org"), Environment: env, Scopes: scopes, Name: in.Name,
+		Hash: key.Hash(token), ExpiresAt: in.ExpiresAt.UTC().Truncate(time.Millisecond),
+	})
+	if err != nil {
+		return 0, nil, refusal(err)
+	}
+	out := showKey(change.Key)
+	out.Key = token
+	return 201, out, nil
+}
+
+func (a *Admin) listKeys(r *http.Request) (int, any, error) {
+	o, err := a.org(r)
+	if err != nil {
+		return 0, nil, err
+	}
+	out := list[keyJSON]{Data: []keyJSON{}}
+	for _, k := range a.control.Keys(o.ID) {
+		out.Data = append(out.Data, showKey(k))
+	}
+	return 200, out, nil
+}
+
+func (a *Admin) revokeKey(r *http.Request) (int, any, error) {
+	if _, err := a.control.Do(r.Context(), &control.RevokeKey{Org: r.PathValue("org"), ID: r.PathValue("key")}); err != nil {
+		return 0, nil, refusal(err)
+	}
+	return 204, nil, nil
+}

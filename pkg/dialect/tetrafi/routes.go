@@ -1,0 +1,183 @@
+package tetrafi
+
+import (
+	"context"
+	"strconv"
+	"time"
+
+	"sluice/pkg/dialect"
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+	"sluice/pkg/key"
+)
+
+// The document's SDK calls: webhooks.create, list, update, delete, test; and
+// POST /v1/webhooks/{id}/enable.
+var routes = []dialect.Route{
+	{Method: "POST", Path: "/v1/webhooks", Scope: key.Manage, Serve: create},
+	{Method: "GET", Path: "/v1/webhooks", Scope: key.Manage, Serve: list},
+	{Method: "GET", Path: "/v1/webhooks/{id}", Scope: key.Manage, Serve: get},
+	{Method: "PATCH", Path: "/v1/webhooks/{id}", Scope: key.Manage, Serve: patch},
+	{Method: "DELETE", Path: "/v1/webhooks/{id}", Scope: key.Manage, Serve: remove},
+	{Method: "POST", Path: "/v1/webhooks/{id}/test", Scope: key.Manage, Serve: test},
+	{Method: "POST", Path: "/v1/webhooks/{id}/enable", Scope: key.Manage, Serve: enable},
+}
+
+func create(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
+	var in struct {
+		URL         string   `json:"url"`
+		Events      []string `json:"events"`
+		Secret      *string  `json:"secret"`
+		Description string   `json:"description"`
+	}
+	if e := dialect.DecodeStrict(r.Body, &in); e != nil {
+		return nil, e
+	}
+	spec := dialect.EndpointSpec{Dialect: name, URL: in.URL, Patterns: in.Events, Description: in.Description}
+	if in.Secret != nil {
+		if spec.Secret = *in.Secret; spec.Secret == "" {
+			return nil, dialect.Invalid(dialect.Issue{Path: []string{"secret"}, Message: "is empty: leave it out and one is made"})
+		}
+	}
+	ep, err := core.CreateEndpoint(ctx, &r.Principal, spec)
+	if err != nil {
+		return nil, err
+	}
+	return &dialect.Response{Status: 201, Body: appendWebhook(nil, ep, true)}, nil
+}
+
+// The sizes of a list's pages.
+const (
+	defaultLimit = 50
+	maxLimit     = 100
+)
+
+func list(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
+	limit := defaultLimit
+	if s := r.Query("limit"); s != "" {
+		n, err := strconv.Atoi(s)
+		if err != nil || n < 1 || n > maxLimit {
+			return nil, dialect.Invalid(dialect.Issue{Path: []string{"limit"}, Message: "must be 1 to 100"})
+		}
+		limit = n
+	}
+	page, next, err := core.Endpoints(ctx, &r.Principal, r.Query("cursor"), limit)
+	if err != nil {
+		return nil, err
+	}
+	body := []byte(`{"data":[`)
+	for i, ep := range page {
+		if i > 0 {
+			body = append(body, ',')
+		}
+		body = appendWebhook(body, ep, false)
+	}
+	body = append(body, `],"nextCursor":`...)
+	if next == "" {
+		body = append(body, "null}"...)
+	} else {
+		body = append(dialect.AppendString(body, next), '}')
+	}
+	return &dialect.Response{Status: 200, Body: body}, nil
+}
+
+func get(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
+	return shown(core.Endpoint(ctx, &r.Principal, r.Param("id")))
+}
+
+func patch(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
+	var in struct {
+		URL         *string          `json:"url"`
+		Events      *[]string        `json:"events"`
+		Description *string          `json:"description"`
+		Status      *endpoint.Status `json:"status"`
+	}
+	if e := dialect.DecodeStrict(r.Body, &in); e != nil {
+		return nil, e
+	}
+	return shown(core.PatchEndpoint(ctx, &r.Principal, r.Param("id"), dialect.EndpointPatch{
+		URL: in.URL, Patterns: in.Events, Description: in.Description, Status: in.Status,
+	}))
+}
+
+func shown(ep *endpoint.Endpoint, err error) (*dialect.Response, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &dialect.Response{Status: 200, Body: appendWebhook(nil, ep, false)}, nil
+}
+
+func remove(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
+	if err := core.DeleteEndpoint(ctx, &r.Principal, r.Param("id")); err != nil {
+		return nil, err
+	}
+	return &dialect.Response{Status: 204}, nil
+}
+
+func test(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
+	if len(r.Body) > 0 {
+		if e := dialect.DecodeStrict(r.Body, &struct{}{}); e != nil {
+			return nil, e
+		}
+	}
+	id, err := core.TestEndpoint(ctx, &r.Principal, r.Param("id"))
+	if err != nil {
+		return nil, err
+	}
+	body := append([]byte(`{"deliveryId":`), dialect.AppendString(nil, id)...)
+	return &dialect.Response{Status: 202, Body: append(body, '}')}, nil
+}
+
+func enable(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
+	var in struct {
+		Replay *string `json:"replay"`
+	}
+	if len(r.Body) > 0 {
+		if e := dialect.DecodeStrict(r.Body, &in); e != nil {
+			return nil, e
+		}
+	}
+	if in.Replay != nil && *in.Replay != "none" {
+		return nil, dialect.Invalid(dialect.Issue{Path: []string{"replay"}, Message: `must be "none": leave it out, and what was missed is delivered`})
+	}
+	return shown(core.EnableEndpoint(ctx, &r.Principal, r.Param("id"), in.Replay == nil))
+}
+
+// appendWebhook adds an endpoint. Its secret is shown when it is made, and never
+// again.
+func appendWebhook(dst []byte, ep *endpoint.Endpoint, withSecret bool) []byte {
+	text := func(member, value string) {
+		dst = append(dst, `,"`...)
+		dst = append(dst, member...)
+		dst = append(dst, `":`...)
+		dst = dialect.AppendString(dst, value)
+	}
+	dst = append(dst, `{"id":`...)
+	dst = dialect.AppendString(dst, ep.ID)
+	text("url", ep.URL)
+	dst = append(dst, `,"events":[`...)
+	for i, p := range ep.Patterns {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = dialect.AppendString(dst, p.String())
+	}
+	dst = append(dst, ']')
+	text("status", string(ep.Status))
+	if withSecret {
+		text("secret", string(ep.Secret))
+	}
+	text("description", ep.Description)
+	text("dialect", ep.Dialect)
+	text("createdAt", timestamp(ep.CreatedAt))
+	text("updatedAt", timestamp(ep.UpdatedAt))
+	if ep.Status == endpoint.Disabled {
+		text("reason", ep.Reason)
+		text("disabledAt", timestamp(ep.DisabledAt))
+	}
+	dst = append(dst, `,"missed":`...)
+	dst = strconv.AppendInt(dst, ep.Missed, 10)
+	return append(dst, '}')
+}
+
+func timestamp(t time.Time) string { return t.UTC().Format(event.TimestampLayout) }
