@@ -80,7 +80,7 @@ func (c *serveCmd) Run(ctx context.Context, s std) error {
 
 	select {
 	case <-ctx.Done():
-		logger.Info("draining", "timeout", time.Duration(c.DrainTimeout))
+		logger.Info("draining", "timeout", time.Duration(c.DrainTimeout).String())
 	case err = <-n.Failed():
 		logger.Error("stopping", "error", err)
 	}
