@@ -17,6 +17,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -206,6 +207,9 @@ func (l *Log) openError(err error) error {
 	switch {
 	case errors.Is(err, fs.ErrPermission):
 		return fmt.Errorf("the log in %s can't be opened: %w; the directory and all in it must belong to the user that runs this", l.dir, err)
+	case strings.Contains(err.Error(), "WAL"):
+		logs, _ := filepath.Glob(filepath.Join(l.dir, "*.log"))
+		return l.damaged(fmt.Errorf("a write-ahead log (one of %s): %w", strings.Join(logs, ", "), err))
 	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist), strings.Contains(err.Error(), "corrupt"):
 		return l.damaged(err)
 	}

@@ -12,8 +12,16 @@ import (
 	"sluice/pkg/eventlog"
 )
 
-// retentionEvery is how often the ages of records are looked at.
-const retentionEvery = time.Minute
+const (
+	// retentionEvery is how often the ages of records are looked at.
+	retentionEvery = time.Minute
+	// freeEvery is how long trims are gathered before their disk is given back.
+	freeEvery = 2 * time.Second
+	// exciseBytes: from here on a trimmed range is cut out of Pebble's files at once.
+	// Less is left to its next compaction: a cut costs a flush and a new manifest
+	// entry, and a range that is only marked deleted lies on disk for long.
+	exciseBytes = 16 << 20
+)
 
 // Trim implements eventlog.Keeper. When it returns, nobody reads the records any
 // more, not even after a restart; the keeper gives their disk back.
@@ -87,6 +95,11 @@ func (l *Log) keeper() {
 		case <-l.closed:
 			return
 		case <-l.freeing:
+			select {
+			case <-l.closed:
+				return
+			case <-time.After(freeEvery):
+			}
 			l.free()
 		case <-age.C:
 			l.retain()
@@ -116,7 +129,17 @@ func (l *Log) freePartition(p *partition) error {
 	if p.freed >= start || l.failure() != nil {
 		return nil
 	}
-	if err := l.db.DeleteRange(p.key(0), p.key(start), pebble.NoSync); err != nil {
+	from, to := p.key(0), p.key(start)
+	bytes, err := l.db.EstimateDiskUsage(from, to)
+	if err != nil {
+		return err
+	}
+	if bytes < exciseBytes {
+		err = l.db.DeleteRange(from, to, pebble.NoSync)
+	} else {
+		err = l.db.Excise(context.Background(), pebble.KeyRange{Start: from, End: to})
+	}
+	if err != nil {
 		return err
 	}
 	p.freed = start

@@ -143,7 +143,9 @@ func (l *Log) open(ctx context.Context) (err error) {
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0),
-		kgo.RecordDeliveryTimeout(answerTimeout),
+		// Before our caller gives up, so that the next append doesn't find what failed
+		// still buffered, and fail with it.
+		kgo.RecordDeliveryTimeout(answerTimeout-time.Second),
 		// What was given up may be repeated by whoever gave it up, and is deduplicated
 		// there; waiting for a broker that hangs would fill the buffer.
 		kgo.AllowIdempotentProduceCancellation(),
