@@ -114,7 +114,7 @@ func TestNewestAndForward(t *testing.T) {
 			rnd := rand.New(rand.NewPCG(3, uint64(size)))
 			p := newPast(t, size)
 			var all []*event.Event // nil: poison
-			for i := range 5000 {
+			for i := range 2500 {
 				ev := published(fmt.Sprintf("e%d", i), []string{"a.rare", "a.b", "a.b", "a.c", "a.c"}[min(rnd.IntN(300), 4)], "org_a")
 				if rnd.IntN(20) == 0 {
 					ev = nil
@@ -125,9 +125,9 @@ func TestNewestAndForward(t *testing.T) {
 			if size > 0 {
 				p.feed()
 			}
-			for range 25 {
-				from := rnd.IntN(5000)
-				to := from + rnd.IntN(5001-from)
+			for range 20 {
+				from := rnd.IntN(2500)
+				to := from + rnd.IntN(2501-from)
 				limit := 1 + rnd.IntN(150)
 				typ := []string{"a.rare", "a.b", "a.c"}[rnd.IntN(3)]
 				match := func(ev *event.Event) bool { return ev.Type == typ }
