@@ -80,7 +80,11 @@ func newConn(h *Hub, s *shard, number, speaks int) *conn {
 func (h *Hub) serve(c *conn, nc net.Conn) {
 	defer h.dismiss(c)
 	c.in, c.nc = nc, below(nc)
-	defer c.nc.Close()
+	// The server's wrapper knows whether the server closes what is below it. To
+	// close that ourselves is dangerous: where the server counts connections by
+	// address, a closed one goes to a pool, and a second Close, or a late write,
+	// would be another client's.
+	defer c.in.Close()
 	if tcp, ok := c.nc.(*net.TCPConn); ok {
 		tcp.SetWriteBuffer(h.limits.SendBuffer)
 	}
@@ -166,7 +170,7 @@ func (c *conn) end(e *Ending, last *dialect.Reply) {
 func (c *conn) endLocked(e *Ending, last *dialect.Reply) {
 	if c.ending != nil {
 		if e.cut {
-			c.nc.Close() // it won't take the rest
+			c.cut() // it won't take the rest
 		}
 		return
 	}
@@ -177,8 +181,7 @@ func (c *conn) endLocked(e *Ending, last *dialect.Reply) {
 		c.cancel()
 	}
 	if e.cut {
-		c.nc.Close()
-		c.cond.Broadcast()
+		c.cut()
 		return
 	}
 	if e.discard {
@@ -191,6 +194,13 @@ func (c *conn) endLocked(e *Ending, last *dialect.Reply) {
 		c.put(item{bytes: c.replyFrame(last)})
 	}
 	c.put(item{task: closing{}})
+}
+
+// cut makes reads and writes fail from now on; serve closes. c.mu is held.
+func (c *conn) cut() {
+	c.until = time.Time{}
+	c.nc.SetDeadline(time.Unix(1, 0))
+	c.cond.Broadcast()
 }
 
 // ended gives the ending, nil while there is none.

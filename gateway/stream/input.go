@@ -48,8 +48,8 @@ func (c *conn) awaitRoom() {
 // close frame might never be seen.
 func (c *conn) lastWords(buf []byte) {
 	<-c.written
-	if c.ended().Name == endClient.Name {
-		return // both have said it
+	if c.gone() {
+		return
 	}
 	c.nc.SetReadDeadline(time.Now().Add(min(time.Second, c.hub.limits.Linger)))
 	for {
@@ -57,6 +57,14 @@ func (c *conn) lastWords(buf []byte) {
 			return
 		}
 	}
+}
+
+// gone reports whether there is nobody to wait for: both sides have said that
+// they close, or the connection was cut.
+func (c *conn) gone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending.cut || c.ending.Name == endClient.Name || c.until.IsZero()
 }
 
 // onFrame counts a whole frame against the client's rate; any is a sign of life.

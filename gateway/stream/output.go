@@ -91,13 +91,15 @@ func (c *conn) flush(frames [][]byte) error {
 		bufs = net.Buffers{bytes.Join(frames, nil)} // there is no writev: one write of a copy
 	}
 	last := time.Now()
-	if c.over(last) {
-		return errEnded
-	}
 	for {
-		c.nc.SetWriteDeadline(time.Now().Add(stallStep))
-		n, err := bufs.WriteTo(c.nc)
+		// First the deadline, then the look: a cut behind the look moves the deadline.
 		now := time.Now()
+		c.nc.SetWriteDeadline(now.Add(stallStep))
+		if c.over(now) {
+			return errEnded
+		}
+		n, err := bufs.WriteTo(c.nc)
+		now = time.Now()
 		if n > 0 {
 			last = now
 		}

@@ -52,6 +52,9 @@ type stage struct {
 	mu      sync.Mutex
 }
 
+// maxPerIP is the server's bound; 0 is none, and no wrapper.
+var maxPerIP int
+
 func open(t testing.TB, change func(*stream.Config)) *stage {
 	t.Helper()
 	s := &stage{t: t, metrics: prometheus.NewRegistry(), org: "org_a"}
@@ -97,7 +100,12 @@ func open(t testing.TB, change func(*stream.Config)) *stage {
 	for path, handler := range s.hub.Handlers() {
 		handlers[path] = handler
 	}
-	server := &fasthttp.Server{Handler: func(ctx *fasthttp.RequestCtx) { handlers[string(ctx.Path())](ctx) }, Logger: silent{}}
+	server := &fasthttp.Server{
+		Handler: func(ctx *fasthttp.RequestCtx) { handlers[string(ctx.Path())](ctx) },
+		Logger:  silent{},
+		// Which wraps every connection in one that is pooled: what is used after its end shows.
+		MaxConnsPerIP: maxPerIP,
+	}
 	served := make(chan error, 1)
 	go func() { served <- server.Serve(ln) }()
 	t.Cleanup(func() {

@@ -272,6 +272,44 @@ func TestSplice(t *testing.T) {
 	wg.Wait()
 }
 
+// TestWrapped has clients come and go in a crowd over connections that the
+// server wraps and pools, so that there is no *net.TCPConn to write to.
+func TestWrapped(t *testing.T) {
+	maxPerIP = 1000
+	defer func() { maxPerIP = 0 }()
+	s := open(t, nil)
+	quiet := s.join(`"rfq.*"`)
+	token, id := s.newKeyID(s.org, event.Sandbox, time.Time{}, key.Subscribe)
+	var wg sync.WaitGroup
+	for range 40 {
+		wg.Go(func() {
+			c, err := s.tryDial(nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.say(`{"type":"auth","token":"` + token + `"}`)
+			c.say(`{"type":"subscribe","channels":["rfq.*"]}`)
+			for { // until it is revoked, or leaves
+				m, err := c.hear()
+				if err != nil || m.N != nil && *m.N%7 == 0 {
+					c.ws.CloseNow()
+					return
+				}
+			}
+		})
+	}
+	for range 200 {
+		s.publish("rfq.created")
+	}
+	s.revoke(id)
+	wg.Wait()
+	for n := range int64(200) {
+		quiet.wantN(n)
+	}
+	quiet.silentlyOpen()
+}
+
 // TestSubscribeBehindAppend subscribes right behind an append, with a cursor
 // before it: whether the tail has read the event yet or not, it comes once.
 func TestSubscribeBehindAppend(t *testing.T) {

@@ -164,8 +164,7 @@ func (h *Hub) enter(c *conn, org string) bool {
 }
 
 // below gives the connection under the server's wrapper: many frames in one
-// write need the *net.TCPConn itself, and only it can be closed while the
-// handler runs.
+// write need the *net.TCPConn itself.
 func below(nc net.Conn) net.Conn {
 	if w, ok := nc.(interface{ UnsafeConn() net.Conn }); ok {
 		return w.UnsafeConn()
