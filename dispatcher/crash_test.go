@@ -1,0 +1,111 @@
+package dispatcher_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"sluice/pkg/control"
+	"sluice/pkg/delivery"
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+)
+
+func newEvent(i int) *event.Event {
+	return &event.Event{ID: fmt.Sprintf("t%d", i), Type: "test.event", Environment: event.Live, Org: "org",
+		Audience: event.Audience{Orgs: []string{"org"}}, Key: "org", Data: []byte("{}")}
+}
+
+// Dispatchers are killed at any append, of which a part may have been written.
+// Nothing is lost, and what comes twice was under way, or its record wasn't
+// durable, when its dispatcher died.
+func TestKills(t *testing.T) {
+	rounds := 12
+	if testing.Short() {
+		rounds = 3
+	}
+	for seed := range uint64(rounds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) { killing(w, seed) })
+		})
+	}
+}
+
+func killing(w *world, seed uint64) {
+	t := w.t
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	fails := rand.New(rand.NewPCG(seed, 2))
+	var eps []*endpoint.Endpoint
+	for i := range 6 {
+		eps = append(eps, w.endpoint(fmt.Sprintf("http://%d", i)))
+	}
+	shaky := true
+	inWork := 0
+	most := 0
+	w.set(func(r request) delivery.Outcome {
+		inWork++
+		most = max(most, inWork)
+		o := ok
+		switch {
+		case shaky && fails.IntN(4) == 0, shaky && r.url == "http://5":
+			o = broken
+		}
+		o.Took = time.Duration(fails.IntN(40)) * time.Millisecond
+		return o
+	})
+	paused, active := endpoint.Paused, endpoint.Active
+	var owed []string
+	kills := 0
+	for range 12 {
+		m := &mortal{Log: w.log, rnd: rnd}
+		m.left.Store(int64(2 + rnd.IntN(120)))
+		w.startOn(m, false)
+		for range 10 {
+			owed = append(owed, w.publish(1+rnd.IntN(20))...)
+			if rnd.IntN(4) == 0 {
+				w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &paused})
+			}
+			sleep(time.Duration(rnd.IntN(2000)) * time.Millisecond)
+			if w.status(eps[0].ID) == endpoint.Paused && rnd.IntN(2) == 0 {
+				w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &active})
+			}
+		}
+		if rnd.IntN(5) > 0 {
+			m.dead.Store(true) // if it lives still
+			kills++
+		}
+		w.stop()
+	}
+	shaky = false
+	if w.status(eps[0].ID) == endpoint.Paused {
+		w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &active})
+	}
+	w.start()
+	sleep(3 * time.Hour)
+	for _, ep := range eps {
+		if w.status(ep.ID) == endpoint.Disabled {
+			w.do(&control.EnableEndpoint{Endpoint: ep.ID})
+		}
+	}
+	sleep(3 * time.Hour)
+	for _, ep := range eps {
+		times := make(map[string]int)
+		for _, r := range w.of(ep.URL) {
+			times[r.event]++
+		}
+		dead := make(map[string]bool)
+		for _, d := range w.deliveries("dead", ep.ID) {
+			dead[d.Event.ID] = true
+		}
+		lost := 0
+		for _, id := range owed {
+			if times[id] == 0 && !dead[id] {
+				lost++
+			}
+		}
+		if lost > 0 {
+			t.Errorf("seed %d: %s lost %d of %d", seed, ep.URL, lost, len(owed))
+		}
+	}
+}

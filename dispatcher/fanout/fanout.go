@@ -1,0 +1,200 @@
+// Package fanout turns events into deliveries: one for every endpoint that is
+// owed the event, on the first tier, in the partition of the endpoint's lane.
+//
+//	events.<env> ─► batch ─► control is fresh ─► match ─► tier.0s, durable ─► its place moves on
+//	                  ▲                                                            │
+//	                  └──────────────────── the next batch ────────────────────────┘
+//
+// Its place is kept by a lane, in snapshots; after a crash it appends some again,
+// and the lanes drop what they had before: the event offsets that fan-out
+// appends for one endpoint rise.
+package fanout
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/pkg/control"
+	"sluice/pkg/delivery"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+)
+
+// Config is what a fan-out needs.
+type Config struct {
+	Log     eventlog.Log
+	Control *control.Control
+	Logger  *slog.Logger
+	Metrics *Metrics
+
+	Environment event.Environment
+	Lane        int32                       // whose partition of dead takes events that can't be read
+	Next        int64                       // where to begin; below 0: at the first event there ever was
+	Buried      map[delivery.Place]struct{} // records that are with the dead letters already
+	Progress    func(next int64)            // told when all that follows from the events below is durable
+}
+
+// Metrics are those of all fan-outs of a process.
+type Metrics struct {
+	events, deliveries, poisoned prometheus.Counter
+	age                          *prometheus.GaugeVec
+}
+
+// NewMetrics makes the metrics and registers them; nil: they are only counted.
+func NewMetrics(reg prometheus.Registerer) *Metrics {
+	counter := func(name, help string) prometheus.Counter {
+		return prometheus.NewCounter(prometheus.CounterOpts{Name: "sluice_fanout_" + name, Help: help})
+	}
+	m := &Metrics{
+		events:     counter("events_total", "Events that were fanned out."),
+		deliveries: counter("deliveries_total", "Deliveries that came of them."),
+		poisoned:   counter("poisoned_total", "Records of events that can't be read."),
+		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "sluice_fanout_age_seconds", Help: "Age of the newest event when it was fanned out."}, []string{"environment"}),
+	}
+	if reg != nil {
+		reg.MustRegister(m.events, m.deliveries, m.poisoned, m.age)
+	}
+	return m
+}
+
+// appendBytes is about how much one append takes: an event that everybody is owed
+// goes out in several.
+const appendBytes = 4 << 20
+
+// Run fans out until ctx ends. An error says that it can't go on: what comes
+// after it is the caller's to decide, and nothing was skipped.
+func Run(ctx context.Context, cfg Config) error {
+	p := eventlog.Partition{Topic: cfg.Environment.Topic()}
+	next := max(cfg.Next, 0)
+	start, end, err := cfg.Log.Bounds(ctx, p)
+	if err != nil {
+		return err
+	}
+	if next < start || next > end {
+		return fmt.Errorf("fan-out of %s stands at %d, and the log has %d to %d: what lies between is gone", p.Topic, next, start, end)
+	}
+	tail, err := cfg.Log.Tail(ctx, p, next)
+	if err != nil {
+		return fmt.Errorf("tail %s from %d: %w", p.Topic, next, err)
+	}
+	defer tail.Close()
+	f := &fan{Config: cfg}
+	for {
+		records, err := tail.Next(ctx)
+		if err != nil {
+			return fmt.Errorf("tail %s: %w", p.Topic, err)
+		}
+		if err := f.fresh(ctx); err != nil {
+			return err
+		}
+		if err := f.batch(ctx, records); err != nil {
+			return err
+		}
+		cfg.Progress(records[len(records)-1].Offset + 1)
+	}
+}
+
+// fan is one fan-out, and what it is about to append.
+type fan struct {
+	Config
+	records []eventlog.Record
+	buf     []byte
+}
+
+// fresh waits until control is as new as the events at hand: an endpoint made
+// before them, on whichever node, is known then.
+func (f *fan) fresh(ctx context.Context) error {
+	for {
+		err := f.Control.Fresh(ctx)
+		if err == nil || ctx.Err() != nil {
+			return err
+		}
+		if err := f.Control.Healthy(); err != nil {
+			return fmt.Errorf("control state isn't to be had: %w", err)
+		}
+		select {
+		case <-time.After(time.Second):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+}
+
+// batch appends what follows from the records and returns when all of it is
+// durable.
+func (f *fan) batch(ctx context.Context, records []eventlog.Record) error {
+	applied := f.Control.Applied()
+	for i := range records {
+		r := &records[i]
+		ev, err := event.DecodeRecord(r.Value)
+		if err == nil && ev.Environment != f.Environment {
+			err = fmt.Errorf("it is of environment %s", ev.Environment)
+		}
+		if err != nil {
+			f.bury(r, err)
+			continue
+		}
+		ev.Offset, ev.Logged = r.Offset, r.Time
+		f.Metrics.events.Inc()
+		for _, ep := range f.Control.Matching(ev) {
+			d := delivery.New(ev, ep, applied)
+			f.add(delivery.Tier(0), delivery.Lane(ep.ID), d)
+			f.Metrics.deliveries.Inc()
+			if len(f.buf) >= appendBytes {
+				if err := f.flush(ctx); err != nil {
+					return err
+				}
+			}
+		}
+	}
+	if err := f.flush(ctx); err != nil {
+		return err
+	}
+	f.Metrics.age.WithLabelValues(f.Environment.String()).Set(time.Since(records[len(records)-1].Time).Seconds())
+	return nil
+}
+
+func (f *fan) add(topic string, lane int32, d *delivery.Delivery) {
+	from := len(f.buf)
+	f.buf = append(f.buf, d.Endpoint...)
+	at := len(f.buf)
+	f.buf = d.AppendRecord(f.buf)
+	f.records = append(f.records, eventlog.Record{
+		Partition: eventlog.Partition{Topic: topic, Number: lane},
+		Key:       f.buf[from:at:at],
+		Value:     f.buf[at:len(f.buf):len(f.buf)],
+	})
+}
+
+func (f *fan) flush(ctx context.Context) error {
+	if len(f.records) == 0 {
+		return nil
+	}
+	if _, err := f.Log.Append(ctx, f.records); err != nil {
+		return fmt.Errorf("append %d deliveries: %w", len(f.records), err)
+	}
+	clear(f.records)
+	f.records, f.buf = f.records[:0], f.buf[:0]
+	return nil
+}
+
+// bury puts a record that is no event with the dead letters, once, so that it is
+// in nobody's way.
+func (f *fan) bury(r *eventlog.Record, err error) {
+	at := delivery.Place{Topic: r.Topic, Offset: r.Offset}
+	if _, done := f.Buried[at]; done {
+		return
+	}
+	f.Metrics.poisoned.Inc()
+	f.Logger.Error("event can't be read", "topic", r.Topic, "offset", r.Offset, "error", err)
+	f.add(delivery.DeadTopic, f.Lane, &delivery.Delivery{
+		Event:  event.Event{Environment: f.Environment, Offset: r.Offset},
+		Origin: at,
+		Reason: "the event can't be read: " + err.Error(),
+	})
+}

@@ -1,0 +1,88 @@
+package lane
+
+import (
+	"container/list"
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+)
+
+// EventCache reads events by offset, and keeps those read last: one that many
+// endpoints are owed is read from the log about once. It is shared by all lanes.
+type EventCache struct {
+	log   eventlog.Reader
+	limit int
+
+	mu     sync.Mutex
+	bytes  int
+	recent list.List // of *cached, the latest first
+	known  map[eventKey]*list.Element
+}
+
+type eventKey struct {
+	env    event.Environment
+	offset int64
+}
+
+type cached struct {
+	key eventKey
+	ev  *event.Event
+}
+
+// NewEventCache makes a cache of at most limit bytes of data.
+func NewEventCache(log eventlog.Reader, limit int) *EventCache {
+	return &EventCache{log: log, limit: limit, known: make(map[eventKey]*list.Element)}
+}
+
+// Event gives the event at the offset; ErrGone when the log doesn't keep it any
+// more.
+func (c *EventCache) Event(ctx context.Context, env event.Environment, offset int64) (*event.Event, error) {
+	key := eventKey{env, offset}
+	if ev := c.get(key); ev != nil {
+		return ev, nil
+	}
+	records, err := c.log.Read(ctx, eventlog.Partition{Topic: env.Topic()}, offset, 1)
+	switch {
+	case errors.Is(err, eventlog.ErrTooOld), errors.Is(err, eventlog.ErrPastEnd), err == nil && (len(records) == 0 || records[0].Offset != offset):
+		return nil, fmt.Errorf("%w: offset %d", ErrGone, offset)
+	case err != nil:
+		return nil, err
+	}
+	ev, err := event.DecodeRecord(records[0].Value)
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrGone, err)
+	}
+	ev.Offset, ev.Logged = offset, records[0].Time
+	c.put(key, ev)
+	return ev, nil
+}
+
+func (c *EventCache) get(key eventKey) *event.Event {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	e := c.known[key]
+	if e == nil {
+		return nil
+	}
+	c.recent.MoveToFront(e)
+	return e.Value.(*cached).ev
+}
+
+func (c *EventCache) put(key eventKey, ev *event.Event) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.known[key] != nil {
+		return
+	}
+	c.known[key] = c.recent.PushFront(&cached{key, ev})
+	c.bytes += len(ev.Data)
+	for c.bytes > c.limit {
+		last := c.recent.Remove(c.recent.Back()).(*cached)
+		c.bytes -= len(last.ev.Data)
+		delete(c.known, last.key)
+	}
+}

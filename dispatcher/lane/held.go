@@ -1,0 +1,335 @@
+package lane
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sluice/pkg/delivery"
+	"sluice/pkg/eventlog"
+)
+
+// held is what an endpoint is owed that lies in the topic held: all its records
+// from next on, but for those in done. They are fed to its queue in order, so
+// what was fed and isn't finished, or is finished above one that isn't, is a
+// short list.
+//
+//	next            fed                 last
+//	 ▼               ▼                   ▼
+//	─u──·─d──d──u──d─┬──·──o────o──·──o──o──     u under way or in the queue, d finished,
+//	 └─── order ─────┘  └─ not yet fed ──┘       o owed, · others' records
+type held struct {
+	next, fed, last int64
+	count           int64 // owed: u and o
+	pending         int   // appends under way: they will be behind last
+	order           []fed
+	done            map[int64]struct{} // finished from fed on, as the snapshot said
+}
+
+type fed struct {
+	offset int64
+	done   bool
+}
+
+// maxFed bounds order.
+const maxFed = 1024
+
+// behind reports whether new deliveries must wait behind held ones.
+func (t *target) behind() bool { return t.held.count > 0 || t.held.pending > 0 }
+
+// add notes a record that was appended for the endpoint.
+func (h *held) add(offset int64) {
+	if h.count == 0 {
+		*h = held{next: offset, fed: offset, pending: h.pending}
+	}
+	h.last = offset
+	h.count++
+}
+
+// unfed reports whether there are records to be read.
+func (h *held) unfed() bool { return h.count > 0 && h.fed <= h.last }
+
+// feed notes that the record at the offset is read; false: it is finished.
+func (h *held) feed(offset int64) bool {
+	h.fed = offset + 1
+	if _, finished := h.done[offset]; finished {
+		delete(h.done, offset)
+		h.settle()
+		return false
+	}
+	h.order = append(h.order, fed{offset: offset})
+	h.settle()
+	return true
+}
+
+// pass notes that none is left between two offsets that wasn't fed. It stops
+// behind last: what lies there may be its own, and not yet noted.
+func (h *held) pass(from, to int64) {
+	if to = min(to, h.last+1); h.count > 0 && from <= h.fed && h.fed < to {
+		h.fed = to
+		h.settle()
+	}
+}
+
+// giveBack takes back that the record at the offset, and all behind it, were fed.
+// None of them is under way.
+func (h *held) giveBack(offset int64) {
+	for i := range h.order {
+		if h.order[i].offset >= offset {
+			h.order = h.order[:i]
+			h.fed = offset
+			break
+		}
+	}
+	h.settle()
+}
+
+// finish notes that nothing more follows from the record at the offset.
+func (h *held) finish(offset int64) {
+	for i := range h.order {
+		if h.order[i].offset == offset && !h.order[i].done {
+			h.order[i].done = true
+			h.count--
+			break
+		}
+	}
+	h.settle()
+}
+
+// settle moves next up.
+func (h *held) settle() {
+	n := 0
+	for n < len(h.order) && h.order[n].done {
+		n++
+	}
+	h.order = h.order[n:]
+	h.next = h.fed
+	if len(h.order) > 0 {
+		h.next = h.order[0].offset
+	}
+	if h.count == 0 {
+		h.order, h.done = nil, nil
+	}
+}
+
+// hold appends a delivery that can't go now to held.
+func (l *Lane) hold(j *job) {
+	hop := *j.delivery
+	hop.First, hop.Origin, hop.Outcome, hop.Due = false, j.place(), delivery.Outcome{}, time.Time{}
+	l.holdHop(j, &hop)
+}
+
+func (l *Lane) holdHop(j *job, hop *delivery.Delivery) {
+	hop.Due = time.Time{}
+	j.target.held.pending++
+	l.cfg.Metrics.held.Inc()
+	l.journal.delivery(l.partition(delivery.HeldTopic), hop, entry{job: j, held: j.target})
+}
+
+// sweep reads held for the endpoints that can take more, in turn: one read at a
+// time, in which whoever else can take more gets its own.
+type sweep struct {
+	ring    []*target
+	reading bool
+	for_    *target
+	ageTo   int64 // records below have expired; 0: nobody looks
+	ageAt   int64
+}
+
+// chunk is what was read of held or of dead.
+type chunk struct {
+	topic    string
+	from, to int64 // what the records span
+	records  []eventlog.Record
+	limit    int64 // below it all have expired, or are to be sent again; -1: none was asked for
+}
+
+const chunkBytes = 256 << 10
+
+// wants reports whether the endpoint can take records of held.
+func (l *Lane) wants(t *target, now time.Time) bool {
+	switch {
+	case t.gone || !t.held.unfed() || !t.open() || t.fresh > 0 || len(t.held.order) >= maxFed:
+		return false
+	case t.failing():
+		return t.mayProbe(now)
+	}
+	return len(t.queue) < l.cfg.Queue/2 && t.queued < l.cfg.QueueBytes/32
+}
+
+// wantSweep puts the endpoint in the sweep's ring if it can take more.
+func (l *Lane) wantSweep(t *target) {
+	if !t.swept && t.held.unfed() && l.wants(t, time.Now()) {
+		t.swept = true
+		l.sweep.ring = append(l.sweep.ring, t)
+	}
+}
+
+// read begins what is to be read of held and dead, unless the log has enough to
+// do.
+func (l *Lane) read(now time.Time) {
+	if l.journal.bytes >= busy {
+		return
+	}
+	l.age(now)
+	for !l.sweep.reading && len(l.sweep.ring) > 0 && l.queued < l.cfg.QueueBytes {
+		t := l.sweep.ring[0]
+		l.sweep.ring = l.sweep.ring[1:]
+		t.swept = false
+		if l.wants(t, now) {
+			l.sweep.for_ = t
+			l.readHeld(t.held.fed)
+		}
+	}
+	l.readDead()
+}
+
+func (l *Lane) readHeld(from int64) {
+	l.sweep.reading = true
+	l.run(func(ctx context.Context) { l.readChunk(ctx, delivery.HeldTopic, from, -1) })
+}
+
+// readChunk reads for the lane and hands over what it read: nothing from the
+// limit on, if there is one.
+func (l *Lane) readChunk(ctx context.Context, topic string, from, limit int64) {
+	c := chunk{topic: topic, from: from, to: from, limit: limit}
+	if limit < 0 || from < limit {
+		records, err := l.cfg.Log.Read(ctx, l.partition(topic), from, chunkBytes)
+		if err != nil {
+			l.fail(fmt.Errorf("read %s from %d: %w", topic, from, err))
+			return
+		}
+		c.records = records
+		if n := len(records); n > 0 {
+			c.to = records[n-1].Offset + 1
+		}
+	}
+	select {
+	case l.chunks <- c:
+	case <-ctx.Done():
+	}
+}
+
+// chunk hands out what was read.
+func (l *Lane) chunk(c chunk) {
+	if c.topic == delivery.DeadTopic {
+		l.deadChunk(c)
+		return
+	}
+	l.sweep.reading = false
+	if l.sweep.for_ == nil {
+		l.ageChunk(c)
+		return
+	}
+	now := time.Now()
+	first := l.sweep.for_
+	l.sweep.for_ = nil
+	full := make(map[*target]bool) // who had to leave one out gets none behind it
+	jobs := make([]job, len(c.records))
+	for i := range c.records {
+		r := &c.records[i]
+		t := l.targets[string(r.Key)]
+		if t == nil || full[t] || t.held.count == 0 || t.held.fed < c.from || t.held.fed > r.Offset || r.Offset > t.held.last {
+			continue
+		}
+		if !l.wants(t, now) {
+			full[t] = true
+			continue
+		}
+		l.feed(t, &jobs[i], r, now)
+	}
+	if !full[first] {
+		first.held.pass(c.from, c.to)
+	}
+	l.wantSweep(first)
+	for t := range full {
+		l.wantSweep(t)
+	}
+}
+
+// feed gives an endpoint its next record of held.
+func (l *Lane) feed(t *target, j *job, r *eventlog.Record, now time.Time) {
+	if !t.held.feed(r.Offset) {
+		return
+	}
+	l.dirty = true
+	j.decode(nil, r)
+	j.target = t
+	switch {
+	case j.bad != nil:
+		l.bury(j, "the record can't be read: "+j.bad.Error())
+	case now.Sub(r.Time) >= l.cfg.HeldFor, l.skipped(j):
+		l.miss(j)
+	default:
+		l.enqueue(j)
+		l.pump(t)
+	}
+}
+
+// miss gives up a delivery that is owed: it expired, or its owner wants none of
+// it. Nothing is missed in silence: it is counted, on the endpoint too.
+func (l *Lane) miss(j *job) {
+	t := j.target
+	t.missed++
+	l.cfg.Metrics.missed.Inc()
+	l.log.Info("delivery missed", "delivery", j.delivery.ID, "endpoint", t.id, "event", j.delivery.Event.ID)
+	l.finish(j)
+	l.tellMissed(t)
+}
+
+// ageEvery is how often what is held is looked at for its age.
+const ageEvery = time.Minute
+
+// age begins a look at what has been held for too long, also for endpoints that
+// nothing is sent to.
+func (l *Lane) age(now time.Time) {
+	if l.sweep.reading || now.Before(l.aging) && l.sweep.ageTo == 0 {
+		return
+	}
+	from := l.sweep.ageAt
+	if l.sweep.ageTo == 0 {
+		l.aging = now.Add(ageEvery)
+		from = -1
+		for _, t := range l.targets {
+			if t.held.unfed() && (from < 0 || t.held.fed < from) {
+				from = t.held.fed
+			}
+		}
+		if from < 0 {
+			return
+		}
+	}
+	l.sweep.reading = true
+	before := now.Add(-l.cfg.HeldFor)
+	l.run(func(ctx context.Context) {
+		limit, err := l.cfg.Log.OffsetAt(ctx, l.partition(delivery.HeldTopic), before)
+		if err != nil {
+			l.fail(fmt.Errorf("look for what expired in held: %w", err))
+			return
+		}
+		l.readChunk(ctx, delivery.HeldTopic, from, limit)
+	})
+}
+
+// ageChunk gives up what has expired.
+func (l *Lane) ageChunk(c chunk) {
+	jobs := make([]job, len(c.records))
+	for i := range c.records {
+		r := &c.records[i]
+		t := l.targets[string(r.Key)]
+		if r.Offset >= c.limit {
+			break
+		}
+		if t == nil || t.held.count == 0 || t.held.fed < c.from || t.held.fed > r.Offset || r.Offset > t.held.last {
+			continue
+		}
+		l.feed(t, &jobs[i], r, time.Now()) // older than it may be: missed
+	}
+	for _, t := range l.targets {
+		t.held.pass(c.from, min(c.to, c.limit))
+	}
+	l.sweep.ageAt, l.sweep.ageTo = c.to, c.limit
+	if c.to >= c.limit || len(c.records) == 0 {
+		l.sweep.ageAt, l.sweep.ageTo = 0, 0
+	}
+}

@@ -1,0 +1,277 @@
+// Package lane sends the deliveries of one lane: a partition number across
+// tier.*, held, dead, attempts and lanes. Whoever owns the lane owns all about
+// its endpoints: order, concurrency, streaks.
+//
+//	tier.0s ─┐ decoded batches            ┌─ jobs ──► workers ──► receivers
+//	tier.5s ─┤ (tiers.go)                 │           (work.go)
+//	  …      ├──────────► ┌───────────────┴─┐ ◄─ ended ──┘
+//	tier.1h ─┘            │  the lane's one │
+//	held ──── chunks ───► │  goroutine      │ ──► entries ──► journal.go ──► tier.*, held, dead,
+//	(held.go)             │  (this file)    │ ◄── durable ──┘                attempts, lanes
+//	control ─ changes ──► └─────────────────┘
+//
+// One goroutine decides everything, so there are no locks. It never waits for
+// the log or for a receiver: reading, appending and sending go on outside and
+// come back as messages. To be read in this order:
+//
+//	lane.go       Config, Lane, the loop
+//	tiers.go      reading ahead; what is due, in order
+//	endpoint.go   what a lane knows of one endpoint; where a delivery goes now
+//	work.go       attempts, outside
+//	outcome.go    what follows from an attempt: the next hop
+//	streak.go     failures, counted at the pace of the schedule
+//	held.go       what can't go now, and how it goes later
+//	enable.go     changes of control: disabling, enabling, dead letters sent again
+//	journal.go    appending in groups
+//	window.go     which records of a partition are finished
+//	snapshot.go   what is kept of a lane every few seconds
+//	recover.go    a new owner: snapshot, then journal, then sending
+//	stop.go       the end of a lane's life
+//	events.go     data that didn't travel along
+//	metrics.go    what is counted
+//
+// # What must hold
+//
+// A record is finished only when all that follows from it is durable. The bytes
+// of everything a lane appends name the record it follows from (origin), so that
+// a new owner finds out which are finished although no checkpoint said so: a kill
+// between any two steps repeats attempts that were in flight, and loses nothing.
+// When an append fails, nobody knows what the log holds: the lane's life ends,
+// and the next begins by reading it.
+package lane
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"sluice/dispatcher/attempt"
+	"sluice/pkg/control"
+	"sluice/pkg/dialect"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+)
+
+// Config is what lanes need. Numbers that are zero stand for those in brackets.
+type Config struct {
+	Log     eventlog.Log
+	Control *control.Control
+	Sender  attempt.Sender
+	Events  Events
+	Dialect func(name string) *dialect.Dialect // by the name an endpoint has
+	Delays  []time.Duration                    // of all schedules, 0 among them: the tiers
+	Logger  *slog.Logger
+	Metrics *Metrics
+
+	PerEndpoint int           // requests under way to one endpoint [32]
+	PerLane     int           // requests under way [1024]
+	Queue       int           // deliveries in memory that wait for one endpoint's room [1024]
+	QueueBytes  int           // what all that wait take together [32 MiB]
+	Checkpoint  time.Duration // between snapshots [5 s]
+	Drain       time.Duration // for attempts under way when the lane's life ends [1 s]
+	HeldFor     time.Duration // what is held for longer expires [7 d]
+
+	// FanOut runs beside the lane as long as the lane lives; nil: none does. Its
+	// place is kept in the lane's snapshots.
+	FanOut func(ctx context.Context, start FanOutStart, progress func(next int64)) error
+
+	// Trim gives up finished records of tiers at each checkpoint: for the log that
+	// isn't shared.
+	Trim bool
+}
+
+// Events reads an event whose data didn't travel along.
+type Events interface {
+	// Event gives the event at the offset; ErrGone when the log doesn't keep it any
+	// more.
+	Event(ctx context.Context, env event.Environment, offset int64) (*event.Event, error)
+}
+
+// Lane is one life of one lane: from a snapshot to the next owner's. Only its
+// own goroutine touches it.
+type Lane struct {
+	cfg    Config
+	number int32
+	log    *slog.Logger
+
+	sources  []*source          // one for each tier, the shortest delay first
+	targets  map[string]*target // by endpoint
+	inflight int                // requests under way
+	waiting  []*target          // have something to send and found no room in the lane
+	queued   int                // bytes of deliveries that wait in targets' queues
+
+	workers workers
+	sweep   sweep
+	requeue requeue
+	alarms  alarms
+	journal journal
+	fanOut  fanOut
+
+	batches  chan batch   // from the readers of the tiers
+	chunks   chan chunk   // from the sweep of held and the reader of dead
+	told     chan command // to control, and done
+	failures chan error   // of whatever runs for the lane
+	changes  changes      // of control
+
+	dirty    bool      // something changed since the snapshot
+	snapshot time.Time // when the next is due
+	aging    time.Time // when what is held is next looked at for its age
+	oldest   time.Time // when the oldest record was logged that isn't finished
+
+	life    context.Context // of all that runs for the lane
+	running sync.WaitGroup
+}
+
+// Run is one life of a lane: it takes over from whoever had it before, sends
+// until ctx ends, then waits for what is under way and writes down where it
+// stands. An error says that it stopped for another reason; what was under way
+// will be sent again in the next life. Ready is called when the lane begins to
+// send; nil: nobody wants to know.
+func Run(ctx context.Context, cfg Config, number int32, ready func()) error {
+	cfg.defaults()
+	// What runs for the lane outlives ctx a little: a life ends in order.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	l := newLane(life, cfg, number)
+	defer func() {
+		end()
+		l.running.Wait()
+	}()
+	// First told, then looked at: no change falls between.
+	stop := cfg.Control.Watch(l.changes.note)
+	defer stop()
+
+	if err := l.takeOver(ctx); err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("take over lane %d: %w", number, err)
+	}
+	if ready != nil {
+		ready()
+	}
+	if err := l.loop(ctx); err != nil {
+		return fmt.Errorf("lane %d: %w", number, err)
+	}
+	if err := l.wind(); err != nil {
+		return fmt.Errorf("wind up lane %d: %w", number, err)
+	}
+	return nil
+}
+
+func newLane(life context.Context, cfg Config, number int32) *Lane {
+	l := &Lane{
+		cfg:      cfg,
+		number:   number,
+		log:      cfg.Logger.With("lane", number),
+		targets:  make(map[string]*target),
+		batches:  make(chan batch),
+		chunks:   make(chan chunk),
+		told:     make(chan command),
+		failures: make(chan error),
+		changes:  changes{lane: number, news: make(chan struct{}, 1)},
+		life:     life,
+	}
+	for _, d := range cfg.Delays {
+		l.sources = append(l.sources, newSource(d))
+	}
+	l.journal.init()
+	l.workers.init(life, &cfg)
+	l.fanOut.next.Store(-1)
+	return l
+}
+
+// loop decides, one message after another, until ctx ends.
+func (l *Lane) loop(ctx context.Context) error {
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		now := time.Now()
+		l.advance(now)
+		l.ring(now)
+		l.read(now)
+		l.write(now)
+		timer.Reset(l.untilNext(now))
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-l.failures:
+			return err
+		case <-timer.C:
+		case b := <-l.batches:
+			b.source.batch(b)
+		case c := <-l.chunks:
+			l.chunk(c)
+		case c := <-l.told:
+			l.commandDone(c)
+		case <-l.changes.news:
+			l.syncChanged()
+		case j := <-l.workers.ended:
+			if err := l.endedAll(j); err != nil {
+				return err
+			}
+		case g := <-l.journal.written:
+			if err := l.durable(g); err != nil {
+				return err
+			}
+		}
+	}
+}
+
+// run has fn run for the lane, until its life ends.
+func (l *Lane) run(fn func(ctx context.Context)) {
+	l.running.Go(func() { fn(l.life) })
+}
+
+// fail ends the lane's life with an error; whoever runs for the lane calls it.
+func (l *Lane) fail(err error) {
+	select {
+	case l.failures <- err:
+	case <-l.life.Done():
+	}
+}
+
+// finish marks a record that nothing more follows from.
+func (l *Lane) finish(j *job) {
+	l.dirty = true
+	if j.source == nil {
+		j.target.held.finish(j.offset)
+		l.wantSweep(j.target)
+		return
+	}
+	j.source.window.finish(j.offset)
+	j.delivery = nil // its batch may stay a while
+}
+
+func (l *Lane) partition(topic string) eventlog.Partition {
+	return eventlog.Partition{Topic: topic, Number: l.number}
+}
+
+func (cfg *Config) defaults() {
+	def := func(p *int, v int) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	def(&cfg.PerEndpoint, 32)
+	def(&cfg.PerLane, 1024)
+	def(&cfg.Queue, 1024)
+	def(&cfg.QueueBytes, 32<<20)
+	cfg.Delays = slices.Compact(slices.Sorted(slices.Values(append([]time.Duration{0}, cfg.Delays...))))
+	during := func(p *time.Duration, v time.Duration) {
+		if *p == 0 {
+			*p = v
+		}
+	}
+	during(&cfg.Checkpoint, 5*time.Second)
+	during(&cfg.Drain, time.Second)
+	during(&cfg.HeldFor, 7*24*time.Hour)
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.DiscardHandler)
+	}
+	if cfg.Metrics == nil {
+		cfg.Metrics = NewMetrics(nil)
+	}
+}

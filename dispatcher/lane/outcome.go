@@ -1,0 +1,200 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"time"
+
+	"sluice/pkg/delivery"
+	"sluice/pkg/dialect"
+	"sluice/pkg/event"
+)
+
+// What follows from an attempt, in one append with its journal record:
+//
+//	delivered, or a test          nothing more
+//	failed                        the next tier of the schedule; Retry-After may choose a later one
+//	failed, the last of them      dead
+//	failed, and the endpoint      held: also the one whose failure disables it
+//	  gets nothing more
+//	failed, endpoint deleted      nothing more
+//	can never be sent             dead
+//	cut off                       nothing: it counts for nothing
+
+// Reasons of dead letters. Only those that ran out of attempts are sent again
+// when their endpoint is enabled.
+const reasonExhausted = "out of attempts"
+
+var errCut = errors.New("attempts are cut off although the lane goes on")
+
+// endedAll handles an attempt that ended, and all others that have.
+func (l *Lane) endedAll(j *job) error {
+	for {
+		if err := l.ended(j); err != nil {
+			return err
+		}
+		select {
+		case j = <-l.workers.ended:
+		default:
+			l.pumpWaiting()
+			return nil
+		}
+	}
+}
+
+// ended handles an attempt that ended.
+func (l *Lane) ended(j *job) error {
+	t, d, res := j.target, j.delivery, &j.result
+	t.inflight--
+	l.inflight--
+	switch {
+	case res.cut && l.workers.ctx.Err() == nil:
+		return errCut
+	case res.cut:
+		return nil
+	case res.fatal != "":
+		l.bury(j, res.fatal)
+		l.settle(t)
+		return nil
+	}
+	o := &res.outcome
+	l.cfg.Metrics.attempt(o)
+	if !d.Test {
+		t.streak.fold(o, res.hook)
+	}
+	l.journal.attempt(l.partition(delivery.AttemptsTopic), &delivery.Attempt{
+		Delivery: d.ID, Endpoint: d.Endpoint, EventID: d.Event.ID,
+		Number: d.Attempts + 1, Test: d.Test, Outcome: *o, Origin: j.place(),
+	})
+	hop := l.next(j)
+	l.logAttempt(j, hop)
+	if hop == "" {
+		l.journal.then(entry{job: j})
+	}
+	l.settle(t)
+	return nil
+}
+
+// next appends the next hop of a delivery whose attempt ended, and names its
+// topic; empty: there is none.
+func (l *Lane) next(j *job) string {
+	t, d, res := j.target, j.delivery, &j.result
+	o := &res.outcome
+	if o.OK() || d.Test || t.gone {
+		return ""
+	}
+	hop := *d
+	hop.First, hop.Origin, hop.Outcome, hop.Reason, hop.Due = false, j.place(), *o, "", time.Time{}
+	hop.Attempts++
+	if hop.FirstFail.IsZero() {
+		hop.FirstFail = o.Started
+	}
+	if !t.open() {
+		l.holdHop(j, &hop)
+		return delivery.HeldTopic
+	}
+	delay, more := l.nextDelay(j)
+	if !more {
+		hop.Reason = reasonExhausted
+		l.cfg.Metrics.dead.Inc()
+		l.journal.delivery(l.partition(delivery.DeadTopic), &hop, entry{job: j})
+		return delivery.DeadTopic
+	}
+	hop.Due = res.ended.Add(delay)
+	topic := delivery.Tier(delay)
+	l.journal.delivery(l.partition(topic), &hop, entry{job: j})
+	return topic
+}
+
+// nextDelay gives the delay before the next attempt, or that there is none.
+// Where in its schedule a delivery is follows from the tier it was in.
+func (l *Lane) nextDelay(j *job) (time.Duration, bool) {
+	w, o := j.result.hook, &j.result.outcome
+	next := position(j, w) + 1
+	if next >= len(w.Schedule) {
+		return 0, false
+	}
+	if !o.RetryAt.IsZero() && (o.Status == statusTooMany || o.Status == statusUnavailable) {
+		wait := o.RetryAt.Sub(j.result.ended)
+		for next < len(w.Schedule)-1 && w.Schedule[next] < wait {
+			next++
+		}
+	}
+	return w.Schedule[next], true
+}
+
+// position gives the place in the schedule of the attempt that was made. One that
+// was held after its last attempt begins its schedule anew.
+func position(j *job, w *dialect.Webhook) int {
+	if j.source != nil {
+		for i, d := range w.Schedule {
+			if d == j.source.delay {
+				return i
+			}
+		}
+	}
+	if j.delivery.Attempts < len(w.Schedule) {
+		return j.delivery.Attempts
+	}
+	return 0
+}
+
+// settle does what a change of an endpoint's streak or of its room brings.
+func (l *Lane) settle(t *target) {
+	if t.gone {
+		return
+	}
+	if t.streak.enough(t.hook) {
+		l.disable(t)
+	}
+	if !t.open() || t.failing() {
+		l.shed(t)
+		if t.failing() {
+			l.setAlarm(t, t.probeAt())
+		}
+	}
+	l.pump(t)
+	l.wantSweep(t)
+}
+
+// bury puts a delivery that can never be sent, or a record that is none, with
+// the dead letters.
+func (l *Lane) bury(j *job, reason string) {
+	l.cfg.Metrics.dead.Inc()
+	var hop delivery.Delivery
+	if j.delivery != nil {
+		hop = *j.delivery
+	} else {
+		hop.Event.Environment = someEnvironment
+	}
+	hop.First, hop.Origin, hop.Reason, hop.Due = false, j.place(), reason, time.Time{}
+	l.log.Error("delivery is dead", "delivery", hop.ID, "endpoint", hop.Endpoint, "topic", hop.Origin.Topic, "offset", hop.Origin.Offset, "reason", reason)
+	l.journal.delivery(l.partition(delivery.DeadTopic), &hop, entry{job: j})
+}
+
+// buryRecord puts a record of the journal that can't be read with the dead
+// letters.
+func (l *Lane) buryRecord(at delivery.Place, reason string) {
+	l.cfg.Metrics.dead.Inc()
+	l.log.Error("record is dead", "topic", at.Topic, "offset", at.Offset, "reason", reason)
+	hop := delivery.Delivery{Event: event.Event{Environment: someEnvironment}, Origin: at, Reason: reason}
+	l.journal.delivery(l.partition(delivery.DeadTopic), &hop, entry{})
+}
+
+// logAttempt writes the one line that an attempt gets.
+func (l *Lane) logAttempt(j *job, next string) {
+	d, o := j.delivery, &j.result.outcome
+	level := slog.LevelInfo
+	if o.OK() {
+		level = slog.LevelDebug
+	}
+	if !l.log.Enabled(context.Background(), level) {
+		return
+	}
+	l.log.LogAttrs(context.Background(), level, "attempt",
+		slog.String("delivery", d.ID), slog.String("endpoint", d.Endpoint), slog.String("event", d.Event.ID),
+		slog.String("type", d.Event.Type), slog.Int("attempt", d.Attempts+1), slog.String("class", string(o.Class)),
+		slog.Int("status", o.Status), slog.String("detail", o.Detail), slog.Duration("took", o.Took),
+		slog.Bool("test", d.Test), slog.String("next", next), slog.Int("streak", j.target.streak.count))
+}

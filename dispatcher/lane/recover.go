@@ -1,0 +1,319 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+	"time"
+
+	"sluice/pkg/delivery"
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+)
+
+// FanOutStart is where fan-out goes on.
+type FanOutStart struct {
+	Next   int64                       // offset of the first event; -1: no snapshot says
+	Buried map[delivery.Place]struct{} // records that are with the dead letters already
+}
+
+// fanOut is what a lane knows of the fan-out that runs beside it.
+type fanOut struct {
+	next atomic.Int64 // -1: none runs here
+}
+
+// someEnvironment stands in dead letters of records that can't be read.
+const someEnvironment = event.Sandbox
+
+// Errors of positions that the log doesn't have any more, or never had. They
+// stop a lane until an operator says from where it shall go on.
+var errPosition = errors.New("a position is outside the log")
+
+// takeOver learns where the lane stands: from the newest snapshot, and from what
+// the owner before appended behind it.
+//
+//	snapshot ──► ends ─────── journal ───────► now
+//	             attempts   an outcome; delivered, or a test: its origin is finished
+//	             tier.*     a hop: its origin is finished
+//	             held       the same, and it is owed
+//	             dead       the same
+//
+// An attempt's record alone doesn't finish a failed delivery: its hop may be
+// missing, and then it is sent again.
+func (l *Lane) takeOver(ctx context.Context) error {
+	if err := l.cfg.Control.Fresh(ctx); err != nil {
+		return err
+	}
+	st, err := l.loadSnapshot(ctx)
+	if err != nil {
+		return err
+	}
+	jr := &replayed{l: l, st: st, folded: make(map[delivery.Place]struct{}), buried: make(map[delivery.Place]struct{}), sent: make(map[string]int64)}
+	if err := jr.begin(ctx); err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		topic string
+		each  func(*eventlog.Record)
+	}{{delivery.AttemptsTopic, jr.attempt}, {delivery.HeldTopic, jr.hop}, {delivery.DeadTopic, jr.hop}} {
+		if err := jr.scan(ctx, step.topic, step.each); err != nil {
+			return err
+		}
+	}
+	for _, s := range l.sources {
+		if err := jr.scan(ctx, s.topic, jr.hop); err != nil {
+			return err
+		}
+	}
+	jr.end()
+
+	now := time.Now()
+	l.dirty, l.snapshot, l.aging = true, now, now
+	l.log.Info("lane taken over", "endpoints", len(l.targets), "outcomes", len(jr.folded), "snapshot", st.found)
+
+	l.run(l.writer)
+	for _, s := range l.sources {
+		from := min(s.window.next, s.read)
+		l.run(func(ctx context.Context) { l.follow(ctx, s, from) })
+	}
+	l.fanOut.next.Store(st.fanOut)
+	if l.cfg.FanOut != nil {
+		start := FanOutStart{Next: st.fanOut, Buried: jr.buried}
+		l.run(func(life context.Context) {
+			if err := l.cfg.FanOut(life, start, l.fanOut.next.Store); err != nil && life.Err() == nil {
+				l.fail(fmt.Errorf("fan out: %w", err))
+			}
+		})
+	}
+	return nil
+}
+
+// replayed is a reading of the journal.
+type replayed struct {
+	l        *Lane
+	st       *state
+	folded   map[delivery.Place]struct{} // attempts whose outcome was counted
+	finished []origin
+	buried   map[delivery.Place]struct{} // records with the dead letters
+	bad      []job                       // records that can't be read
+	badIn    []string                    // their topics
+	sent     map[string]int64            // by endpoint: behind the newest dead letter that was sent again
+}
+
+type origin struct {
+	delivery.Place
+	endpoint string
+}
+
+// begin takes what the snapshot says.
+func (jr *replayed) begin(ctx context.Context) error {
+	l, st := jr.l, jr.st
+	for id, t := range st.targets {
+		if ep := l.cfg.Control.Endpoint(id); ep != nil {
+			jr.know(t, ep)
+		}
+	}
+	for _, s := range l.sources {
+		start, end, err := l.cfg.Log.Bounds(ctx, l.partition(s.topic))
+		if err != nil {
+			return err
+		}
+		if k := st.tiers[s.topic]; k != nil {
+			s.window, s.read, s.ruled = k.window, k.read, k.read
+		} else {
+			s.window = newWindow(0)
+		}
+		if from := min(s.window.next, s.read); from < start || from > end {
+			return fmt.Errorf("%w: %s, partition %d, has offsets %d to %d, and the lane stands at %d", errPosition, s.topic, l.number, start, end, from)
+		}
+		s.trimmed = start
+	}
+	return nil
+}
+
+func (jr *replayed) know(t *target, ep *endpoint.Endpoint) {
+	t.ep = ep
+	if d := jr.l.cfg.Dialect(ep.Dialect); d != nil {
+		t.hook = d.Webhook
+	}
+	jr.l.targets[t.id] = t
+}
+
+// target finds or makes what is known of an endpoint that was in that epoch.
+func (jr *replayed) target(id string, epoch uint64) *target {
+	if t := jr.l.targets[id]; t != nil {
+		return t
+	}
+	ep := jr.l.cfg.Control.Endpoint(id)
+	if ep == nil {
+		return nil
+	}
+	if epoch == 0 {
+		epoch = ep.Epoch
+	}
+	t := newTarget(id)
+	t.seen, t.streak.epoch = epoch, epoch
+	jr.know(t, ep)
+	return t
+}
+
+// scan reads a topic from the snapshot's end on.
+func (jr *replayed) scan(ctx context.Context, topic string, each func(*eventlog.Record)) error {
+	l := jr.l
+	from := jr.st.ends[topic]
+	start, _, err := l.cfg.Log.Bounds(ctx, l.partition(topic))
+	if err != nil {
+		return err
+	}
+	// Others write to dead as well, so its old end may be gone by age; but what was
+	// appended since the snapshot can't be, if that isn't as old as that.
+	if from < start && (jr.st.found || start == 0) && time.Since(jr.st.at) < delivery.Retention-time.Hour {
+		from = start
+	}
+	l.journal.wrote[topic] = from
+	return l.scan(ctx, topic, from, func(r *eventlog.Record) error {
+		l.journal.wrote[topic] = r.Offset + 1
+		each(r)
+		return nil
+	})
+}
+
+func (jr *replayed) attempt(r *eventlog.Record) {
+	a, err := delivery.DecodeAttempt(r.Value)
+	if err != nil {
+		jr.damaged(r, err)
+		return
+	}
+	if !a.Test {
+		jr.fold(a.Endpoint, a.Origin, &a.Outcome)
+	}
+	if a.Test || a.Outcome.OK() {
+		jr.finished = append(jr.finished, origin{a.Origin, a.Endpoint})
+	}
+}
+
+func (jr *replayed) hop(r *eventlog.Record) {
+	d, err := delivery.DecodeDelivery(r.Value)
+	if err != nil {
+		if r.Topic == delivery.HeldTopic {
+			jr.damaged(r, err) // those of tiers are met again, those of dead are there
+		}
+		return
+	}
+	if r.Topic == delivery.HeldTopic {
+		if t := jr.target(d.Endpoint, d.Outcome.Epoch); t != nil {
+			t.held.add(r.Offset)
+		}
+	}
+	if d.Origin.Topic == "" {
+		return
+	}
+	if d.Outcome.Class != "" && !d.Test {
+		jr.fold(d.Endpoint, d.Origin, &d.Outcome)
+	}
+	if d.Origin.Topic == delivery.DeadTopic {
+		jr.sent[d.Endpoint] = max(jr.sent[d.Endpoint], d.Origin.Offset+1)
+	}
+	if r.Topic == delivery.DeadTopic {
+		jr.buried[d.Origin] = struct{}{}
+	}
+	jr.finished = append(jr.finished, origin{d.Origin, d.Endpoint})
+}
+
+func (jr *replayed) damaged(r *eventlog.Record, err error) {
+	jr.bad = append(jr.bad, job{offset: r.Offset, bad: err})
+	jr.badIn = append(jr.badIn, r.Topic)
+}
+
+// fold counts an outcome, once.
+func (jr *replayed) fold(id string, at delivery.Place, o *delivery.Outcome) {
+	if _, done := jr.folded[at]; done {
+		return
+	}
+	jr.folded[at] = struct{}{}
+	t := jr.target(id, o.Epoch)
+	if t == nil || t.hook == nil {
+		return
+	}
+	if o.Epoch > t.streak.epoch {
+		t.newEpoch(o.Epoch)
+	}
+	t.streak.fold(o, t.hook)
+}
+
+// end finishes what the journal says is finished, and acts on what control
+// changed meanwhile.
+func (jr *replayed) end() {
+	l := jr.l
+	tiers := make(map[string]*source)
+	for _, s := range l.sources {
+		tiers[s.topic] = s
+	}
+	for _, o := range jr.finished {
+		if s := tiers[o.Topic]; s != nil {
+			s.window.finish(o.Offset)
+		} else if t := l.targets[o.endpoint]; t != nil && o.Topic == delivery.HeldTopic {
+			t.held.finished(o.Offset)
+		}
+	}
+	for i, j := range jr.bad {
+		at := delivery.Place{Topic: jr.badIn[i], Offset: j.offset}
+		if _, done := jr.buried[at]; !done {
+			l.buryRecord(at, "the record can't be read: "+j.bad.Error())
+		}
+	}
+	for _, t := range l.targets {
+		l.sync(t, t.ep)
+		if t.again.active {
+			t.again.next = max(t.again.next, jr.sent[t.id])
+			l.requeue.want(t)
+		}
+	}
+}
+
+// finished notes, before anything is fed, that the record at the offset is
+// finished.
+func (h *held) finished(offset int64) {
+	if _, done := h.done[offset]; done || h.count == 0 || offset < h.next || offset > h.last {
+		return
+	}
+	if h.done == nil {
+		h.done = make(map[int64]struct{})
+	}
+	h.done[offset] = struct{}{}
+	h.count--
+	h.settle()
+}
+
+// scan reads a partition from an offset, or its start if that is -1, to its end.
+func (l *Lane) scan(ctx context.Context, topic string, from int64, each func(*eventlog.Record) error) error {
+	p := l.partition(topic)
+	start, end, err := l.cfg.Log.Bounds(ctx, p)
+	if err != nil {
+		return err
+	}
+	if from < 0 {
+		from = start
+	}
+	if from < start || from > end {
+		return fmt.Errorf("%w: %s, partition %d, has offsets %d to %d, and the lane knows it up to %d", errPosition, topic, l.number, start, end, from)
+	}
+	for from < end {
+		records, err := l.cfg.Log.Read(ctx, p, from, 1<<20)
+		if err != nil {
+			return fmt.Errorf("read %s from %d: %w", topic, from, err)
+		}
+		if len(records) == 0 {
+			return nil
+		}
+		for i := range records {
+			if err := each(&records[i]); err != nil {
+				return err
+			}
+		}
+		from = records[len(records)-1].Offset + 1
+	}
+	return nil
+}

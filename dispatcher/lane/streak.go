@@ -1,0 +1,67 @@
+package lane
+
+import (
+	"time"
+
+	"sluice/pkg/delivery"
+	"sluice/pkg/dialect"
+)
+
+// streak is the failures of an endpoint since its last success, counted at the
+// pace of its schedule: after a counted failure, more failures within the next
+// delay of the schedule are the same failure. So a restart of a busy receiver is
+// one failure, and a dead one collects them as slowly as one delivery would.
+//
+//	failures   x xx x    x x x  xxx        x          schedule 0 5s 30s …
+//	counted    1         2                 3
+//	           └── 5s ──┘└───── 30s ──────┘
+//
+// Folding an outcome twice, or one that an older one overtook, changes nothing:
+// a new owner may read again what a snapshot already knows.
+type streak struct {
+	epoch   uint64 // outcomes of others count for nothing
+	count   int
+	first   time.Time // when the first attempt of them began
+	last    time.Time // when the last counted one ended
+	refused bool      // it answered 410: enough at once
+}
+
+// pace is how long a counted failure lasts: until the retry that it brings.
+func pace(w *dialect.Webhook, count int) time.Duration {
+	if n := len(w.Schedule); n > 0 {
+		return w.Schedule[min(count, n-1)]
+	}
+	return 0
+}
+
+// fold counts an outcome.
+func (s *streak) fold(o *delivery.Outcome, w *dialect.Webhook) {
+	ended := o.Started.Add(o.Took)
+	switch {
+	case o.Epoch != s.epoch:
+	case o.OK():
+		if !s.refused && !ended.Before(s.last) {
+			*s = streak{epoch: s.epoch}
+		}
+	case s.count > 0 && ended.Before(s.last.Add(pace(w, s.count))):
+		s.refused = s.refused || o.Status == statusGone
+	default:
+		if s.count == 0 {
+			s.first = o.Started
+		}
+		s.count++
+		s.last = ended
+		s.refused = s.refused || o.Status == statusGone
+	}
+}
+
+// enough reports whether the endpoint is to be disabled.
+func (s *streak) enough(w *dialect.Webhook) bool {
+	return s.refused || w != nil && w.DisableAfter > 0 && s.count >= w.DisableAfter
+}
+
+const (
+	statusGone        = 410
+	statusTooMany     = 429
+	statusUnavailable = 503
+)

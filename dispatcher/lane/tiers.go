@@ -1,0 +1,210 @@
+package lane
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"sluice/pkg/delivery"
+	"sluice/pkg/eventlog"
+)
+
+// source is one tier's partition: deliveries that wait for the same delay, so
+// they lie in the order in which they are due, and one timer on the head serves
+// all.
+type source struct {
+	topic  string
+	delay  time.Duration
+	window window
+
+	read  int64 // the next offset to be taken
+	ruled int64 // from here on the rule for doubles applies; below, the window decides
+
+	jobs          []job         // of the batch at hand
+	head          int           // the next of them
+	more          chan struct{} // capacity 1: the lane asks for a batch
+	asked         bool          // and it has not come
+	kept, trimmed int64         // what the newest snapshot needs no more; what was trimmed
+
+	due time.Time // of the head, when it must wait; zero: nothing waits here
+}
+
+// job is a delivery in a lane's hands.
+type job struct {
+	delivery *delivery.Delivery
+	target   *target
+	source   *source // nil: it was read from held
+	offset   int64
+	logged   time.Time
+	bytes    int
+	bad      error // the record isn't one
+
+	result result // of the attempt
+}
+
+// retry reports whether the delivery comes from a tier that waits.
+func (j *job) retry() bool { return j.source != nil && j.source.delay > 0 }
+
+// place is where the delivery's record lies: the origin of what follows from it.
+func (j *job) place() delivery.Place {
+	if j.source == nil {
+		return delivery.Place{Topic: delivery.HeldTopic, Offset: j.offset}
+	}
+	return delivery.Place{Topic: j.source.topic, Offset: j.offset}
+}
+
+// batch is what a reader hands over at once.
+type batch struct {
+	source *source
+	jobs   []job
+}
+
+func newSource(delay time.Duration) *source {
+	return &source{topic: delivery.Tier(delay), delay: delay, more: make(chan struct{}, 1)}
+}
+
+// follow reads a tier for the lane: it has one batch ready ahead of what the lane
+// asked for, and decodes it outside the lane's goroutine.
+func (l *Lane) follow(ctx context.Context, s *source, from int64) {
+	tail, err := l.cfg.Log.Tail(ctx, l.partition(s.topic), from)
+	if err != nil {
+		l.fail(fmt.Errorf("tail %s from %d: %w", s.topic, from, err))
+		return
+	}
+	defer tail.Close()
+	for {
+		records, err := tail.Next(ctx)
+		if err != nil {
+			l.fail(fmt.Errorf("tail %s: %w", s.topic, err))
+			return
+		}
+		b := batch{source: s, jobs: make([]job, len(records))}
+		newest := int64(-1) // the control state that they need
+		for i := range records {
+			b.jobs[i].decode(s, &records[i])
+			if d := b.jobs[i].delivery; d != nil {
+				newest = max(newest, d.Control)
+			}
+		}
+		if err := l.cfg.Control.WaitFor(ctx, newest); err != nil {
+			l.fail(fmt.Errorf("wait for control state %d: %w", newest, err))
+			return
+		}
+		select {
+		case <-s.more:
+		case <-ctx.Done():
+			return
+		}
+		select {
+		case l.batches <- b:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// decode makes the job of a record; s is nil for one of held.
+func (j *job) decode(s *source, r *eventlog.Record) {
+	d, err := delivery.DecodeDelivery(r.Value)
+	if err == nil && d.Endpoint == "" {
+		d, err = nil, delivery.ErrRecord
+	}
+	*j = job{delivery: d, source: s, offset: r.Offset, logged: r.Time, bytes: len(r.Value) + 400, bad: err}
+}
+
+// batch puts what was read behind the head.
+func (s *source) batch(b batch) { s.jobs, s.head, s.asked = b.jobs, 0, false }
+
+// busy is how many bytes may wait for the log before nothing more is taken.
+const busy = 4 << 20
+
+// advance takes what is due from every tier, and asks for more where all is
+// taken.
+func (l *Lane) advance(now time.Time) {
+	for _, s := range l.sources {
+		s.due = time.Time{}
+		for s.head < len(s.jobs) && l.journal.bytes < busy {
+			j := &s.jobs[s.head]
+			if s.window.full(j.offset) {
+				break // the head's completion wakes us
+			}
+			if j.delivery != nil && j.delivery.Due.After(now) && !s.window.done(j.offset) {
+				s.due = j.delivery.Due
+				break
+			}
+			s.head++
+			l.take(s, j, now)
+		}
+		if s.head == len(s.jobs) && !s.asked {
+			s.jobs, s.head = nil, 0
+			s.asked = true
+			s.more <- struct{}{} // it has room: what was asked for has come
+		}
+	}
+}
+
+// take decides on the next record of a tier.
+func (l *Lane) take(s *source, j *job, now time.Time) {
+	s.window.skip(s.read, j.offset) // where the log has holes
+	s.read = max(s.read, j.offset+1)
+	done := s.window.done(j.offset)
+	if j.bad != nil {
+		if !done {
+			l.bury(j, "the record can't be read: "+j.bad.Error())
+		}
+		return
+	}
+	j.target = l.target(j.delivery.Endpoint)
+	if j.target == nil {
+		if !done {
+			l.drop(j, "its endpoint was deleted")
+		}
+		return
+	}
+	// Fan-out appends some again after a crash: what it appends for an endpoint
+	// rises, so whatever doesn't was there before. One that is finished counts too.
+	if d := j.delivery; d.First && j.offset >= s.ruled {
+		if d.Event.Offset <= j.target.high {
+			if !done {
+				l.cfg.Metrics.doubles.Inc()
+				l.finish(j)
+			}
+			return
+		}
+		j.target.high = d.Event.Offset
+	}
+	if done {
+		return
+	}
+	if s.delay > 0 {
+		l.cfg.Metrics.late.Observe(now.Sub(j.delivery.Due).Seconds())
+	}
+	l.route(j, now)
+}
+
+// drop ends a delivery that nobody is owed any more.
+func (l *Lane) drop(j *job, why string) {
+	l.cfg.Metrics.dropped.Inc()
+	l.log.Info("delivery dropped", "delivery", j.delivery.ID, "endpoint", j.delivery.Endpoint, "reason", why)
+	l.finish(j)
+}
+
+// untilNext gives the time until something is due that no message tells of.
+func (l *Lane) untilNext(now time.Time) time.Duration {
+	next := l.aging
+	sooner := func(t time.Time) {
+		if !t.IsZero() && t.Before(next) {
+			next = t
+		}
+	}
+	for _, s := range l.sources {
+		sooner(s.due)
+	}
+	if len(l.alarms) > 0 {
+		sooner(l.alarms[0].at)
+	}
+	if l.dirty {
+		sooner(l.snapshot)
+	}
+	return max(0, next.Sub(now))
+}

@@ -1,0 +1,122 @@
+package lane
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"time"
+
+	"sluice/dispatcher/attempt"
+	"sluice/pkg/delivery"
+	"sluice/pkg/dialect"
+	"sluice/pkg/endpoint"
+	"sluice/pkg/eventlog"
+)
+
+// workers make the attempts. There are as many as were ever needed at once.
+type workers struct {
+	begin   chan *job // neither ever blocks the lane: both hold as many as may be under way
+	ended   chan *job
+	started int
+	cut     context.CancelFunc // ends the attempts under way
+	ctx     context.Context
+}
+
+// result is what a worker found out; ep and hook are what it was given.
+type result struct {
+	ep      *endpoint.Endpoint
+	hook    *dialect.Webhook
+	outcome delivery.Outcome
+	ended   time.Time
+	cut     bool   // it counts for nothing
+	fatal   string // why it can never be sent
+}
+
+func (w *workers) init(life context.Context, cfg *Config) {
+	w.begin = make(chan *job, cfg.PerLane)
+	w.ended = make(chan *job, cfg.PerLane)
+	w.ctx, w.cut = context.WithCancel(life)
+}
+
+// start gives a delivery to a worker.
+func (l *Lane) start(j *job) {
+	t := j.target
+	t.inflight++
+	l.inflight++
+	j.result = result{ep: t.ep, hook: t.hook}
+	if l.workers.started < l.inflight {
+		l.workers.started++
+		l.run(l.work)
+	}
+	l.workers.begin <- j
+}
+
+// work makes attempts until the lane's life ends.
+func (l *Lane) work(life context.Context) {
+	var r attempt.Request
+	for {
+		select {
+		case j := <-l.workers.begin:
+			l.attempt(&r, j)
+			l.workers.ended <- j
+		case <-life.Done():
+			return
+		}
+	}
+}
+
+// attempt makes one attempt. A mistake of ours, on this delivery, ends this
+// delivery and no other.
+func (l *Lane) attempt(r *attempt.Request, j *job) {
+	res := &j.result
+	defer func() {
+		if p := recover(); p != nil {
+			res.fatal = fmt.Sprintf("our mistake: %v", p)
+			l.log.Error("attempt panicked", "delivery", j.delivery.ID, "error", p, "stack", string(debug.Stack()))
+			*r = attempt.Request{}
+		}
+	}()
+	d := j.delivery
+	if d.Reference {
+		full, err := l.fetch(d)
+		if err != nil {
+			res.cut = true
+			if errors.Is(err, eventlog.ErrTooOld) || errors.Is(err, ErrGone) {
+				res.cut, res.fatal = false, "its event isn't kept any more"
+			} else if l.workers.ctx.Err() == nil {
+				l.fail(fmt.Errorf("read event %s at %d: %w", d.Event.ID, d.Event.Offset, err))
+			}
+			return
+		}
+		d = full
+	}
+	now := time.Now()
+	attempt.Build(r, res.hook, d, res.ep, d.Attempts+1, now)
+	outcome, err := l.cfg.Sender.Send(l.workers.ctx, r)
+	res.cut = err != nil
+	outcome.Epoch = res.ep.Epoch
+	if outcome.Started.IsZero() {
+		outcome.Started, outcome.Took = now, time.Since(now)
+	}
+	outcome.Started = outcome.Started.Round(0).UTC()
+	res.outcome = outcome
+	res.ended = outcome.Started.Add(outcome.Took)
+}
+
+// ErrGone says that the log doesn't keep the event any more.
+var ErrGone = errors.New("event isn't kept any more")
+
+// fetch gives a copy of the delivery that has its data.
+func (l *Lane) fetch(d *delivery.Delivery) (*delivery.Delivery, error) {
+	ev, err := l.cfg.Events.Event(l.workers.ctx, d.Event.Environment, d.Event.Offset)
+	if err != nil {
+		return nil, err
+	}
+	if ev.ID != d.Event.ID {
+		return nil, fmt.Errorf("%w: another lies in its place", ErrGone)
+	}
+	full := *d
+	full.Event = *ev
+	return &full, nil
+}

@@ -1,0 +1,349 @@
+package dispatcher_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sluice/dispatcher"
+	"sluice/dispatcher/attempt"
+	"sluice/pkg/control"
+	"sluice/pkg/delivery"
+	"sluice/pkg/dialect"
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+	"sluice/pkg/eventlog/eventlogtest"
+)
+
+// schedule is the one of the published table.
+var schedule = []time.Duration{0, 5 * time.Second, 30 * time.Second, 5 * time.Minute, time.Hour}
+
+var testDialect = &dialect.Dialect{Name: "test", Webhook: &dialect.Webhook{
+	Schedule:     schedule,
+	DisableAfter: 5,
+	AppendBody: func(dst []byte, ev *event.Event) []byte {
+		if ev.Type == "test.panic" {
+			panic("this event can't be written")
+		}
+		return append(append(append(dst, ev.ID...), ' '), ev.Data...)
+	},
+	AppendHeaders: func(dst []dialect.Header, a *dialect.Attempt) []dialect.Header {
+		return append(dst, dialect.Header{Name: "attempt", Value: strconv.Itoa(a.Number)}, dialect.Header{Name: "delivery", Value: a.DeliveryID})
+	},
+}}
+
+// request is one that a receiver got.
+type request struct {
+	url, event, delivery string
+	attempt              int
+	at                   time.Time
+	body                 string
+}
+
+// receivers are all servers that webhooks go to: a Sender whose answers the test
+// gives.
+type receivers struct {
+	answer func(r request) delivery.Outcome
+	mu     sync.Mutex
+	got    []request
+}
+
+func (s *receivers) Send(ctx context.Context, r *attempt.Request) (delivery.Outcome, error) {
+	id, _, _ := strings.Cut(string(r.Body), " ")
+	req := request{url: r.URL, event: id, at: time.Now(), body: string(r.Body)}
+	for _, h := range r.Headers {
+		switch h.Name {
+		case "attempt":
+			req.attempt, _ = strconv.Atoi(h.Value)
+		case "delivery":
+			req.delivery = h.Value
+		}
+	}
+	s.mu.Lock()
+	s.got = append(s.got, req)
+	answer := s.answer
+	s.mu.Unlock()
+	o := ok
+	if answer != nil {
+		o = answer(req)
+	}
+	began := time.Now()
+	if o.Took > 0 {
+		select {
+		case <-time.After(o.Took):
+		case <-ctx.Done():
+			return delivery.Outcome{}, ctx.Err()
+		}
+	}
+	if err := ctx.Err(); err != nil {
+		return delivery.Outcome{}, err
+	}
+	o.Started = began
+	return o, nil
+}
+
+func (s *receivers) Close() {}
+
+func (s *receivers) set(answer func(r request) delivery.Outcome) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.answer = answer
+}
+
+// of lists what an address got, in order.
+func (s *receivers) of(url string) []request {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []request
+	for _, r := range s.got {
+		if r.url == url {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+func (s *receivers) forget() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got = nil
+}
+
+var (
+	ok     = delivery.Outcome{Class: delivery.Delivered, Status: 200}
+	broken = delivery.Outcome{Class: delivery.HTTPError, Status: 500}
+)
+
+// world is a log, a control state and receivers; dispatchers come and go.
+type world struct {
+	*receivers
+	t       *testing.T
+	log     eventlog.Log
+	control *control.Control
+	events  int
+	stop    func()
+}
+
+func inWorld(t *testing.T, fn func(t *testing.T, w *world)) {
+	t.Helper()
+	synctest.Test(t, func(t *testing.T) {
+		w := newWorld(t)
+		defer w.control.Close()
+		defer func() {
+			if w.stop != nil {
+				w.stop()
+			}
+		}()
+		fn(t, w)
+	})
+}
+
+func topics() []eventlog.Topic {
+	all := []eventlog.Topic{control.Topic,
+		{Name: "events.sandbox", Partitions: 1, Retention: delivery.Retention},
+		{Name: "events.live", Partitions: 1, Retention: delivery.Retention}}
+	return append(all, dispatcher.Topics([]*dialect.Dialect{testDialect})...)
+}
+
+func newWorld(t *testing.T) *world {
+	w := &world{t: t, receivers: &receivers{}, log: eventlogtest.Mem(t, topics()...)}
+	sealer, err := control.NewSealer(make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.control, err = control.Open(t.Context(), control.Config{Log: w.log, Sealer: sealer, Lanes: delivery.Lanes})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.do(&control.CreateOrg{ID: "org", Name: "org", Plan: control.Enterprise})
+	return w
+}
+
+func (w *world) do(cmd control.Command) control.Change {
+	w.t.Helper()
+	ch, err := w.control.Do(context.Background(), cmd)
+	if err != nil {
+		w.t.Fatalf("%T: %v", cmd, err)
+	}
+	return ch
+}
+
+// start runs a dispatcher on the log, until w.stop.
+func (w *world) start() { w.startOn(w.log, true) }
+
+func (w *world) startOn(log eventlog.Log, wait bool) {
+	ctx, cancel := context.WithCancel(context.Background())
+	d := dispatcher.New(dispatcher.Config{
+		Log: log, Control: w.control, Sender: w.receivers, Dialects: []*dialect.Dialect{testDialect},
+		Trim: true, Logger: logger(),
+	})
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	if wait {
+		synctest.Wait()
+		if err := d.Healthy(); err != nil {
+			w.t.Fatalf("dispatcher: %v", err)
+		}
+	}
+	w.stop = func() {
+		if err := d.Healthy(); err != nil && wait {
+			w.t.Errorf("dispatcher: %v", err)
+		}
+		cancel()
+		<-done
+		w.stop = nil
+	}
+}
+
+// endpoint makes an endpoint of that address.
+func (w *world) endpoint(url string) *endpoint.Endpoint {
+	w.t.Helper()
+	return w.do(&control.CreateEndpoint{Org: "org", Environment: event.Live, Dialect: "test", URL: url,
+		Patterns: []string{"*"}, Secret: endpoint.Secret("12345678")}).Endpoint
+}
+
+// publish logs n events and gives their ids.
+func (w *world) publish(n int) []string { return w.publishAs("test.event", n, 0) }
+
+func (w *world) publishAs(typ string, n, size int) []string {
+	w.t.Helper()
+	var ids []string
+	var records []eventlog.Record
+	for range n {
+		w.events++
+		ev := event.Event{ID: fmt.Sprintf("e%05d", w.events), Type: typ, Timestamp: time.Now(), Environment: event.Live,
+			Org: "org", Audience: event.Audience{Orgs: []string{"org"}}, Key: "org",
+			Data: []byte(`{"a":"` + strings.Repeat("x", size) + `"}`)}
+		ids = append(ids, ev.ID)
+		records = append(records, eventlog.Record{Partition: eventlog.Partition{Topic: "events.live"}, Value: ev.AppendRecord(nil)})
+	}
+	if _, err := w.log.Append(context.Background(), records); err != nil {
+		w.t.Fatal(err)
+	}
+	return ids
+}
+
+// records reads all that a topic has in an endpoint's lane.
+func (w *world) records(topic, id string) []eventlog.Record {
+	w.t.Helper()
+	p := eventlog.Partition{Topic: topic, Number: delivery.Lane(id)}
+	from, end, err := w.log.Bounds(context.Background(), p)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var all []eventlog.Record
+	for from < end {
+		r, err := w.log.Read(context.Background(), p, from, 1<<20)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		all = append(all, r...)
+		from = r[len(r)-1].Offset + 1
+	}
+	return all
+}
+
+func (w *world) deliveries(topic, id string) []*delivery.Delivery {
+	w.t.Helper()
+	var all []*delivery.Delivery
+	for _, r := range w.records(topic, id) {
+		d, err := delivery.DecodeDelivery(r.Value)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		if d.Endpoint == id {
+			all = append(all, d)
+		}
+	}
+	return all
+}
+
+func (w *world) status(id string) endpoint.Status { return w.control.Endpoint(id).Status }
+
+func logger() *slog.Logger {
+	if os.Getenv("TEST_LOG") == "" {
+		return slog.New(slog.DiscardHandler)
+	}
+	return slog.New(slog.NewTextHandler(os.Stderr, &slog.HandlerOptions{Level: slog.LevelDebug}))
+}
+
+func sleep(d time.Duration) {
+	time.Sleep(d)
+	synctest.Wait()
+}
+
+func ids(got []request) []string {
+	var out []string
+	for _, r := range got {
+		out = append(out, r.event)
+	}
+	return out
+}
+
+// mortal is a log that dies with its process: at an append that the test
+// chooses, of which a part may still have been written.
+type mortal struct {
+	eventlog.Log
+	left atomic.Int64 // appends until it dies
+	dead atomic.Bool
+	rnd  *rand.Rand
+	mu   sync.Mutex
+}
+
+var errKilled = errors.New("killed")
+
+func (m *mortal) Append(ctx context.Context, records []eventlog.Record) ([]int64, error) {
+	if m.dead.Load() {
+		return nil, errKilled
+	}
+	if m.left.Add(-1) > 0 {
+		return m.Log.Append(ctx, records)
+	}
+	if m.dead.Swap(true) {
+		return nil, errKilled
+	}
+	// A kill may come before the append, after it, or between its partitions: of
+	// each partition the front is kept.
+	m.mu.Lock()
+	keep := make(map[eventlog.Partition]bool)
+	how := m.rnd.IntN(3)
+	var kept []eventlog.Record
+	for _, r := range records {
+		k, known := keep[r.Partition]
+		if !known {
+			k = how == 1 || how == 2 && m.rnd.IntN(2) == 0
+		}
+		if k && how == 2 && m.rnd.IntN(8) == 0 {
+			k = false
+		}
+		keep[r.Partition] = k
+		if k {
+			kept = append(kept, r)
+		}
+	}
+	m.mu.Unlock()
+	if len(kept) > 0 {
+		if _, err := m.Log.Append(context.Background(), kept); err != nil {
+			return nil, err
+		}
+	}
+	return nil, errKilled
+}
+
+func (m *mortal) Trim(ctx context.Context, p eventlog.Partition, before int64) error {
+	if m.dead.Load() {
+		return errKilled
+	}
+	return m.Log.Trim(ctx, p, before)
+}
