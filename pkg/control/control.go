@@ -19,6 +19,7 @@
 //	endpoints.go commands on endpoints
 //	state.go     what they are applied to
 //	read.go      what can be asked of it
+//	matching.go  which endpoints have a pattern for a type
 //	seal.go      secrets, encrypted before they enter the log
 //	bootstrap.go the first org and its key
 package control

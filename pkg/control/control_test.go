@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/base64"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"sync"
@@ -495,6 +496,40 @@ func TestMatching(t *testing.T) {
 	do(t, c, &control.DeleteEndpoint{Endpoint: want[0].ID})
 	if got := c.Matching(ev); len(got) != 1 {
 		t.Errorf("deleted: %v", got)
+	}
+	// An event for everybody, before and after each kind of change.
+	ev.Audience = event.Audience{All: true}
+	others := []*endpoint.Endpoint{want[1], want[2], c.Endpoint(late.ID)}
+	if got := c.Matching(ev); !slices.Equal(got, others) {
+		t.Errorf("everybody: %v", got)
+	}
+	pats := []string{"quote.*"}
+	do(t, c, &control.UpdateEndpoint{Endpoint: want[1].ID, Patterns: &pats})
+	if got := c.Matching(ev); !slices.Equal(got, others[1:]) {
+		t.Errorf("other patterns: %v", got)
+	}
+	text := "x"
+	do(t, c, &control.UpdateEndpoint{Endpoint: want[2].ID, Description: &text})
+	if got := c.Matching(ev); len(got) != 2 || got[0].Description != "x" {
+		t.Errorf("described: %v", got)
+	}
+	do(t, c, &control.DeleteOrg{Org: "org_c"})
+	if got := c.Matching(ev); len(got) != 1 {
+		t.Errorf("an org deleted: %v", got)
+	}
+	newest := do(t, c, newEndpoint("org_b")).Endpoint
+	if got := c.Matching(ev); len(got) != 2 || got[1] != newest {
+		t.Errorf("one more: %v", got)
+	}
+	for i := range 3000 { // more types than are remembered
+		ev.Type = fmt.Sprintf("rfq.t%d", i)
+		if got := c.Matching(ev); len(got) != 2 {
+			t.Fatalf("%s: %v", ev.Type, got)
+		}
+	}
+	ev.Environment = 0
+	if got := c.Matching(ev); got != nil {
+		t.Errorf("no environment: %v", got)
 	}
 }
 

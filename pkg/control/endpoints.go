@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"sluice/pkg/endpoint"
@@ -144,6 +145,9 @@ func (s *state) change(id string, at stamp, verb string, edit func(*endpoint.End
 	ep.Version++
 	ep.Control = at.offset
 	e.Endpoint = &ep
+	if !slices.Equal(ep.Patterns, before.Patterns) {
+		s.matching[ep.Environment].forget()
+	}
 	return []Change{{Offset: at.offset, Endpoint: &ep, EndpointBefore: before}}, nil
 }
 

@@ -114,8 +114,12 @@ func (c *Control) Endpoints(org string, env event.Environment, after int64, limi
 func (c *Control) Matching(ev *event.Event) []*endpoint.Endpoint {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
+	if !validEnvironment(ev.Environment) {
+		return nil
+	}
 	if ev.Audience.All {
-		return appendMatching(nil, c.state.inEnv[ev.Environment], ev)
+		list := c.state.matching[ev.Environment].of(ev.Type, c.state.inEnv[ev.Environment])
+		return appendMatching(nil, list, ev)
 	}
 	var out []*endpoint.Endpoint
 	for _, org := range ev.Audience.Orgs {

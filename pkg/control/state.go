@@ -41,6 +41,7 @@ type state struct {
 	endpoints   map[string]*entry
 	endpointsOf map[place][]*entry             // in order of creation
 	inEnv       map[event.Environment][]*entry // the same, of all orgs
+	matching    map[event.Environment]*matching
 }
 
 // place is where endpoints are: one org's in one environment.
@@ -67,6 +68,7 @@ func newState(sealer *Sealer) *state {
 		endpoints:   make(map[string]*entry),
 		endpointsOf: make(map[place][]*entry),
 		inEnv:       make(map[event.Environment][]*entry),
+		matching:    newMatching(),
 	}
 }
 
@@ -90,6 +92,7 @@ func (s *state) addEndpoint(e *entry) {
 	s.endpoints[e.ID] = e
 	s.endpointsOf[at] = append(s.endpointsOf[at], e)
 	s.inEnv[e.Environment] = append(s.inEnv[e.Environment], e)
+	s.matching[e.Environment].forget()
 }
 
 func (s *state) removeEndpoint(e *entry) {
@@ -99,6 +102,7 @@ func (s *state) removeEndpoint(e *entry) {
 		delete(s.endpointsOf, at)
 	}
 	s.inEnv[e.Environment] = without(s.inEnv[e.Environment], e)
+	s.matching[e.Environment].forget()
 }
 
 // without takes e out of a list in order of creation.

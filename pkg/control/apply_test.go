@@ -1,0 +1,104 @@
+package control
+
+import (
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+)
+
+// FuzzApply feeds any bytes to a state that has some of everything: whatever they
+// are, two states end up alike, a refused command changes nothing, and nothing
+// panics.
+func FuzzApply(f *testing.F) {
+	sealer, err := NewSealer(make([]byte, sealKeyLen))
+	if err != nil {
+		f.Fatal(err)
+	}
+	at := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
+	base := func() *state {
+		s := newState(sealer)
+		for i, cmd := range []Command{
+			&begin{Lanes: 16},
+			&CreateOrg{ID: "org_a", Plan: Free},
+			&CreateKey{ID: "key_a", Org: "org_a", Environment: event.Live},
+			&CreateEndpoint{ID: "wh_a", Org: "org_a", Environment: event.Live, Patterns: []string{"a.*"}, Sealed: sealer.Seal([]byte("12345678"), "org_a", "wh_a", secretVersion)},
+		} {
+			if _, err := cmd.apply(s, stamp{int64(i), at}); err != nil {
+				f.Fatal(err)
+			}
+		}
+		return s
+	}
+	plan, url, text := Pro, "https://x", "t"
+	for _, cmd := range []Command{
+		&begin{}, &bootstrap{}, &CreateOrg{ID: "org_b", Plan: Pro}, &UpdateOrg{Org: "org_a", Plan: &plan}, &DeleteOrg{Org: "org_a"},
+		&CreateKey{ID: "key_b", Org: "org_a", Environment: event.Live}, &RevokeKey{Org: "org_a", ID: "key_a"},
+		&CreateEndpoint{ID: "wh_b", Org: "org_a", Environment: event.Live, Patterns: []string{"a.*"}},
+		&UpdateEndpoint{Endpoint: "wh_a", URL: &url, Description: &text}, &EnableEndpoint{Endpoint: "wh_a", Skip: 3},
+		&DisableEndpoint{Endpoint: "wh_a", Epoch: 1}, &DeleteEndpoint{Endpoint: "wh_a"}, &AddMissed{Endpoint: "wh_a", Count: 1},
+	} {
+		value, err := encode("cmd_x", at, cmd)
+		if err != nil {
+			f.Fatal(err)
+		}
+		f.Add(value)
+	}
+	f.Fuzz(func(t *testing.T, value []byte) {
+		_, when, cmd, err := decode(value)
+		if err != nil {
+			if !errors.Is(err, errUnreadable) && !errors.Is(err, errUnknown) {
+				t.Fatal(err)
+			}
+			return
+		}
+		one, two := base(), base()
+		// Both have secrets sealed with their own nonces: make them alike.
+		*two.endpoints["wh_a"] = *one.endpoints["wh_a"]
+		before := one.hash()
+		if before != two.hash() {
+			t.Fatal("the states differ to begin with")
+		}
+		changes, err1 := cmd.apply(one, stamp{9, when})
+		_, _, again, err := decode(value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err2 := again.apply(two, stamp{9, when})
+		if fmt.Sprint(err1) != fmt.Sprint(err2) || one.hash() != two.hash() {
+			t.Fatalf("%s: %v, %v", value, err1, err2)
+		}
+		if err1 != nil && (one.hash() != before || len(changes) > 0) {
+			t.Fatalf("%s: refused, and changed all the same: %v", value, err1)
+		}
+	})
+}
+
+func BenchmarkMatching(b *testing.B) {
+	for _, n := range []int{100, 10_000} {
+		b.Run(fmt.Sprint(n), func(b *testing.B) {
+			s := newState(nil)
+			for i := range n {
+				p, _ := event.ParsePattern(fmt.Sprintf("kind%d.*", i%100))
+				e := &entry{Endpoint: newTestEndpoint(i), created: int64(i)}
+				e.Patterns = event.Patterns{p}
+				s.addEndpoint(e)
+			}
+			c := &Control{state: s}
+			ev := &event.Event{Type: "kind7.made", Environment: event.Live, Audience: event.Audience{All: true}}
+			b.ReportAllocs()
+			for b.Loop() {
+				if got := c.Matching(ev); len(got) != n/100 {
+					b.Fatal(len(got))
+				}
+			}
+		})
+	}
+}
+
+func newTestEndpoint(i int) *endpoint.Endpoint {
+	return &endpoint.Endpoint{ID: fmt.Sprint("wh_", i), Org: fmt.Sprint("org_", i%10), Environment: event.Live}
+}
