@@ -29,7 +29,7 @@ var arrows = []struct {
 	{"pkg/eventlog/...", nil, []string{"sluice/pkg/event/...", "sluice/pkg/key/...", "sluice/pkg/endpoint/...", "sluice/pkg/delivery/...", "sluice/pkg/control/...", "sluice/pkg/dialect/...", "sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/..."}, "the log keeps bytes and knows nothing of what they say"},
 	{"pkg/control/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/dialect/...", "sluice/pkg/delivery/..."}, "control is state under everything that serves"},
 	{"pkg/dialect/...", []string{"pkg/dialect/all"}, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/eventlog/...", "sluice/pkg/control/..."}, "a dialect is pure: no log, no state, no dialling"},
-	{"pkg/dialect/...", nil, []string{"net", "net/http", "os", "github.com/valyala/fasthttp/..."}, "a dialect is pure: it does no I/O"},
+	{"pkg/dialect/...", []string{"pkg/dialect/dialecttest"}, []string{"net", "net/http", "os", "github.com/valyala/fasthttp/..."}, "a dialect is pure: it does no I/O"},
 	{"replay/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/..."}, "replay reads the past for both and knows neither"},
 	{"gateway/...", nil, []string{"sluice/dispatcher/..."}, "gateway and dispatcher meet in the log only"},
 	{"dispatcher/...", nil, []string{"sluice/gateway/..."}, "gateway and dispatcher meet in the log only"},
