@@ -25,12 +25,12 @@ func openBench(b *testing.B) *embedded.Log {
 	return l
 }
 
-// share runs do b.N times, spread over n goroutines.
-func share(b *testing.B, n int, do func(worker int) error) {
+// share runs do the number of times, spread over n goroutines.
+func share(times int, b *testing.B, n int, do func(worker int) error) {
 	var wg sync.WaitGroup
 	for w := range n {
 		wg.Go(func() {
-			for i := w; i < b.N; i += n {
+			for i := w; i < times; i += n {
 				if err := do(w); err != nil {
 					b.Error(err)
 					return
@@ -48,7 +48,7 @@ func benchSingle(b *testing.B, writers int) {
 	l := openBench(b)
 	b.ReportAllocs()
 	b.ResetTimer()
-	share(b, writers, func(w int) error {
+	share(b.N, b, writers, func(w int) error {
 		rec := [1]eventlog.Record{{Partition: eventlog.Partition{Topic: "a", Number: int32(w % 16)}, Value: benchValue}}
 		_, err := l.Append(b.Context(), rec[:])
 		return err
@@ -60,9 +60,7 @@ func BenchmarkAppendBatch100(b *testing.B) {
 	l := openBench(b)
 	b.ReportAllocs()
 	b.ResetTimer()
-	n := b.N
-	b.N = (n + 99) / 100
-	share(b, 8, func(w int) error {
+	share((b.N+99)/100, b, 8, func(w int) error {
 		recs := make([]eventlog.Record, 100)
 		for i := range recs {
 			recs[i] = eventlog.Record{Partition: eventlog.Partition{Topic: "a", Number: int32(w)}, Value: benchValue}
@@ -70,7 +68,6 @@ func BenchmarkAppendBatch100(b *testing.B) {
 		_, err := l.Append(b.Context(), recs)
 		return err
 	})
-	b.N = n
 }
 
 // One operation is one record, appended and read by a tail that follows.
