@@ -32,8 +32,8 @@ type publishCmd struct {
 
 // Help is shown by sluice publish --help.
 func (publishCmd) Help() string {
-	return `Prints the id of every event, once it is durable. Events without an id are given one first, so
-that a batch that had to be sent twice is never doubled.
+	return `Prints the id of every event, once it is durable. Events without an id are given one first: where
+the log didn't answer, the same batch is sent again, and whoever receives an event twice can tell.
 
 Examples:
 
@@ -143,8 +143,8 @@ func (p *publisher) add(ev map[string]json.RawMessage) error {
 	return nil
 }
 
-// flush publishes the batch, again and again while the log doesn't answer: the
-// ids in it make that safe.
+// flush publishes the batch, again and again while the log doesn't answer. It may
+// have been logged all the same; then its events come twice, with the same ids.
 func (p *publisher) flush() error {
 	if p.count == 0 {
 		return nil
