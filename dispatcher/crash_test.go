@@ -3,6 +3,7 @@ package dispatcher_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -41,11 +42,7 @@ func killing(w *world, seed uint64) {
 		eps = append(eps, w.endpoint(fmt.Sprintf("http://%d", i)))
 	}
 	shaky := true
-	inWork := 0
-	most := 0
 	w.set(func(r request) delivery.Outcome {
-		inWork++
-		most = max(most, inWork)
 		o := ok
 		switch {
 		case shaky && fails.IntN(4) == 0, shaky && r.url == "http://5":
@@ -56,7 +53,8 @@ func killing(w *world, seed uint64) {
 	})
 	paused, active := endpoint.Paused, endpoint.Active
 	var owed []string
-	kills := 0
+	type life struct{ died, next time.Time } // when it was killed, and the next began
+	var lives []life
 	for range 12 {
 		m := &mortal{Log: w.log, rnd: rnd}
 		m.left.Store(int64(2 + rnd.IntN(120)))
@@ -72,10 +70,12 @@ func killing(w *world, seed uint64) {
 			}
 		}
 		if rnd.IntN(5) > 0 {
-			m.dead.Store(true) // if it lives still
-			kills++
+			m.kill() // if it lives still
 		}
 		w.stop()
+		if !m.died.IsZero() {
+			lives = append(lives, life{m.died, time.Now()})
+		}
 	}
 	shaky = false
 	if w.status(eps[0].ID) == endpoint.Paused {
@@ -91,9 +91,25 @@ func killing(w *world, seed uint64) {
 	sleep(3 * time.Hour)
 	for _, ep := range eps {
 		times := make(map[string]int)
+		delivered := make(map[string]request)
+		doubles := 0
 		for _, r := range w.of(ep.URL) {
 			times[r.event]++
+			if r.ended.IsZero() {
+				continue
+			}
+			if before, twice := delivered[r.event]; twice {
+				doubles++
+				// Its first success was answered when its dispatcher was dead already.
+				if !slices.ContainsFunc(lives, func(l life) bool {
+					return !before.ended.Before(l.died) && !before.at.After(l.next)
+				}) {
+					t.Errorf("seed %d: %s got %s twice, answered at %v and %v", seed, ep.URL, r.event, before.ended, r.ended)
+				}
+			}
+			delivered[r.event] = r
 		}
+		t.Logf("%s: %d owed, %d came twice over %d kills", ep.URL, len(owed), doubles, len(lives))
 		dead := make(map[string]bool)
 		for _, d := range w.deliveries("dead", ep.ID) {
 			dead[d.Event.ID] = true
@@ -108,4 +124,42 @@ func killing(w *world, seed uint64) {
 			t.Errorf("seed %d: %s lost %d of %d", seed, ep.URL, lost, len(owed))
 		}
 	}
+}
+
+// A kill repeats what was under way, all of it, and nothing that was finished
+// above a slow head, although no checkpoint says so.
+func TestTakeOver(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		ep := w.endpoint("http://a")
+		var slow []string
+		w.set(func(r request) delivery.Outcome {
+			o := ok
+			if slices.Contains(slow, r.event) {
+				o.Took = time.Hour
+			}
+			return o
+		})
+		m := &mortal{Log: w.log}
+		m.left.Store(1 << 40)
+		w.startOn(m, true)
+		sleep(time.Minute)
+		slow = []string{"e00001", "e00003", "e00005", "e00100"}
+		w.publish(200)
+		sleep(time.Second)
+		m.kill()
+		w.stop()
+		if n := len(w.of(ep.URL)); n != 200 {
+			t.Fatalf("%d requests before the kill", n)
+		}
+		w.forget()
+		was := slow
+		slow = nil
+		w.start()
+		sleep(time.Minute)
+		got := ids(w.of(ep.URL))
+		slices.Sort(got)
+		if !slices.Equal(got, was) {
+			t.Errorf("after the kill %v were sent, want %v", got, was)
+		}
+	})
 }

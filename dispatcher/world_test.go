@@ -49,6 +49,7 @@ type request struct {
 	attempt              int
 	at                   time.Time
 	body                 string
+	ended                time.Time // when it was answered with success; zero: it wasn't
 }
 
 // receivers are all servers that webhooks go to: a Sender whose answers the test
@@ -72,7 +73,7 @@ func (s *receivers) Send(ctx context.Context, r *attempt.Request) (delivery.Outc
 	}
 	s.mu.Lock()
 	s.got = append(s.got, req)
-	answer := s.answer
+	place, answer := len(s.got)-1, s.answer
 	s.mu.Unlock()
 	o := ok
 	if answer != nil {
@@ -90,6 +91,13 @@ func (s *receivers) Send(ctx context.Context, r *attempt.Request) (delivery.Outc
 		return delivery.Outcome{}, err
 	}
 	o.Started = began
+	if o.OK() {
+		s.mu.Lock()
+		if place < len(s.got) {
+			s.got[place].ended = time.Now()
+		}
+		s.mu.Unlock()
+	}
 	return o, nil
 }
 
@@ -299,6 +307,25 @@ type mortal struct {
 	dead atomic.Bool
 	rnd  *rand.Rand
 	mu   sync.Mutex
+	died time.Time
+}
+
+// kill ends all that a process could still do.
+func (m *mortal) kill() bool {
+	if m.dead.Swap(true) {
+		return false
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.died = time.Now()
+	return true
+}
+
+func (m *mortal) Bounds(ctx context.Context, p eventlog.Partition) (int64, int64, error) {
+	if m.dead.Load() {
+		return 0, 0, errKilled
+	}
+	return m.Log.Bounds(ctx, p)
 }
 
 var errKilled = errors.New("killed")
@@ -310,7 +337,7 @@ func (m *mortal) Append(ctx context.Context, records []eventlog.Record) ([]int64
 	if m.left.Add(-1) > 0 {
 		return m.Log.Append(ctx, records)
 	}
-	if m.dead.Swap(true) {
+	if !m.kill() {
 		return nil, errKilled
 	}
 	// A kill may come before the append, after it, or between its partitions: of
