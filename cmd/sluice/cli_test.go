@@ -6,7 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -100,6 +103,7 @@ func TestRefusals(t *testing.T) {
 		{args: []string{"serve", "--allow-private-endpoints=10.0.0.0"}, says: []string{"--allow-private-endpoints", `"10.0.0.0"`, "10.0.0.0/8"}},
 		{args: []string{"serve", "--brokers=kafka"}, says: []string{"--brokers", `"kafka"`, "kafka-1:9092"}},
 		{args: []string{"serve", "--brokers=kafka:9092"}, says: []string{"--brokers needs --secrets-key-file", "openssl"}},
+		{args: []string{"serve"}, env: "SLUICE_BOOTSTRAP_KEY=secret", says: []string{"SLUICE_BOOTSTRAP_KEY", "sluice key new"}},
 		{args: []string{"serve", "--lissten=:1"}, says: []string{"--lissten", `"--listen"`}},
 		{args: []string{"publish"}, says: []string{"no API key", "--key", "SLUICE_KEY"}},
 		{args: []string{"publish", "--key=k", "--url=here"}, says: []string{"--url", `"here"`, "http://"}},
@@ -178,6 +182,44 @@ func TestSecondServe(t *testing.T) {
 	_, text, code := sluice(t, nil, "serve", "--data", data, "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0")
 	if code != 1 || strings.Count(text, "\n") != 1 || !strings.Contains(text, fmt.Sprint("process ", first.cmd.Process.Pid)) || !strings.Contains(text, data) {
 		t.Errorf("exit code %d, %q; the first is process %d", code, text, first.cmd.Process.Pid)
+	}
+}
+
+// TestSignals: the first drains, and says so; the second ends the process at once.
+func TestSignals(t *testing.T) {
+	arrived, gone := make(chan struct{}, 1), make(chan struct{})
+	receiver := httptest.NewServer(http.HandlerFunc(func(http.ResponseWriter, *http.Request) {
+		arrived <- struct{}{}
+		<-gone
+	}))
+	defer receiver.Close()
+	defer close(gone)
+	p := startProcess(t, []string{"--data", filepath.Join(t.TempDir(), "data")})
+	body := fmt.Sprintf(`{"url":%q,"events":["*"]}`, receiver.URL)
+	if err := p.call(t.Context(), "POST", "/v1/webhooks", "application/json", []byte(body), 201, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := p.call(t.Context(), "POST", "/v1/events", "application/json", []byte(`{"type":"a.b","data":{}}`), 202, nil); err != nil {
+		t.Fatal(err)
+	}
+	<-arrived // and is never answered: draining waits for it
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	eventually(t, 5*time.Second, func() error {
+		r, err := http.Get("http://" + p.ops + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer r.Body.Close()
+		if text, _ := io.ReadAll(r.Body); r.StatusCode != http.StatusServiceUnavailable || !strings.Contains(string(text), "draining") {
+			return fmt.Errorf("readyz answers %s: %s", r.Status, text)
+		}
+		return nil
+	})
+	began := time.Now()
+	p.cmd.Process.Signal(syscall.SIGTERM)
+	p.cmd.Wait()
+	if status := p.cmd.ProcessState.Sys().(syscall.WaitStatus); !status.Signaled() || time.Since(began) > 2*time.Second {
+		t.Errorf("after the second signal it ended with %v, %v later", p.cmd.ProcessState, time.Since(began))
 	}
 }
 

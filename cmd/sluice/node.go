@@ -144,7 +144,7 @@ func (n *node) startOps(context.Context) error {
 
 func (n *node) dataDir(context.Context) error {
 	if err := os.MkdirAll(n.cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("--data: %w", err)
+		return fmt.Errorf("--data: %w: name a directory that can be written", err)
 	}
 	return nil
 }

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log/slog"
 	"time"
+
+	"sluice/pkg/key"
 )
 
 // serveCmd runs a node until a signal.
@@ -52,6 +54,9 @@ Examples:
 func (c *serveCmd) Validate() error {
 	if len(c.Brokers) > 0 && c.SecretsKeyFile == "" {
 		return errors.New("--brokers needs --secrets-key-file: every process must seal secrets with the same key; make one with: openssl rand -hex 32 > secrets.key")
+	}
+	if _, err := key.Check(c.BootstrapKey); c.BootstrapKey != "" && err != nil {
+		return errors.New("--bootstrap-key (SLUICE_BOOTSTRAP_KEY) is no API key: make one with: sluice key new")
 	}
 	return nil
 }

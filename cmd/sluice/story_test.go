@@ -22,6 +22,7 @@ import (
 
 	"github.com/coder/websocket"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"go.uber.org/goleak"
 
 	"sluice/pkg/eventlog/eventlogtest"
 )
@@ -432,4 +433,23 @@ func (b *lockedBuffer) String() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.b.String()
+}
+
+// TestStopLeavesNothing: a node that has stopped has no goroutine left.
+func TestStopLeavesNothing(t *testing.T) {
+	before := goleak.IgnoreCurrent()
+	t.Run("node", func(t *testing.T) {
+		n := startStory(t, nodeConfig{})
+		a := n.member(t)
+		h, l := a.hook(t, nil, "*"), a.listen(t, "", "*")
+		id := a.publish(t, "rfq.created", nil)
+		l.next(t, id)
+		h.next(t, id)
+	})
+	httpClient.CloseIdleConnections()
+	goleak.VerifyNone(t, before,
+		// The library's: one for the process, and one that looks every 10 s whether it has ended.
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.updateServerDate.func1"),
+		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"),
+	)
 }
