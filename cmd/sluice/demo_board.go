@@ -137,7 +137,7 @@ func (b *board) refused(id, typ string, attempt int) {
 	}
 	took := time.Since(e.began)
 	b.webhooks.RecordValue(took.Microseconds())
-	b.about(e, accountingName, yellow, took, fmt.Sprintf("attempt %d  ✓ verified, refused with 500 on purpose: comes again in 5 s", attempt))
+	b.about(e, accountingName, yellow, took, fmt.Sprintf("attempt %d  ✓ verified; refused with 500 on purpose", attempt))
 }
 
 // delivered says that accounting took a delivery.
