@@ -234,6 +234,9 @@ func (n *node) start(name string, work func(ctx context.Context) error) (stop fu
 	go func() {
 		defer close(done)
 		if err := work(ctx); ctx.Err() == nil && !n.draining.Load() {
+			if err == nil {
+				err = errors.New("it gave no reason")
+			}
 			select {
 			case n.failed <- fmt.Errorf("%s ended: %w", name, err):
 			default: // another part was first
