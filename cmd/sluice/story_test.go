@@ -36,13 +36,7 @@ import (
 func TestStory(t *testing.T) {
 	for name, config := range map[string]func(*testing.T) nodeConfig{
 		"embedded": func(t *testing.T) nodeConfig { return nodeConfig{} },
-		"kafka": func(t *testing.T) nodeConfig {
-			secrets := filepath.Join(t.TempDir(), "secrets.key")
-			if err := os.WriteFile(secrets, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
-				t.Fatal(err)
-			}
-			return nodeConfig{Brokers: eventlogtest.Brokers(t), Prefix: fmt.Sprintf("story%d.", time.Now().UnixNano()), SecretsKeyFile: secrets}
-		},
+		"kafka":    onBrokers,
 	} {
 		t.Run(name, func(t *testing.T) {
 			n := startStory(t, config(t))
@@ -61,6 +55,43 @@ func TestStory(t *testing.T) {
 			}
 		})
 	}
+}
+
+// onBrokers configures nodes that share the topics of one deployment.
+func onBrokers(t *testing.T) nodeConfig {
+	secrets := filepath.Join(t.TempDir(), "secrets.key")
+	if err := os.WriteFile(secrets, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return nodeConfig{Brokers: eventlogtest.Brokers(t), Prefix: fmt.Sprintf("story%d.", time.Now().UnixNano()), SecretsKeyFile: secrets}
+}
+
+// TestTwoNodes: what is made or published on one node counts on the other,
+// and when one goes, the other does its work too.
+func TestTwoNodes(t *testing.T) {
+	t.Run("kafka", func(t *testing.T) {
+		cfg := onBrokers(t)
+		first, second := startStory(t, cfg), startStory(t, cfg)
+		a := first.member(t)
+		there := member{&client{base: second.URL(), token: a.token}, a.org} // the same key, on the other node
+		h, l := a.hook(t, nil, "*"), a.listen(t, "", "*")
+		for range 3 {
+			id := there.publish(t, "rfq.created", nil)
+			l.next(t, id)
+			h.next(t, id)
+		}
+		ctx, cancel := context.WithTimeout(t.Context(), 20*time.Second)
+		defer cancel()
+		if err := first.Stop(ctx); err != nil {
+			t.Errorf("stop: %v", err)
+		}
+		l = there.listen(t, "", "*")
+		for range 3 {
+			id := there.publish(t, "rfq.created", nil)
+			l.next(t, id)
+			h.next(t, id)
+		}
+	})
 }
 
 // storyNode is a running node that tests call from outside.
