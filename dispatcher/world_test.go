@@ -74,11 +74,11 @@ func (s *receivers) Send(ctx context.Context, r *attempt.Request) (delivery.Outc
 	s.mu.Lock()
 	s.got = append(s.got, req)
 	place, answer := len(s.got)-1, s.answer
-	s.mu.Unlock()
 	o := ok
 	if answer != nil {
 		o = answer(req)
 	}
+	s.mu.Unlock()
 	began := time.Now()
 	if o.Took > 0 {
 		select {

@@ -172,10 +172,12 @@ func (f *fan) add(topic string, lane int32, d *delivery.Delivery) {
 }
 
 func (f *fan) flush(ctx context.Context) error {
-	if len(f.records) == 0 {
-		return nil
+	if err := ctx.Err(); err != nil || len(f.records) == 0 {
+		return err
 	}
-	if _, err := f.Log.Append(ctx, f.records); err != nil {
+	// What was begun is ended: nothing of ours may come behind what the next owner
+	// appends.
+	if _, err := f.Log.Append(context.WithoutCancel(ctx), f.records); err != nil {
 		return fmt.Errorf("append %d deliveries: %w", len(f.records), err)
 	}
 	clear(f.records)

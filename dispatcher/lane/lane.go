@@ -119,7 +119,8 @@ type Lane struct {
 	dirty    bool      // something changed since the snapshot
 	snapshot time.Time // when the next is due
 	aging    time.Time // when what is held is next looked at for its age
-	oldest   time.Time // when the oldest record was logged that isn't finished
+	measured time.Time // when the gauges were set last
+	idle     bool      // then nothing was under way
 
 	life    context.Context // of all that runs for the lane
 	running sync.WaitGroup
@@ -193,6 +194,7 @@ func (l *Lane) loop(ctx context.Context) error {
 		l.ring(now)
 		l.read(now)
 		l.write(now)
+		l.measure(now)
 		timer.Reset(l.untilNext(now))
 		select {
 		case <-ctx.Done():

@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"strconv"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -74,3 +75,36 @@ func (m *Metrics) attempt(o *delivery.Outcome) {
 
 // measureEvery is how often the gauges are set.
 const measureEvery = 5 * time.Second
+
+// measure sets the lane's gauges.
+func (l *Lane) measure(now time.Time) {
+	if now.Before(l.measured.Add(measureEvery)) {
+		l.idle = false
+		return
+	}
+	l.measured = now
+	l.idle = l.inflight == 0 && l.queued == 0
+	var held int64
+	var oldest time.Duration
+	for _, t := range l.targets {
+		held += t.held.count
+		if len(t.queue) > 0 {
+			oldest = max(oldest, now.Sub(t.queue[0].logged))
+		}
+	}
+	var waiting, full int
+	for _, s := range l.sources {
+		if s.delay == 0 {
+			waiting = len(s.jobs) - s.head
+		}
+		if s.head < len(s.jobs) && s.window.full(s.jobs[s.head].offset) {
+			full++
+		}
+	}
+	m, name := l.cfg.Metrics, strconv.Itoa(int(l.number))
+	m.inflight.WithLabelValues(name).Set(float64(l.inflight))
+	m.owed.WithLabelValues(name).Set(float64(held))
+	m.oldest.WithLabelValues(name).Set(oldest.Seconds())
+	m.lag.WithLabelValues(name).Set(float64(waiting))
+	m.window.WithLabelValues(name).Set(float64(full))
+}

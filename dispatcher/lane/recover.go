@@ -22,6 +22,8 @@ type FanOutStart struct {
 // fanOut is what a lane knows of the fan-out that runs beside it.
 type fanOut struct {
 	next atomic.Int64 // -1: none runs here
+	stop context.CancelFunc
+	done chan struct{}
 }
 
 // someEnvironment stands in dead letters of records that can't be read.
@@ -81,8 +83,11 @@ func (l *Lane) takeOver(ctx context.Context) error {
 	l.fanOut.next.Store(st.fanOut)
 	if l.cfg.FanOut != nil {
 		start := FanOutStart{Next: st.fanOut, Buried: jr.buried}
-		l.run(func(life context.Context) {
-			if err := l.cfg.FanOut(life, start, l.fanOut.next.Store); err != nil && life.Err() == nil {
+		fan, stop := context.WithCancel(l.life)
+		l.fanOut.stop, l.fanOut.done = stop, make(chan struct{})
+		l.run(func(context.Context) {
+			defer close(l.fanOut.done)
+			if err := l.cfg.FanOut(fan, start, l.fanOut.next.Store); err != nil && fan.Err() == nil {
 				l.fail(fmt.Errorf("fan out: %w", err))
 			}
 		})

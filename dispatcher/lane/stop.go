@@ -10,6 +10,9 @@ import (
 //
 //	wait for attempts ──► cut off ──► append ──► snapshot ──► durable
 func (l *Lane) wind() error {
+	if l.fanOut.stop != nil {
+		l.fanOut.stop()
+	}
 	patience := time.NewTimer(l.cfg.Drain)
 	defer patience.Stop()
 	for l.inflight > 0 {
@@ -30,6 +33,9 @@ func (l *Lane) wind() error {
 		}
 	}
 	l.workers.cut()
+	if l.fanOut.done != nil {
+		<-l.fanOut.done // its place is the last then
+	}
 	l.dirty = true
 	for final := false; ; {
 		if !l.journal.writing && len(l.journal.next.records) == 0 {

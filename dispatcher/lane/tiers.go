@@ -206,5 +206,8 @@ func (l *Lane) untilNext(now time.Time) time.Duration {
 	if l.dirty {
 		sooner(l.snapshot)
 	}
+	if !l.idle {
+		sooner(l.measured.Add(measureEvery))
+	}
 	return max(0, next.Sub(now))
 }
