@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"sync"
@@ -141,14 +142,9 @@ func (b *board) refused(id, typ string, attempt int) {
 }
 
 // delivered says that accounting took a delivery.
-func (b *board) delivered(id, typ string, attempt int, again bool) {
+func (b *board) delivered(id, typ string, attempt int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if again {
-		b.counts.repeated++
-		b.line(accountingName, faint, typ, fmt.Sprintf("attempt %d  came again, as webhooks may; its delivery id tells", attempt))
-		return
-	}
 	e, took := b.receive(accountingName, demoTaker, id, typ)
 	if e == nil {
 		return
@@ -290,6 +286,7 @@ Join in from another terminal: listen as the taker, publish as the platform.
 }
 
 func (b *board) summary() {
+	b.forget()
 	c := &b.counts
 	text := fmt.Sprintf("── %v: %d published · %d streamed (p50 %s, p99 %s) · %d delivered (p50 %s, p99 %s) · %d refused · %d retried",
 		time.Since(b.began).Round(time.Second), c.published, c.streamed, quantile(b.streams, 50), quantile(b.streams, 99),
@@ -304,6 +301,13 @@ func (b *board) summary() {
 		text += fmt.Sprintf(" · %d WRONG", b.wrongs)
 	}
 	b.print(b.coloured(bold, text))
+}
+
+// forget closes the accounts that are long settled.
+func (b *board) forget() {
+	maps.DeleteFunc(b.entries, func(_ string, e *entry) bool {
+		return e.acked && len(e.owed) == 0 && time.Since(e.began) > time.Minute
+	})
 }
 
 // settle waits for what is still owed, and prints the last summary.

@@ -12,7 +12,6 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"sync"
 	"sync/atomic"
 	"time"
 
@@ -28,10 +27,8 @@ type accounting struct {
 	id     string
 	secret string
 
-	mu      sync.Mutex
-	first   int             // deliveries that came for the first time
-	settled map[string]bool // delivery ids that were taken
-	until   atomic.Int64    // Unix ns after which nothing is refused; 0: never
+	first atomic.Int64 // deliveries that came for the first time
+	until atomic.Int64 // Unix ns after which nothing is refused; 0: never
 }
 
 const demoRefuses = 6
@@ -41,7 +38,7 @@ func (m *market) startAccounting(ctx context.Context) (*accounting, error) {
 	if err != nil {
 		return nil, err
 	}
-	r := &accounting{market: m, settled: make(map[string]bool)}
+	r := &accounting{market: m}
 	r.server = &http.Server{Handler: r, ReadHeaderTimeout: 5 * time.Second}
 	go r.server.Serve(ln)
 
@@ -91,24 +88,13 @@ func (r *accounting) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	attempt, _ := strconv.Atoi(req.Header.Get("X-TetraFi-Attempt"))
-	id := req.Header.Get("X-TetraFi-DeliveryId")
-
-	r.mu.Lock()
-	if attempt == 1 {
-		r.first++
-	}
 	until := r.until.Load()
-	refuse := attempt == 1 && r.first%demoRefuses == 1 && (until == 0 || time.Now().UnixNano() < until)
-	again := r.settled[id]
-	r.settled[id] = r.settled[id] || !refuse
-	r.mu.Unlock()
-
-	if refuse {
+	if attempt == 1 && r.first.Add(1)%demoRefuses == 1 && (until == 0 || time.Now().UnixNano() < until) {
 		r.market.board.refused(ev.ID, ev.Type, attempt)
 		w.WriteHeader(http.StatusInternalServerError)
 		return
 	}
-	r.market.board.delivered(ev.ID, ev.Type, attempt, again)
+	r.market.board.delivered(ev.ID, ev.Type, attempt)
 }
 
 // verify is what a receiver does before it believes anything.
