@@ -344,14 +344,14 @@ func (m *mortal) Append(ctx context.Context, records []eventlog.Record) ([]int64
 	// each partition the front is kept.
 	m.mu.Lock()
 	keep := make(map[eventlog.Partition]bool)
-	how := m.rnd.IntN(3)
+	how := m.rnd.IntN(6)
 	var kept []eventlog.Record
 	for _, r := range records {
 		k, known := keep[r.Partition]
 		if !known {
-			k = how == 1 || how == 2 && m.rnd.IntN(2) == 0
+			k = how == 1 || how > 1 && m.rnd.IntN(2) == 0
 		}
-		if k && how == 2 && m.rnd.IntN(8) == 0 {
+		if k && how > 1 && m.rnd.IntN(8) == 0 {
 			k = false
 		}
 		keep[r.Partition] = k
