@@ -139,6 +139,9 @@ func (l *Lane) limit() int {
 
 // pump sends what the endpoint has room for.
 func (l *Lane) pump(t *target) {
+	if l.winding {
+		return
+	}
 	for len(t.queue) > 0 {
 		j := t.queue[0]
 		if l.inflight >= l.cfg.PerLane || t.inflight >= l.limit() {

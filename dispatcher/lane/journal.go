@@ -151,6 +151,7 @@ func (l *Lane) durable(g *group) error {
 			l.trim(g.offsets[e.record])
 		}
 	}
+	l.pumpWaiting()
 	clear(g.records)
 	clear(g.entries)
 	*g = group{records: g.records[:0], entries: g.entries[:0], buf: g.buf[:0]}

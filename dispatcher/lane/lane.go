@@ -99,7 +99,7 @@ type Lane struct {
 
 	sources  []*source          // one for each tier, the shortest delay first
 	targets  map[string]*target // by endpoint
-	inflight int                // requests under way
+	inflight int                // requests under way, until their outcomes are durable
 	waiting  []*target          // have something to send and found no room in the lane
 	queued   int                // bytes of deliveries that wait in targets' queues
 
@@ -116,6 +116,7 @@ type Lane struct {
 	failures chan error   // of whatever runs for the lane
 	changes  changes      // of control
 
+	winding  bool      // nothing new is begun
 	dirty    bool      // something changed since the snapshot
 	snapshot time.Time // when the next is due
 	aging    time.Time // when what is held is next looked at for its age
@@ -240,11 +241,17 @@ func (l *Lane) finish(j *job) {
 	l.dirty = true
 	if j.source == nil {
 		j.target.held.finish(j.offset)
-		l.wantSweep(j.target)
-		return
+	} else {
+		j.source.window.finish(j.offset)
+		j.delivery = nil // its batch may stay a while
 	}
-	j.source.window.finish(j.offset)
-	j.delivery = nil // its batch may stay a while
+	if j.under {
+		l.release(j)
+		l.pump(j.target)
+	}
+	if j.target != nil {
+		l.wantSweep(j.target)
+	}
 }
 
 func (l *Lane) partition(topic string) eventlog.Partition {

@@ -37,7 +37,6 @@ func (l *Lane) endedAll(j *job) error {
 		select {
 		case j = <-l.workers.ended:
 		default:
-			l.pumpWaiting()
 			return nil
 		}
 	}
@@ -46,12 +45,11 @@ func (l *Lane) endedAll(j *job) error {
 // ended handles an attempt that ended.
 func (l *Lane) ended(j *job) error {
 	t, d, res := j.target, j.delivery, &j.result
-	t.inflight--
-	l.inflight--
 	switch {
 	case res.cut && l.workers.ctx.Err() == nil:
 		return errCut
 	case res.cut:
+		l.release(j)
 		return nil
 	case res.fatal != "":
 		l.bury(j, res.fatal)

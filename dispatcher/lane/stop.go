@@ -10,6 +10,7 @@ import (
 //
 //	wait for attempts ──► cut off ──► append ──► snapshot ──► durable
 func (l *Lane) wind() error {
+	l.winding = true
 	if l.fanOut.stop != nil {
 		l.fanOut.stop()
 	}

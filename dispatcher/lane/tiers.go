@@ -38,6 +38,7 @@ type job struct {
 	logged   time.Time
 	bytes    int
 	bad      error // the record isn't one
+	under    bool  // it has room in its endpoint and in the lane
 
 	result result // of the attempt
 }

@@ -44,12 +44,24 @@ func (l *Lane) start(j *job) {
 	t := j.target
 	t.inflight++
 	l.inflight++
+	j.under = true
 	j.result = result{ep: t.ep, hook: t.hook}
 	if l.workers.started < l.inflight {
 		l.workers.started++
 		l.run(l.work)
 	}
 	l.workers.begin <- j
+}
+
+// release gives the room of an attempt back. It is kept until the outcome is
+// durable: a kill repeats what is under way, so that is what the bound must bound.
+func (l *Lane) release(j *job) {
+	if !j.under {
+		return
+	}
+	j.under = false
+	j.target.inflight--
+	l.inflight--
 }
 
 // work makes attempts until the lane's life ends.
