@@ -104,5 +104,3 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
-
-exclude github.com/Azure/go-ansiterm v0.0.0-20261006220739-8c912ac31dd4

@@ -22,7 +22,7 @@ func (r *Reader) ascend(ctx context.Context, from, to int64, visit func(*event.E
 		if err := ctx.Err(); err != nil {
 			return from, err
 		}
-		events := buf[:0]
+		var events []*event.Event
 		n, next, ok := r.cfg.Window.ascend(buf[:], from, to)
 		if ok {
 			events = buf[:n]
