@@ -104,3 +104,6 @@ require (
 	golang.org/x/text v0.43.0 // indirect
 	google.golang.org/protobuf v1.36.12 // indirect
 )
+
+// Not every module proxy serves this version; testcontainers needs the module, on Windows only.
+exclude github.com/Azure/go-ansiterm v0.0.0-20261006220739-8c912ac31dd4
