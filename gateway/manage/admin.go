@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"net/http"
 	"net/mail"
+	"path"
 	"regexp"
 	"slices"
 	"strconv"
@@ -63,9 +64,9 @@ func NewAdmin(c *control.Control, token string, logger *slog.Logger) *Admin {
 
 // ServeHTTP answers whoever has the token.
 func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	given, ok := strings.CutPrefix(r.Header.Get("Authorization"), "Bearer ")
+	scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
 	hash := sha256.Sum256([]byte(strings.TrimSpace(given)))
-	if !ok || subtle.ConstantTimeCompare(hash[:], a.token[:]) != 1 {
+	if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(hash[:], a.token[:]) != 1 {
 		w.Header().Set("WWW-Authenticate", "Bearer")
 		a.answer(w, r, 0, nil, &dialect.Error{Status: 401, Code: dialect.Unauthorized,
 			Message: "send the admin token as 'Authorization: Bearer …'; it is in admin.token in the data directory, or what SLUICE_ADMIN_TOKEN was set to"})
@@ -74,6 +75,10 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	// A browser on an operator's machine has no business here.
 	if r.Header.Get("Origin") != "" {
 		a.answer(w, r, 0, nil, &dialect.Error{Status: 403, Code: dialect.Forbidden, Message: "the admin API isn't for web pages"})
+		return
+	}
+	if path.Clean(r.URL.Path) != r.URL.Path { // the mux would lead it elsewhere, with a web page
+		a.answer(w, r, 0, nil, nothingThere)
 		return
 	}
 	_, pattern := a.mux.Handler(r)
@@ -85,6 +90,8 @@ func (a *Admin) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	defer cancel()
 	a.mux.ServeHTTP(w, r.WithContext(ctx))
 }
+
+var nothingThere = &dialect.Error{Status: 404, Code: dialect.NotFound, Message: "there is nothing at this path"}
 
 // unrouted answers in our shape what the mux would answer in its own: 404, or
 // 405 with the methods that the path takes.
@@ -98,7 +105,7 @@ func (a *Admin) unrouted(w http.ResponseWriter, r *http.Request) {
 		}
 	}
 	if len(allow) == 0 {
-		a.answer(w, r, 0, nil, &dialect.Error{Status: 404, Code: dialect.NotFound, Message: "there is nothing at this path"})
+		a.answer(w, r, 0, nil, nothingThere)
 		return
 	}
 	w.Header().Set("Allow", strings.Join(allow, ", "))
@@ -187,9 +194,6 @@ func (a *Admin) createOrg(r *http.Request) (int, any, error) {
 	if in.ID != "" && !orgID.MatchString(in.ID) {
 		issues = append(issues, dialect.Issue{Path: []string{"id"}, Message: "must be 1 to 64 letters, digits, '_' and '-', the first no sign"})
 	}
-	if in.Name == "" {
-		issues = append(issues, dialect.Issue{Path: []string{"name"}, Message: "is missing"})
-	}
 	issues = checkOrg(issues, &in.Name, &in.Plan, &in.Email)
 	if err := invalid(issues); err != nil {
 		return 0, nil, err
@@ -203,6 +207,9 @@ func (a *Admin) createOrg(r *http.Request) (int, any, error) {
 
 // checkOrg checks the members that aren't nil.
 func checkOrg(issues []dialect.Issue, name *string, plan *control.Plan, email *string) []dialect.Issue {
+	if name != nil && *name == "" {
+		issues = append(issues, dialect.Issue{Path: []string{"name"}, Message: "is missing"})
+	}
 	if name != nil && len(*name) > 256 {
 		issues = append(issues, dialect.Issue{Path: []string{"name"}, Message: "has more than 256 bytes"})
 	}
@@ -292,10 +299,10 @@ func showKey(k *control.Key) keyJSON {
 
 func (a *Admin) createKey(r *http.Request) (int, any, error) {
 	var in struct {
-		Environment string    `json:"environment"`
-		Scopes      []string  `json:"scopes"`
-		Name        string    `json:"name"`
-		ExpiresAt   time.Time `json:"expiresAt"`
+		Environment string     `json:"environment"`
+		Scopes      []string   `json:"scopes"`
+		Name        string     `json:"name"`
+		ExpiresAt   *time.Time `json:"expiresAt"`
 	}
 	if err := read(r, &in); err != nil {
 		return 0, nil, err
@@ -312,8 +319,15 @@ func (a *Admin) createKey(r *http.Request) (int, any, error) {
 	if len(in.Name) > 256 {
 		issues = append(issues, dialect.Issue{Path: []string{"name"}, Message: "has more than 256 bytes"})
 	}
-	if !in.ExpiresAt.IsZero() && !in.ExpiresAt.After(time.Now()) {
-		issues = append(issues, dialect.Issue{Path: []string{"expiresAt"}, Message: "is past"})
+	var expires time.Time // zero: never
+	if in.ExpiresAt != nil {
+		// In UTC a year may be one more than it was written with, and have five digits.
+		switch expires = in.ExpiresAt.UTC().Truncate(time.Millisecond); {
+		case !expires.After(time.Now()):
+			issues = append(issues, dialect.Issue{Path: []string{"expiresAt"}, Message: "is past"})
+		case expires.Year() > 9999:
+			issues = append(issues, dialect.Issue{Path: []string{"expiresAt"}, Message: "is later than the year 9999: leave it out for a key that never expires"})
+		}
 	}
 	if err := invalid(issues); err != nil {
 		return 0, nil, err
@@ -321,7 +335,7 @@ func (a *Admin) createKey(r *http.Request) (int, any, error) {
 	token := string(key.New(env))
 	change, err := a.control.Do(r.Context(), &control.CreateKey{
 		Org: r.PathValue("org"), Environment: env, Scopes: scopes, Name: in.Name,
-		Hash: key.Hash(token), ExpiresAt: in.ExpiresAt.UTC().Truncate(time.Millisecond),
+		Hash: key.Hash(token), ExpiresAt: expires,
 	})
 	if err != nil {
 		return 0, nil, refusal(err)

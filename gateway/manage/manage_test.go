@@ -385,12 +385,15 @@ func TestAdmin(t *testing.T) {
 		{"GET", "/admin/v1/orgs/org_z", ``, 404, `"not_found"`},
 		{"PATCH", "/admin/v1/orgs/org_x", `{"plan":"pro","email":""}`, 200, `{"id":"org_x","name":"X","plan":"pro","createdAt"`},
 		{"PATCH", "/admin/v1/orgs/org_x", `{"id":"org_y"}`, 400, `"path":["id"]`},
+		{"PATCH", "/admin/v1/orgs/org_x", `{"name":""}`, 400, `"path":["name"]`},
 		{"PATCH", "/admin/v1/orgs/org_z", `{}`, 404, `"not_found"`},
 		{"POST", "/admin/v1/orgs/org_x/keys", `{"environment":"live","scopes":["manage","publish"],"name":"n","expiresAt":"` + soon + `"}`, 201, `"name":"n","environment":"live","scopes":["publish","manage"]`},
 		{"POST", "/admin/v1/orgs/org_x/keys", `{"scopes":["publish"]}`, 400, `"path":["environment"]`},
 		{"POST", "/admin/v1/orgs/org_x/keys", `{"environment":"live"}`, 400, `"path":["scopes"]`},
 		{"POST", "/admin/v1/orgs/org_x/keys", `{"environment":"live","scopes":["admin"]}`, 400, `"path":["scopes"]`},
 		{"POST", "/admin/v1/orgs/org_x/keys", `{"environment":"live","scopes":["publish"],"expiresAt":"` + past + `"}`, 400, `"path":["expiresAt"]`},
+		{"POST", "/admin/v1/orgs/org_x/keys", `{"environment":"live","scopes":["publish"],"expiresAt":"0001-01-01T00:00:00Z"}`, 400, `"path":["expiresAt"]`},
+		{"POST", "/admin/v1/orgs/org_x/keys", `{"environment":"live","scopes":["publish"],"expiresAt":"9999-12-31T23:59:59-01:00"}`, 400, `"path":["expiresAt"]`},
 		{"POST", "/admin/v1/orgs/org_z/keys", `{"environment":"live","scopes":["publish"]}`, 404, `"not_found"`},
 		{"GET", "/admin/v1/orgs/org_x/keys", ``, 200, `{"data":[{"id":"key_`},
 		{"GET", "/admin/v1/orgs/org_z/keys", ``, 404, `"not_found"`},
@@ -400,6 +403,8 @@ func TestAdmin(t *testing.T) {
 		{"PUT", "/admin/v1/orgs", ``, 405, `"method_not_allowed"`},
 		{"GET", "/admin/v1/nothing", ``, 404, `"not_found"`},
 		{"GET", "/admin/v1/orgs/", ``, 404, `"not_found"`},
+		{"GET", "/admin/v1/orgs//keys", ``, 404, `"not_found"`},
+		{"GET", "/admin/v1/orgs/x/../org_a", ``, 404, `"not_found"`},
 	} {
 		status, out := call(c.method, c.path, c.body)
 		if status != c.status || !strings.Contains(out, c.holds) || (out != "" && !json.Valid([]byte(out))) {
@@ -444,9 +449,13 @@ func TestAdminToken(t *testing.T) {
 		}
 	}
 	req := httptest.NewRequest("GET", "/admin/v1/orgs", nil)
-	req.Header.Set("Authorization", "Bearer "+token)
-	req.Header.Set("Origin", "https://evil.example")
+	req.Header.Set("Authorization", "bearer "+token)
 	rec := httptest.NewRecorder()
+	if a.ServeHTTP(rec, req); rec.Code != 200 {
+		t.Errorf("the scheme in lower case: %d", rec.Code)
+	}
+	req.Header.Set("Origin", "https://evil.example")
+	rec = httptest.NewRecorder()
 	if a.ServeHTTP(rec, req); rec.Code != 403 {
 		t.Errorf("from a web page: %d", rec.Code)
 	}
