@@ -243,6 +243,17 @@ func TestPostNamesAllThatIsWrong(t *testing.T) {
 	}
 }
 
+func TestPostTellsBackNoMoreThanHelps(t *testing.T) {
+	long := strings.Repeat("x", 1<<20)
+	for _, body := range []string{`{"` + long + `":1}`, strings.Repeat("[", 1<<20), `{"type":"a.b","data":{"` + long[:1<<17] + `":1e999}}`} {
+		_, err := newIngest(&kept{}).Post(t.Context(), broadcaster, "", []byte(body))
+		var refused *dialect.Error
+		if !errors.As(err, &refused) || len(refused.AppendJSON(nil)) > 2000 {
+			t.Errorf("%.30s…: %.300s", body, err)
+		}
+	}
+}
+
 // refusals reads sluice_ingest_refused_total as a scrape would.
 func refusals(t *testing.T, in *Ingest, code string) (n float64) {
 	t.Helper()

@@ -84,11 +84,14 @@ func (p *parser) verdict() error {
 	return nil
 }
 
+// maxShown bounds the path in an answer's message, in bytes; its issues say more.
+const maxShown = 200
+
 func describe(is *dialect.Issue) string {
 	if len(is.Path) == 0 {
 		return is.Message
 	}
-	return strings.Join(is.Path, ".") + " " + is.Message
+	return dialect.Clip(strings.Join(is.Path, "."), maxShown) + " " + is.Message
 }
 
 // appendAnswer adds {"id":"…"}, or {"ids":[…]} for a batch. Ids need no escapes.

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"sluice/pkg/control"
@@ -130,20 +129,13 @@ func parsePatterns(channels []string) (event.Patterns, *dialect.Error) {
 	for _, ch := range channels {
 		p, err := event.ParsePattern(ch)
 		if err != nil {
-			return nil, &dialect.Error{Code: dialect.BadRequest, Message: fmt.Sprintf("%q can't be subscribed to: %v", shorten(ch), err)}
+			return nil, &dialect.Error{Code: dialect.BadRequest, Message: fmt.Sprintf("%q can't be subscribed to: %v", dialect.Clip(ch, 64), err)}
 		}
 		if !slices.Contains(patterns, p) {
 			patterns = append(patterns, p)
 		}
 	}
 	return patterns, nil
-}
-
-func shorten(s string) string {
-	if len(s) > 64 {
-		return strings.ToValidUTF8(s[:64], "") + "…"
-	}
-	return s
 }
 
 func (c *conn) subscribe(cmd *dialect.Command) *Ending {

@@ -1,6 +1,8 @@
 package dialect
 
 import (
+	"strings"
+
 	"github.com/go-json-experiment/json/jsontext"
 )
 
@@ -60,7 +62,11 @@ func (e *Error) AppendJSON(dst []byte) []byte {
 				if j > 0 {
 					dst = append(dst, ',')
 				}
-				dst = AppendString(dst, p)
+				if j == maxSegments {
+					dst = AppendString(dst, "…")
+					break
+				}
+				dst = AppendString(dst, Clip(p, maxSegment))
 			}
 			dst = append(dst, `],"message":`...)
 			dst = AppendString(dst, is.Message)
@@ -69,6 +75,21 @@ func (e *Error) AppendJSON(dst []byte) []byte {
 		dst = append(dst, ']')
 	}
 	return append(dst, `}}`...)
+}
+
+// The bounds of a path that is told back: its names are the client's, who may
+// send them as long and as deep as the body is large.
+const (
+	maxSegments = 72  // data nests 64 deep
+	maxSegment  = 128 // bytes
+)
+
+// Clip keeps text of a client's short enough to be told back.
+func Clip(s string, most int) string {
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // AppendString adds s as a JSON string, in the form that JSON.stringify prints;

@@ -3,7 +3,6 @@ package tetrafi
 import (
 	"bytes"
 	"strconv"
-	"strings"
 
 	"github.com/go-json-experiment/json/jsontext"
 
@@ -68,7 +67,7 @@ func decode(text []byte) (dialect.Command, *dialect.Error) {
 	case "ping":
 		return dialect.Command{Verb: dialect.VerbPing}, nil
 	}
-	return dialect.Command{}, bad("unknown type "+strconv.Quote(clip(m.typ))+": send auth, subscribe, unsubscribe, ping or pong", "type")
+	return dialect.Command{}, bad("unknown type "+strconv.Quote(dialect.Clip(m.typ, 40))+": send auth, subscribe, unsubscribe, ping or pong", "type")
 }
 
 func needChannels(m *message) *dialect.Error {
@@ -260,11 +259,3 @@ func bad(message string, path ...string) *dialect.Error {
 }
 
 func notJSON() *dialect.Error { return bad("a message is one JSON object, and this isn't valid JSON") }
-
-// clip keeps a client's text short enough to be told back.
-func clip(s string) string {
-	if len(s) > 40 {
-		return strings.ToValidUTF8(s[:40], "") + "…"
-	}
-	return s
-}
