@@ -79,11 +79,11 @@ func Run(ctx context.Context, cfg Config) error {
 		fmt.Fprintf(cfg.Out, "  %-8s %28s %12s %11s %11s %8s\n", "", r.unit+" min/med/max", "per second", "p50", "p99", "RSS MB")
 		print := func(name string, s []sample) {
 			cpu := of(s, func(s sample) float64 { return s.cpu })
-			fmt.Fprintf(cfg.Out, "  %-8s %10.4f/%8.4f/%8.4f %12.0f %11v %11v %8.0f\n", name, cpu[0], median(cpu), cpu[len(cpu)-1],
+			fmt.Fprintf(cfg.Out, "  %-8s %10.4f/%8.4f/%8.4f %12.0f %11s %11s %8s\n", name, cpu[0], median(cpu), cpu[len(cpu)-1],
 				median(of(s, func(s sample) float64 { return s.rate })),
-				time.Duration(median(of(s, func(s sample) float64 { return float64(s.p50) }))).Round(10*time.Microsecond),
-				time.Duration(median(of(s, func(s sample) float64 { return float64(s.p99) }))).Round(10*time.Microsecond),
-				median(of(s, func(s sample) float64 { return s.rssMB })))
+				latency(s, func(s sample) time.Duration { return s.p50 }),
+				latency(s, func(s sample) time.Duration { return s.p99 }),
+				orDash(fmt.Sprintf("%.0f", median(of(s, func(s sample) float64 { return s.rssMB }))), "0"))
 		}
 		print("floor", floor)
 		print("sluice", product)
@@ -91,6 +91,19 @@ func Run(ctx context.Context, cfg Config) error {
 			median(of(product, func(s sample) float64 { return s.cpu }))/median(of(floor, func(s sample) float64 { return s.cpu })), cfg.Rounds)
 	}
 	return nil
+}
+
+// latency gives the median of a latency; a dash where the row measures none.
+func latency(samples []sample, get func(sample) time.Duration) string {
+	d := time.Duration(median(of(samples, func(s sample) float64 { return float64(get(s)) })))
+	return orDash(d.Round(10*time.Microsecond).String(), "0s")
+}
+
+func orDash(text, none string) string {
+	if text == none {
+		return "–"
+	}
+	return text
 }
 
 func of(samples []sample, get func(sample) float64) []float64 {

@@ -82,8 +82,8 @@ func fanoutProduct(ctx context.Context, cfg *Config) (sample, error) {
 		}
 		clients.add(conn, r, nextFrame)
 	}
-	// The envelope around data takes about 140 bytes; the padding fills the rest.
-	pad := strings.Repeat("x", fanoutBytes-180)
+	// The envelope around data takes 168 bytes; the padding fills the rest.
+	pad := strings.Repeat("x", fanoutBytes-168)
 	return measureFanout(p.process, clients, func() error {
 		body := append([]byte(`{"type":"bench.tick","data":{`), sentMark...)
 		body = appendNow(body)
