@@ -197,6 +197,8 @@ func TestStall(t *testing.T) {
 	})
 	inBubble(t, anybody{}, func(v *virtual) {
 		v.join()
+		v.publish(1)
+		synctest.Wait() // the writer has it: what follows stays in the queue
 		v.publish(20)
 		c := v.conn()
 		time.Sleep(29 * time.Second)
