@@ -19,6 +19,7 @@ package web
 import (
 	"context"
 	"errors"
+	"io"
 	"log/slog"
 	"net"
 	"sync"
@@ -180,8 +181,37 @@ func (s *Server) unreadable(ctx *fasthttp.RequestCtx, err error) {
 		e = &dialect.Error{Status: 408, Code: dialect.BadRequest, Message: "the request took too long to arrive"}
 	}
 	s.answerError(ctx, e)
+	if e.Status == fasthttp.StatusRequestEntityTooLarge {
+		linger(ctx)
+	}
 	s.metrics.requests.WithLabelValues(unrouted, statusLabel(e.Status)).Inc()
 	s.cfg.Logger.Debug("request unreadable", "status", e.Status, "remote", ctx.RemoteAddr(), "error", err)
+}
+
+// The bounds of what is read of a body that was refused.
+const (
+	lingerFor   = 2 * time.Second
+	lingerBytes = 32 << 20
+)
+
+// linger sends the answer at once and then reads on for a while without looking.
+// To close with input unread would make the kernel reset the connection, and a
+// client that is still sending would see that instead of the answer. What the
+// library writes afterwards finds the connection closed for writing.
+func linger(ctx *fasthttp.RequestCtx) {
+	c, ok := ctx.Conn().(interface {
+		net.Conn
+		CloseWrite() error
+	})
+	if !ok {
+		return
+	}
+	ctx.SetConnectionClose()
+	if _, err := ctx.Response.WriteTo(c); err != nil || c.CloseWrite() != nil {
+		return
+	}
+	c.SetReadDeadline(time.Now().Add(lingerFor))
+	io.CopyN(io.Discard, c, lingerBytes)
 }
 
 // quiet takes what the library has to say: mostly clients that went away.

@@ -270,6 +270,27 @@ func TestRefusedFramingClosesTheConnection(t *testing.T) {
 	}
 }
 
+// A client that sends before it reads must get to see why its body isn't taken.
+func TestTooLargeIsSaidToWhoStillSends(t *testing.T) {
+	s := start(t, web.Config{}, routes...)
+	for range 20 {
+		conn, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			t.Fatal(err)
+		}
+		const size = 5 << 20
+		_, err = io.WriteString(conn, fmt.Sprintf("POST /open HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n%s", size, strings.Repeat("x", size)))
+		if err != nil {
+			t.Fatalf("sending the rest: %v", err)
+		}
+		text, err := io.ReadAll(conn)
+		if err != nil || strings.Count(string(text), "HTTP/1.1 ") != 1 || !strings.HasPrefix(string(text), "HTTP/1.1 413") || !strings.Contains(string(text), "too_large") {
+			t.Fatalf("%v: %s", err, text)
+		}
+		conn.Close()
+	}
+}
+
 // call makes one request with a good client.
 func call(t *testing.T, s *server, method, path string, header ...string) (*http.Response, string) {
 	t.Helper()
