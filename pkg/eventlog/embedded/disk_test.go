@@ -306,10 +306,33 @@ func killedLog(t *testing.T, n, size int) string {
 	dir, copied := t.TempDir(), filepath.Join(t.TempDir(), "log")
 	l := openAt(t, dir, one)
 	fill(t, l, p0, n, size)
-	if err := os.CopyFS(copied, os.DirFS(dir)); err != nil {
+	// A compaction meanwhile makes a copy of what no moment ever saw.
+	for {
+		before := listing(t, dir)
+		err := os.CopyFS(copied, os.DirFS(dir))
+		if err == nil && listing(t, dir) == before {
+			return copied
+		}
+		if err := os.RemoveAll(copied); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// listing tells the files of a directory, and their sizes.
+func listing(t *testing.T, dir string) string {
+	t.Helper()
+	entries, err := os.ReadDir(dir)
+	if err != nil {
 		t.Fatal(err)
 	}
-	return copied
+	var all strings.Builder
+	for _, e := range entries {
+		if info, err := e.Info(); err == nil {
+			fmt.Fprintln(&all, e.Name(), info.Size())
+		}
+	}
+	return all.String()
 }
 
 func wantDamaged(t *testing.T, dir, file string) {
