@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"sync/atomic"
 	"time"
 
@@ -73,7 +74,11 @@ func (l *Lane) takeOver(ctx context.Context) error {
 
 	now := time.Now()
 	l.dirty, l.snapshot, l.aging = true, now, now
-	l.log.Info("lane taken over", "endpoints", len(l.targets), "outcomes", len(jr.folded), "snapshot", st.found)
+	level := slog.LevelInfo
+	if len(l.targets) == 0 && len(jr.folded) == 0 {
+		level = slog.LevelDebug // every lane of a new log would say so
+	}
+	l.log.Log(ctx, level, "lane taken over", "endpoints", len(l.targets), "outcomes", len(jr.folded), "snapshot", st.found)
 
 	l.run(l.writer)
 	for _, s := range l.sources {
