@@ -80,8 +80,9 @@ func (n *node) startGateway(ctx context.Context) error {
 	stopServer := n.start("server", func(context.Context) error { return server.Serve(n.listen) })
 	n.onStop(func(ctx context.Context) error {
 		defer stopServer()
-		// Streams first: while they are told, calls are still answered.
-		return errors.Join(hub.Drain(ctx), server.Shutdown(ctx))
+		// Streams first: while they are told, calls on the connections there are are
+		// still answered.
+		return errors.Join(server.Refuse(), hub.Drain(ctx), server.Shutdown(ctx))
 	})
 	return nil
 }

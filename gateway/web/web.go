@@ -9,6 +9,7 @@
 //	                       400,505   404,405   401,403          429      answer or error
 //
 //	web.go      Config, Server, its life
+//	listener.go where connections come from
 //	framing.go  what is refused before anything else is looked at
 //	router.go   paths to routes
 //	call.go     one call: key, scope, answer
@@ -68,8 +69,9 @@ type Server struct {
 	life context.Context // ends when what was still under way at the end of Shutdown is cut off
 	cut  context.CancelFunc
 
-	connsMu sync.Mutex
-	conns   map[net.Conn]struct{} // open and not hijacked
+	connsMu  sync.Mutex
+	listener *listener             // nil: Serve wasn't called
+	conns    map[net.Conn]struct{} // open and not hijacked
 
 	draining atomic.Bool
 }
@@ -118,8 +120,25 @@ func New(cfg Config) *Server {
 	return s
 }
 
-// Serve takes connections from the listener until Shutdown, then returns nil.
-func (s *Server) Serve(ln net.Listener) error { return s.http.Serve(ln) }
+// Serve takes connections from the listener until Refuse or Shutdown, then
+// returns nil.
+func (s *Server) Serve(ln net.Listener) error {
+	l := &listener{Listener: ln, log: s.cfg.Logger}
+	s.connsMu.Lock()
+	s.listener = l
+	s.connsMu.Unlock()
+	return s.http.Serve(l)
+}
+
+// Refuse takes no more connections; on those that there are, calls are answered.
+func (s *Server) Refuse() error {
+	s.connsMu.Lock()
+	defer s.connsMu.Unlock()
+	if s.listener == nil {
+		return nil
+	}
+	return s.listener.Close()
+}
 
 // Shutdown takes no more connections, answers what was asked before, and closes.
 // What is still under way when ctx ends is cut off. Connections that were

@@ -331,6 +331,8 @@ func TestRoutesKeysAndScopes(t *testing.T) {
 		{"the same key twice", "GET", "/things", []string{"X-API-Key", full, "Authorization", "Bearer " + full}, 200, `"who":"org_a"`},
 		{"two keys", "GET", "/things", []string{"X-API-Key", poor, "Authorization", "Bearer " + full}, 400, `two different keys`},
 		{"two bearers", "GET", "/things", []string{"Authorization", "Bearer " + poor, "Authorization", "Bearer " + full}, 400, `two different keys`},
+		{"an empty X-API-Key beside a key", "GET", "/things", []string{"X-API-Key", "", "Authorization", "Bearer " + full}, 200, `"who":"org_a"`},
+		{"an empty X-API-Key", "GET", "/things", []string{"X-API-Key", ""}, 401, `"unauthorized"`},
 		{"no key", "GET", "/things", nil, 401, `"unauthorized"`},
 		{"basic", "GET", "/things", []string{"Authorization", "Basic YTpi"}, 401, `"unauthorized"`},
 		{"a key in the URL", "GET", "/things?api_key=" + full + "&token=" + full, nil, 401, `"unauthorized"`},
@@ -490,6 +492,38 @@ func TestShutdownAnswersWhatWasAsked(t *testing.T) {
 	}
 	if ctx.Err() == nil {
 		t.Error("the call's context never ended")
+	}
+}
+
+func TestRefuseTakesNoMoreConnectionsAndKeepsThoseThereAre(t *testing.T) {
+	s := start(t, web.Config{}, routes...)
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answer := bufio.NewReader(conn)
+	ask := func() {
+		t.Helper()
+		io.WriteString(conn, "GET /open HTTP/1.1\r\nHost: a\r\n\r\n")
+		resp, err := http.ReadResponse(answer, nil)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		io.Copy(io.Discard, resp.Body)
+	}
+	ask()
+	if err := s.Refuse(); err != nil {
+		t.Error(err)
+	}
+	if c, err := net.Dial("tcp", s.addr); err == nil {
+		c.Close()
+		t.Error("a new connection was taken")
+	}
+	ask()
+	conn.Close()
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Error(err)
 	}
 }
 
