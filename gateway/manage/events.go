@@ -65,16 +65,10 @@ func (e *Events) List(ctx context.Context, p *key.Principal, query func(name str
 	ctx, cancel := context.WithTimeout(ctx, readWithin)
 	defer cancel()
 	past := e.Past[p.Environment]
-	from, to, err := q.span(ctx, past)
-	if err != nil {
-		return nil, e.refusal(err)
-	}
-	match := func(ev *event.Event) bool {
-		return ev.Audience.Includes(p.Org) && (q.types == nil || q.types.Match(ev.Type))
-	}
-	page, err := past.Forward(ctx, from, to, q.limit, match)
-	for begun := time.Now(); err == nil && page.More && len(page.Events) == 0 && time.Since(begun) < lookForFirst; {
-		page, err = past.Forward(ctx, page.Next, to, q.limit, match)
+	page, err := q.page(ctx, past, p.Org)
+	if errors.Is(err, replay.ErrCursorExpired) && q.cursor == "" {
+		// The oldest that was shown when the span was looked up isn't any more.
+		page, err = q.page(ctx, past, p.Org)
 	}
 	if err != nil {
 		return nil, e.refusal(err)
@@ -132,7 +126,11 @@ func readQuery(query func(name string) string) (q eventQuery, err error) {
 	if q.to, err = readTime("to", query("to"), 24*time.Hour); err != nil {
 		return q, err
 	}
-	if !q.from.IsZero() && !q.to.IsZero() && q.from.After(q.to) {
+	from := q.from
+	if len(query("to")) == len(time.DateOnly) {
+		from = from.Add(1) // the end of a day is the first moment that is later than it
+	}
+	if !q.from.IsZero() && !q.to.IsZero() && from.After(q.to) {
 		return q, wrong("from", "is later than to")
 	}
 	q.limit = defaultPage
@@ -172,6 +170,22 @@ func readTime(name, s string, day time.Duration) (t time.Time, err error) {
 		return t, wrong(name, `must be a time or a date, as in "2026-11-22T03:10:00Z" or "2026-11-22"`)
 	}
 	return t, nil
+}
+
+// page reads what the query asks for and the org may see.
+func (q *eventQuery) page(ctx context.Context, past *replay.Reader, org string) (replay.Page, error) {
+	from, to, err := q.span(ctx, past)
+	if err != nil {
+		return replay.Page{}, err
+	}
+	match := func(ev *event.Event) bool {
+		return ev.Audience.Includes(org) && (q.types == nil || q.types.Match(ev.Type))
+	}
+	page, err := past.Forward(ctx, from, to, q.limit, match)
+	for begun := time.Now(); err == nil && page.More && len(page.Events) == 0 && time.Since(begun) < lookForFirst; {
+		page, err = past.Forward(ctx, page.Next, to, q.limit, match)
+	}
+	return page, err
 }
 
 // span gives the offsets that the query is about.

@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -185,10 +186,11 @@ func TestListEventsRefuses(t *testing.T) {
 		"from=yesterday":                       {400, dialect.BadRequest},
 		"to=2026-13-01":                        {400, dialect.BadRequest},
 		"from=2026-01-02&to=2026-01-01T00:00:00Z": {400, dialect.BadRequest},
-		"cursor=garbage":    {400, dialect.InvalidCursor},
-		"cursor=" + foreign: {400, dialect.InvalidCursor},
-		"cursor=" + beyond:  {400, dialect.InvalidCursor},
-		"cursor=" + past:    {410, dialect.CursorExpired},
+		"from=2026-01-02&to=2026-01-01":           {400, dialect.BadRequest},
+		"cursor=garbage":                          {400, dialect.InvalidCursor},
+		"cursor=" + foreign:                       {400, dialect.InvalidCursor},
+		"cursor=" + beyond:                        {400, dialect.InvalidCursor},
+		"cursor=" + past:                          {410, dialect.CursorExpired},
 	} {
 		_, err := e.list("org_a", event.Sandbox, query)
 		var refused *dialect.Error
@@ -196,6 +198,46 @@ func TestListEventsRefuses(t *testing.T) {
 			t.Errorf("%.60s: %v, want %d %s", query, err, want.status, want.code)
 		}
 	}
+}
+
+// aging is a log of one event, in which six seconds go by while it looks up
+// where the query begins.
+type aging struct {
+	eventlog.Reader
+	record  eventlog.Record
+	lookups int
+}
+
+func (a *aging) Bounds(context.Context, eventlog.Partition) (start, end int64, err error) {
+	return 0, 1, nil
+}
+
+func (a *aging) Read(context.Context, eventlog.Partition, int64, int) ([]eventlog.Record, error) {
+	return []eventlog.Record{a.record}, nil
+}
+
+func (a *aging) OffsetAt(_ context.Context, _ eventlog.Partition, t time.Time) (int64, error) {
+	if a.lookups++; a.lookups == 2 { // the first is of the oldest
+		defer time.Sleep(6 * time.Second)
+	}
+	if t.After(a.record.Time) {
+		return 1, nil
+	}
+	return 0, nil
+}
+
+func TestWhatExpiresMeanwhileIsNoExpiredCursor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		logged := time.Now().Add(3*time.Second - event.Shown)
+		e := Events{Append: func(dst []byte, _ *event.Event, _ event.Cursor) []byte { return dst }, Logger: slog.New(slog.DiscardHandler), Past: map[event.Environment]*replay.Reader{
+			event.Sandbox: replay.New(replay.Config{Log: &aging{record: eventlog.Record{Time: logged}}, Environment: event.Sandbox}),
+		}}
+		query := url.Values{"from": {logged.Add(-time.Second).UTC().Format(time.RFC3339)}}
+		body, err := e.List(t.Context(), &key.Principal{Org: "org_a", Environment: event.Sandbox}, query.Get)
+		if err != nil || !strings.HasPrefix(string(body), `{"data":[],"nextCursor":"`) {
+			t.Errorf("%s, %v", body, err)
+		}
+	})
 }
 
 func TestOneEvent(t *testing.T) {
