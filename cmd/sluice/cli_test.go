@@ -106,6 +106,10 @@ func TestRefusals(t *testing.T) {
 		{args: []string{"serve"}, env: "SLUICE_BOOTSTRAP_KEY=secret", says: []string{"SLUICE_BOOTSTRAP_KEY", "sluice key new"}},
 		{args: []string{"serve", "--lissten=:1"}, says: []string{"--lissten", `"--listen"`}},
 		{args: []string{"publish"}, says: []string{"no API key", "--key", "SLUICE_KEY"}},
+		{args: []string{"publish", "--key=k"}, says: []string{"nothing to publish", "--type", "file"}},
+		{args: []string{"publish", "--key=k", "--data={}"}, says: []string{"--type is missing"}},
+		{args: []string{"publish", "--key=k", "--type=a.b", "events.ndjson"}, says: []string{"give it alone"}},
+		{args: []string{"publish", "--key=k", "--audience=*", "events.ndjson"}, says: []string{"give it alone"}},
 		{args: []string{"publish", "--key=k", "--url=here"}, says: []string{"--url", `"here"`, "http://"}},
 	} {
 		t.Run(strings.Join(c.args, " "), func(t *testing.T) {

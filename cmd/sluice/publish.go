@@ -48,10 +48,24 @@ const (
 	publishFor  = 30 * time.Second
 )
 
-func (c *publishCmd) Run(ctx context.Context, s std) error {
-	if (c.File == "") == (c.Type == "") {
+// Validate wants one event or a file of them: flags beside a file would be
+// without effect, and --audience one that nobody may miss.
+func (c *publishCmd) Validate() error {
+	if err := c.apiFlags.Validate(); err != nil {
+		return err
+	}
+	switch one := c.Data != "" || len(c.Audience) > 0 || c.Corridor != ""; {
+	case c.File != "" && (c.Type != "" || one):
+		return errors.New("a file's events say all of themselves: give it alone, or --type and --data for one event")
+	case c.File == "" && c.Type == "" && one:
+		return errors.New("--type is missing: give --type and --data for one event")
+	case c.File == "" && c.Type == "":
 		return errors.New("nothing to publish: give --type and --data, or a file of events, or - for standard input")
 	}
+	return nil
+}
+
+func (c *publishCmd) Run(ctx context.Context, s std) error {
 	p := publisher{ctx: ctx, api: c.client(), out: s.Out}
 	if c.Type != "" {
 		ev, err := c.event()
