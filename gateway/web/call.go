@@ -27,7 +27,8 @@ type Route struct {
 	Scope key.Scope
 	// Uncounted calls don't count as API requests of the org.
 	Uncounted bool
-	// MaxBody bounds the request body in bytes; 0: MaxBody of this package.
+	// MaxBody bounds the request body in bytes; 0: MaxBody of this package, or next
+	// to nothing on an open route.
 	MaxBody int
 
 	// Serve answers the call. A *dialect.Error that it returns is shown to the
@@ -82,7 +83,11 @@ func Raw(h fasthttp.RequestHandler) func(*Call) error {
 // Handle adds a route. A route that can't be is a mistake in the program: it
 // panics.
 func (s *Server) Handle(r Route) {
-	if r.MaxBody == 0 {
+	switch {
+	case r.MaxBody != 0:
+	case r.Open:
+		r.MaxBody = strangerBody
+	default:
 		r.MaxBody = MaxBody
 	}
 	r.label = r.Method + " " + r.Path

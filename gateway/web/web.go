@@ -105,7 +105,7 @@ func New(cfg Config) *Server {
 		WriteTimeout:       cfg.WriteTimeout,
 		IdleTimeout:        cfg.IdleTimeout,
 		ReadBufferSize:     cfg.MaxHeader,
-		MaxRequestBodySize: MaxBody,
+		MaxRequestBodySize: strangerBody,
 		MaxConnsPerIP:      cfg.MaxPerIP,
 		MaxRequestsPerConn: 10_000,
 
@@ -171,18 +171,36 @@ func (s *Server) track(c net.Conn, state fasthttp.ConnState) {
 	}
 }
 
-// headerReceived gives each route its own bound of the body, before the body is
-// read.
+// strangerBody is the most that a request's body may have as long as nobody
+// knows who sends it, in bytes: what is read before the key is looked at must not
+// be worth an attack.
+const strangerBody = 8 << 10
+
+// headerReceived bounds the body before it is read: by its route for who has a
+// key, and for everybody else by very little.
 func (s *Server) headerReceived(h *fasthttp.RequestHeader) (cfg fasthttp.RequestConfig) {
 	path, ok := rawPath(h.RequestURI())
 	if !ok {
 		return cfg
 	}
-	if m, _ := s.router.find(path); m.node != nil {
-		if r := m.node.routes[string(h.Method())]; r != nil {
-			cfg.MaxRequestBodySize = r.MaxBody
+	m, _ := s.router.find(path)
+	if m.node == nil {
+		return cfg
+	}
+	r := m.node.routes[string(h.Method())]
+	if r == nil {
+		return cfg
+	}
+	if n := h.ContentLength(); !r.Open && (n < 0 || n > strangerBody) { // below, nothing is lost by reading on
+		token, err := tokenOf(h)
+		if err == nil {
+			_, err = s.authenticate(s.life, token)
+		}
+		if err != nil {
+			return cfg
 		}
 	}
+	cfg.MaxRequestBodySize = r.MaxBody
 	return cfg
 }
 
@@ -193,19 +211,34 @@ func (s *Server) unreadable(ctx *fasthttp.RequestCtx, err error) {
 	e := &dialect.Error{Status: 400, Code: dialect.BadRequest, Message: "the request is not HTTP/1.1 as RFC 9112 has it"}
 	switch {
 	case errors.Is(err, fasthttp.ErrBodyTooLarge):
-		e = &dialect.Error{Status: 413, Code: dialect.TooLarge, Message: "the request body is too large"}
+		e = s.tooLarge(ctx)
 	case errors.As(err, &small):
 		e = &dialect.Error{Status: 431, Code: dialect.TooLarge, Message: "the request's headers are too large"}
 	case errors.As(err, &timeout) && timeout.Timeout():
 		e = &dialect.Error{Status: 408, Code: dialect.BadRequest, Message: "the request took too long to arrive"}
 	}
 	s.answerError(ctx, e)
-	if e.Status == fasthttp.StatusRequestEntityTooLarge {
+	if errors.Is(err, fasthttp.ErrBodyTooLarge) {
 		linger(ctx)
 	}
 	s.metrics.requests.WithLabelValues(unrouted, statusLabel(e.Status)).Inc()
 	s.cfg.Logger.Debug("request unreadable", "status", e.Status, "remote", ctx.RemoteAddr(), "error", err)
 }
+
+// tooLarge says what is wrong with a request whose body is larger than was read:
+// its size, unless it wouldn't have been let in with any.
+func (s *Server) tooLarge(ctx *fasthttp.RequestCtx) *dialect.Error {
+	var refused *dialect.Error
+	if len(ctx.Request.Header.RawHeaders()) == 0 { // the library forgets those of a chunked request
+		return bodyTooLarge
+	}
+	if _, err := s.letIn(ctx); errors.As(err, &refused) {
+		return refused
+	}
+	return bodyTooLarge
+}
+
+var bodyTooLarge = &dialect.Error{Status: 413, Code: dialect.TooLarge, Message: "the request body is too large"}
 
 // The bounds of what is read of a body that was refused.
 const (

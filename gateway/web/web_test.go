@@ -114,7 +114,7 @@ func echo(c *web.Call) error {
 
 var routes = []web.Route{
 	{Method: "GET", Path: "/open", Open: true, Serve: echo},
-	{Method: "POST", Path: "/open", Open: true, Serve: echo},
+	{Method: "POST", Path: "/open", Open: true, MaxBody: web.MaxBody, Serve: echo},
 	{Method: "POST", Path: "/big", Open: true, MaxBody: 3 << 20, Serve: echo},
 	{Method: "GET", Path: "/things", Serve: echo},
 	{Method: "POST", Path: "/things", Scope: key.Manage, Serve: echo},
@@ -288,6 +288,29 @@ func TestTooLargeIsSaidToWhoStillSends(t *testing.T) {
 			t.Fatalf("%v: %s", err, text)
 		}
 		conn.Close()
+	}
+}
+
+// Who has no good key gets an answer before a large body is read.
+func TestStrangersBodies(t *testing.T) {
+	s := start(t, web.Config{}, routes...)
+	const size = 100 << 10
+	request := func(path, header string, body int) string {
+		return fmt.Sprintf("POST %s HTTP/1.1\r\nHost: a\r\n%sContent-Length: %d\r\n\r\n%s", path, header, size, strings.Repeat("x", body))
+	}
+	for _, c := range []struct {
+		name, raw string
+		status    int
+	}{
+		{"no key", request("/things", "", 0), 401},
+		{"a key of nobody's", request("/things", "X-API-Key: "+string(key.New(event.Sandbox))+"\r\n", 0), 401},
+		{"two keys", request("/things", "X-API-Key: a\r\nAuthorization: Bearer b\r\n", 0), 400},
+		{"no such path", request("/nothing", "X-API-Key: "+full+"\r\n", 0), 404},
+		{"a good key", request("/things", "X-API-Key: "+full+"\r\n", size), 200},
+	} {
+		if statuses, _, text := exchange(t, s.addr, c.raw); len(statuses) != 1 || statuses[0] != c.status {
+			t.Errorf("%s: %v, want %d: %s", c.name, statuses, c.status, text)
+		}
 	}
 }
 
