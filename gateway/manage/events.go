@@ -39,6 +39,9 @@ const (
 func (e *Events) Routes() []web.Route {
 	return []web.Route{
 		{Method: "GET", Path: "/v1/events", Scope: key.Subscribe, Serve: func(c *web.Call) error {
+			if err := c.OnlyQuery("types", "from", "to", "limit", "cursor"); err != nil {
+				return err
+			}
 			body, err := e.List(c.Context(), c.Principal, c.Query)
 			if err == nil {
 				c.JSON(200, body)

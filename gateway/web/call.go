@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/valyala/fasthttp"
@@ -67,6 +69,17 @@ func (c *Call) Param(name string) string {
 
 // Query gives a parameter of the query; empty when absent.
 func (c *Call) Query(name string) string { return string(c.QueryArgs().Peek(name)) }
+
+// OnlyQuery refuses a parameter of the query that isn't one of names: left
+// unseen, a mistyped filter would answer with more than was asked for.
+func (c *Call) OnlyQuery(names ...string) error {
+	for name := range c.QueryArgs().All() {
+		if !slices.Contains(names, string(name)) {
+			return dialect.Invalid(dialect.Issue{Path: []string{dialect.Clip(string(name), 64)}, Message: "is no parameter of this call: it takes " + strings.Join(names, ", ")})
+		}
+	}
+	return nil
+}
 
 // JSON answers with a body that is JSON.
 func (c *Call) JSON(status int, body []byte) { answerJSON(c.RequestCtx, status, body) }

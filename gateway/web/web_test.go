@@ -120,6 +120,12 @@ var routes = []web.Route{
 	{Method: "POST", Path: "/things", Scope: key.Manage, Serve: echo},
 	{Method: "GET", Path: "/things/{id}", Serve: echo},
 	{Method: "DELETE", Path: "/things/{id}", Serve: echo},
+	{Method: "GET", Path: "/filtered", Open: true, Serve: func(c *web.Call) error {
+		if err := c.OnlyQuery("types", "limit"); err != nil {
+			return err
+		}
+		return echo(c)
+	}},
 	{Method: "GET", Path: "/things/fixed", Serve: echo},
 	{Method: "GET", Path: "/things/{id}/subs/{sub}", Serve: echo},
 	{Method: "GET", Path: "/things/fixed/other", Serve: echo},
@@ -347,6 +353,8 @@ func TestRoutesKeysAndScopes(t *testing.T) {
 		holds              string
 	}{
 		{"open", "GET", "/open", nil, 200, `"who":"nobody"`},
+		{"a known parameter", "GET", "/filtered?types=a.b", nil, 200, `"who"`},
+		{"a mistyped parameter", "GET", "/filtered?type=a.b", nil, 400, `"path":["type"]`},
 		{"a key where none is needed", "GET", "/open", bearer("x"), 200, `"who":"nobody"`},
 		{"bearer", "GET", "/things", bearer(full), 200, `"who":"org_a"`},
 		{"bearer in lower case", "GET", "/things", []string{"Authorization", "bearer " + full}, 200, `"who":"org_a"`},
