@@ -190,9 +190,14 @@ func (l *Lane) drop(j *job, why string) {
 	l.finish(j)
 }
 
-// untilNext gives the time until something is due that no message tells of.
+// untilNext gives the time until something is due that no message tells of. What
+// is due and can't be begun, because a read or an append is under way, is begun
+// when the message comes that tells of its end.
 func (l *Lane) untilNext(now time.Time) time.Duration {
-	next := l.aging
+	next := now.Add(ageEvery)
+	if !l.sweep.reading && l.journal.bytes < busy {
+		next = l.aging
+	}
 	sooner := func(t time.Time) {
 		if !t.IsZero() && t.Before(next) {
 			next = t
@@ -204,7 +209,7 @@ func (l *Lane) untilNext(now time.Time) time.Duration {
 	if len(l.alarms) > 0 {
 		sooner(l.alarms[0].at)
 	}
-	if l.dirty {
+	if l.dirty && !l.journal.writing {
 		sooner(l.snapshot)
 	}
 	if !l.idle {
