@@ -182,6 +182,7 @@ func newLane(life context.Context, cfg Config, number int32) *Lane {
 	l.journal.init()
 	l.workers.init(life, &cfg)
 	l.fanOut.next.Store(-1)
+	l.fanOut.news = make(chan struct{}, 1)
 	return l
 }
 
@@ -211,6 +212,8 @@ func (l *Lane) loop(ctx context.Context) error {
 			l.commandDone(c)
 		case <-l.changes.news:
 			l.syncChanged()
+		case <-l.fanOut.news:
+			l.dirty = true
 		case j := <-l.workers.ended:
 			if err := l.endedAll(j); err != nil {
 				return err

@@ -22,9 +22,20 @@ type FanOutStart struct {
 
 // fanOut is what a lane knows of the fan-out that runs beside it.
 type fanOut struct {
-	next atomic.Int64 // -1: none runs here
+	next atomic.Int64  // -1: none runs here
+	news chan struct{} // capacity 1: next has moved
 	stop context.CancelFunc
 	done chan struct{}
+}
+
+// progress notes fan-out's place, of which the next snapshot tells: nothing else
+// may change in the lane for long, and then a restart would fan all out again.
+func (f *fanOut) progress(next int64) {
+	f.next.Store(next)
+	select {
+	case f.news <- struct{}{}:
+	default:
+	}
 }
 
 // someEnvironment stands in dead letters of records that can't be read.
@@ -92,7 +103,7 @@ func (l *Lane) takeOver(ctx context.Context) error {
 		l.fanOut.stop, l.fanOut.done = stop, make(chan struct{})
 		l.run(func(context.Context) {
 			defer close(l.fanOut.done)
-			if err := l.cfg.FanOut(fan, start, l.fanOut.next.Store); err != nil && fan.Err() == nil {
+			if err := l.cfg.FanOut(fan, start, l.fanOut.progress); err != nil && fan.Err() == nil {
 				l.fail(fmt.Errorf("fan out: %w", err))
 			}
 		})
