@@ -52,14 +52,12 @@ func (h *held) unfed() bool { return h.count > 0 && h.fed <= h.last }
 // feed notes that the record at the offset is read; false: it is finished.
 func (h *held) feed(offset int64) bool {
 	h.fed = offset + 1
-	if _, finished := h.done[offset]; finished {
-		delete(h.done, offset)
-		h.settle()
-		return false
-	}
-	h.order = append(h.order, fed{offset: offset})
+	_, finished := h.done[offset]
+	delete(h.done, offset)
+	// One that is finished is kept, too: what lies before it may be given back.
+	h.order = append(h.order, fed{offset: offset, done: finished})
 	h.settle()
-	return true
+	return !finished
 }
 
 // pass notes that none is left between two offsets that wasn't fed. It stops
@@ -72,14 +70,24 @@ func (h *held) pass(from, to int64) {
 }
 
 // giveBack takes back that the record at the offset, and all behind it, were fed.
-// None of them is under way.
+// None of them is under way; those that are finished, because they were missed,
+// stay so.
 func (h *held) giveBack(offset int64) {
 	for i := range h.order {
-		if h.order[i].offset >= offset {
-			h.order = h.order[:i]
-			h.fed = offset
-			break
+		if h.order[i].offset < offset {
+			continue
 		}
+		for _, f := range h.order[i:] {
+			if f.done {
+				if h.done == nil {
+					h.done = make(map[int64]struct{})
+				}
+				h.done[f.offset] = struct{}{}
+			}
+		}
+		h.order = h.order[:i]
+		h.fed = offset
+		break
 	}
 	h.settle()
 }
