@@ -141,6 +141,7 @@ type world struct {
 	control *control.Control
 	events  int
 	stop    func()
+	healthy func() error // of the dispatcher that runs
 }
 
 func inWorld(t *testing.T, fn func(t *testing.T, w *world)) {
@@ -196,6 +197,7 @@ func (w *world) startOn(log eventlog.Log, wait bool) {
 		Log: log, Control: w.control, Sender: w.receivers, Dialects: []*dialect.Dialect{testDialect},
 		Trim: true, Logger: logger(),
 	})
+	w.healthy = d.Healthy
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	if wait {
