@@ -58,6 +58,10 @@ type conn struct {
 	until  time.Time          // when ending: for how long what is queued is still tried
 	cancel context.CancelFunc // of the replay that runs; nil: none does
 
+	// The writer's own, on TLS.
+	watch      *time.Timer               // runs look
+	chunkBegan atomic.Pointer[time.Time] // nil: nothing is being written
+
 	written chan struct{} // closed when the writer has ended
 }
 
@@ -85,7 +89,11 @@ func (h *Hub) serve(c *conn, nc net.Conn) {
 	// address, a closed one goes to a pool, and a second Close, or a late write,
 	// would be another client's.
 	defer c.in.Close()
-	if tcp, ok := c.nc.(*net.TCPConn); ok {
+	socket := c.nc
+	if tls, ok := socket.(secure); ok {
+		socket = tls.NetConn()
+	}
+	if tcp, ok := socket.(*net.TCPConn); ok {
 		tcp.SetWriteBuffer(h.limits.SendBuffer)
 	}
 	go c.write()

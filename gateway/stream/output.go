@@ -86,6 +86,9 @@ func (c *conn) flush(frames [][]byte) error {
 	if len(frames) == 0 {
 		return nil
 	}
+	if _, ok := c.nc.(secure); ok {
+		return c.flushWhole(bytes.Join(frames, nil))
+	}
 	bufs := net.Buffers(frames)
 	if _, ok := c.nc.(*net.TCPConn); !ok && len(bufs) > 1 {
 		bufs = net.Buffers{bytes.Join(frames, nil)} // there is no writev: one write of a copy
@@ -115,6 +118,63 @@ func (c *conn) flush(frames [][]byte) error {
 			return errEnded
 		}
 	}
+}
+
+// wholeChunk is how much is written at a time where a write must not be
+// interrupted: what TLS puts into one record.
+const wholeChunk = 16 << 10
+
+// secure is a TLS connection.
+type secure interface{ NetConn() net.Conn }
+
+// flushWhole is flush for TLS, where a write that passed its deadline is the
+// connection's last: half a record may be out. So a chunk has no deadline; watch
+// looks after it, and interrupts what is given up. Whether the client takes bytes
+// is seen chunk by chunk.
+func (c *conn) flushWhole(text []byte) error {
+	if c.watch == nil {
+		c.watch = time.AfterFunc(time.Hour, c.look)
+	}
+	defer c.watch.Stop()
+	for len(text) > 0 {
+		chunk := text[:min(len(text), wholeChunk)]
+		text = text[len(chunk):]
+		// First the deadline, then the look: a cut behind the look moves the deadline.
+		c.nc.SetWriteDeadline(time.Time{})
+		began := time.Now()
+		if c.over(began) {
+			return errEnded
+		}
+		c.chunkBegan.Store(&began)
+		c.watch.Reset(stallStep)
+		_, err := c.nc.Write(chunk)
+		c.chunkBegan.Store(nil)
+		switch {
+		case err == nil:
+		case !errors.Is(err, os.ErrDeadlineExceeded):
+			return err
+		default:
+			if !c.over(time.Now()) {
+				c.end(&endSlow, nil)
+			}
+			return errEnded
+		}
+	}
+	return nil
+}
+
+// look runs while a chunk isn't taken.
+func (c *conn) look() {
+	began := c.chunkBegan.Load()
+	if began == nil {
+		return // it was, just now
+	}
+	now := time.Now()
+	if c.over(now) || now.Sub(*began) >= c.hub.limits.Stall && c.overflowed() {
+		c.nc.SetWriteDeadline(now)
+		return
+	}
+	c.watch.Reset(stallStep)
 }
 
 // over reports whether an ending has waited long enough for the client.

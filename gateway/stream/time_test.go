@@ -44,7 +44,9 @@ type virtual struct {
 }
 
 // inBubble runs f, whose times are virtual, and stops what is left.
-func inBubble(t *testing.T, a anybody, f func(*virtual)) {
+func inBubble(t *testing.T, a anybody, f func(*virtual)) { bubble(t, a, net.Pipe, f) }
+
+func bubble(t *testing.T, a anybody, pipe func() (ours, theirs net.Conn), f func(*virtual)) {
 	synctest.Test(t, func(t *testing.T) {
 		log := eventlogtest.Mem(t, eventlog.Topic{Name: event.Sandbox.Topic(), Partitions: 1}, eventlog.Topic{Name: event.Live.Topic(), Partitions: 1})
 		if !a.expires.IsZero() {
@@ -55,7 +57,7 @@ func inBubble(t *testing.T, a anybody, f func(*virtual)) {
 		done := make(chan error)
 		go func() { done <- h.Run(ctx) }()
 		<-h.Ready()
-		ours, theirs := net.Pipe()
+		ours, theirs := pipe()
 		c, reason := h.admit(0)
 		if c == nil {
 			t.Fatal(reason)
