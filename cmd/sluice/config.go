@@ -20,7 +20,7 @@ import (
 
 // BeforeResolve reads the config file, whether it was named on the command line
 // or in the environment.
-func (*serveCmd) BeforeResolve(ctx *kong.Context) error {
+func (*settings) BeforeResolve(ctx *kong.Context) error {
 	flags := ctx.Selected().Flags
 	i := slices.IndexFunc(flags, func(f *kong.Flag) bool { return f.Name == "config" })
 	path, _ := ctx.FlagValue(flags[i]).(string)

@@ -2,15 +2,18 @@
 // days, and reach people by WebSocket and by signed webhook.
 //
 //	main.go       the commands, and how a process ends
+//	settings.go   what a node can be told; kafka.go: how to reach brokers
 //	config.go     flags win over the environment, that over the config file
-//	values.go     kinds of values, and what they say when they are wrong
+//	values.go     kinds of values, and what they say when they are wrong; roles.go
 //	serve.go      a node, until a signal
 //	node.go       one running node, and node_*.go: its parts, put together
+//	certificate.go  TLS of the public port, and files that hold secrets
 //	bootstrap.go  the first start on an empty log
 //	ops.go        health, metrics, the admin API
 //	demo*.go      a node, and everybody who would use one
 //	client.go     calls of the API, for the commands below
 //	publish.go tail.go org.go key.go endpoint.go bench.go version.go
+//	config_check.go topics.go: for operators, offline
 package main
 
 import (
@@ -34,6 +37,9 @@ type cli struct {
 	Endpoint endpointCmd `cmd:"" group:"manage" help:"Manage webhook endpoints."`
 	Org      orgCmd      `cmd:"" group:"manage" help:"Manage orgs (administration)."`
 	Key      keyCmd      `cmd:"" group:"manage" help:"Manage API keys (administration)."`
+
+	Config configCmd `cmd:"" group:"operate" help:"Look at settings."`
+	Topics topicsCmd `cmd:"" group:"operate" help:"Print which topics to create on brokers."`
 
 	Bench   benchCmd   `cmd:"" help:"Measure this machine: sluice, beside the least that the same work can cost."`
 	Version versionCmd `cmd:"" help:"Print the version."`
@@ -93,8 +99,10 @@ func newParser(ctx context.Context, c *cli, s std, exit func(int)) *kong.Kong {
 			{Key: "run", Title: "Run:"},
 			{Key: "use", Title: "Use:"},
 			{Key: "manage", Title: "Manage:"},
+			{Key: "operate", Title: "Operate:"},
 			{Key: "admin", Title: "Administration:"},
 			{Key: "log", Title: "The log:"},
+			{Key: "kafka", Title: "Brokers:"},
 			{Key: "webhooks", Title: "Webhooks:"},
 			{Key: "process", Title: "The process:"},
 			{Key: "output", Title: "Output:"},

@@ -40,7 +40,8 @@ type node struct {
 
 	cfg               nodeConfig
 	metrics           *prometheus.Registry
-	listen, opsListen net.Listener
+	certificate       *certificate // nil: plain text
+	listen, opsListen net.Listener // listen is nil where nothing is public
 	ops               *ops
 	log               eventlog.Log
 	control           *control.Control
@@ -55,17 +56,22 @@ type node struct {
 // nodeConfig says how a node runs. The zero value of a member means what the flag
 // of the same name means when it isn't given.
 type nodeConfig struct {
-	Listen, Ops    string
-	Data           string
-	Brokers        []string // empty: the log is in Data
-	Prefix         string
-	SecretsKeyFile string
-	AdminToken     string
-	BootstrapKey   string
-	HTTP           bool // endpoints without TLS
-	Private        prefixes
-	Drain          time.Duration
-	Logger         *slog.Logger
+	Listen, Ops        string
+	TLSCert            string
+	TLSKey             string
+	Roles              roles
+	Data               string
+	Brokers            []string // empty: the log is in Data
+	Prefix             string
+	Kafka              kafkaFlags
+	SecretsKeyFile     string
+	IdempotencyEntries int
+	AdminToken         string
+	BootstrapKey       string
+	HTTP               bool // endpoints without TLS
+	Private            prefixes
+	Drain              time.Duration
+	Logger             *slog.Logger
 }
 
 // What a node keeps in its data directory, beside the admin token.
@@ -87,7 +93,8 @@ func startNode(ctx context.Context, cfg nodeConfig) (_ *node, err error) {
 		}
 	}()
 	for _, start := range []func(context.Context) error{
-		n.bind, n.startOps, n.dataDir, n.openLog, n.openControl, n.bootstrap, n.startDispatcher, n.startGateway, n.awaitReady,
+		n.bind, n.startOps, n.dataDir, n.openLog, n.openControl, n.only(roleAPI, n.startAdmin),
+		n.only(roleDispatcher, n.startDispatcher), n.startGateway, n.awaitReady,
 	} {
 		if err := start(ctx); err != nil {
 			return nil, err
@@ -96,11 +103,26 @@ func startNode(ctx context.Context, cfg nodeConfig) (_ *node, err error) {
 	return n, nil
 }
 
+// only leaves a start out where the node doesn't have the role.
+func (n *node) only(one role, start func(context.Context) error) func(context.Context) error {
+	if !n.cfg.Roles.has(one) {
+		return func(context.Context) error { return nil }
+	}
+	return start
+}
+
 // bind takes both ports first: that they are busy is the likeliest mistake, and
 // is found before anything was touched.
 func (n *node) bind(context.Context) (err error) {
-	if n.listen, err = n.take("--listen", n.cfg.Listen); err != nil {
-		return err
+	if n.cfg.Roles.public() {
+		if n.cfg.TLSCert != "" {
+			if n.certificate, err = newCertificate(n.cfg.TLSCert, n.cfg.TLSKey); err != nil {
+				return err
+			}
+		}
+		if n.listen, err = n.take("--listen", n.cfg.Listen); err != nil {
+			return err
+		}
 	}
 	n.opsListen, err = n.take("--ops", n.cfg.Ops)
 	return err
@@ -124,7 +146,7 @@ func (n *node) take(flag, address string) (net.Listener, error) {
 }
 
 func (n *node) startOps(context.Context) error {
-	n.ops = newOps(n.metrics)
+	n.ops = newOps(n.metrics, n.cfg.Roles)
 	n.ops.require("process", func(context.Context) error {
 		if n.draining.Load() {
 			return errors.New("draining")
@@ -142,11 +164,20 @@ func (n *node) startOps(context.Context) error {
 	return nil
 }
 
+// dataDir makes the data directory, where this node keeps anything in it.
 func (n *node) dataDir(context.Context) error {
-	if err := os.MkdirAll(n.cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("--data: %w: name a directory that can be written", err)
+	if len(n.cfg.Brokers) > 0 && (n.cfg.AdminToken != "" || !n.cfg.Roles.has(roleAPI)) {
+		return nil
 	}
-	return nil
+	if err := os.MkdirAll(n.cfg.Data, 0o700); err != nil {
+		return fmt.Errorf("--data: %w: name a directory that this process can write", err)
+	}
+	probe, err := os.CreateTemp(n.cfg.Data, ".writable-")
+	if err != nil {
+		return fmt.Errorf("--data: %w: name a directory that this process can write", err)
+	}
+	probe.Close()
+	return os.Remove(probe.Name())
 }
 
 func (n *node) openControl(ctx context.Context) error {
@@ -168,11 +199,7 @@ func (n *node) openControl(ctx context.Context) error {
 // makes one.
 func (n *node) sealer() (*control.Sealer, error) {
 	if path := n.cfg.SecretsKeyFile; path != "" {
-		s, err := control.LoadSealer(path)
-		if err != nil {
-			return nil, fmt.Errorf("--secrets-key-file: %w", err)
-		}
-		return s, nil
+		return loadSealer(path)
 	}
 	path := filepath.Join(n.cfg.Data, secretsKeyFile)
 	s, err := control.LoadSealer(path)
@@ -182,7 +209,8 @@ func (n *node) sealer() (*control.Sealer, error) {
 	return s, err
 }
 
-func (n *node) bootstrap(ctx context.Context) error {
+// startAdmin serves the admin API, and makes the first org.
+func (n *node) startAdmin(ctx context.Context) error {
 	printed, _, err := control.Bootstrap(ctx, n.control, n.cfg.BootstrapKey)
 	if err != nil {
 		return err
@@ -263,19 +291,27 @@ func (n *node) Stop(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// URL is where the public API is.
-func (n *node) URL() string { return reachable(n.listen) }
+// URL is where the public API is; empty: not on this node.
+func (n *node) URL() string {
+	switch {
+	case n.listen == nil:
+		return ""
+	case n.certificate != nil:
+		return reachable("https", n.listen)
+	}
+	return reachable("http", n.listen)
+}
 
 // OpsURL is where the ops server is.
-func (n *node) OpsURL() string { return reachable(n.opsListen) }
+func (n *node) OpsURL() string { return reachable("http", n.opsListen) }
 
 // reachable gives an address of this machine for one that means all of them.
-func reachable(ln net.Listener) string {
+func reachable(scheme string, ln net.Listener) string {
 	host, port, _ := net.SplitHostPort(ln.Addr().String())
 	if ip := net.ParseIP(host); ip != nil && ip.IsUnspecified() {
 		host = "127.0.0.1"
 	}
-	return "http://" + net.JoinHostPort(host, port)
+	return scheme + "://" + net.JoinHostPort(host, port)
 }
 
 // AdminToken lets in to the admin API.

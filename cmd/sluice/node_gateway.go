@@ -17,39 +17,68 @@ import (
 	"sluice/replay"
 )
 
-// startGateway serves the public API.
+// startGateway serves the public API: what is called, streams, or both.
 //
-//	               ┌─► POST /v1/events ─► ingest ─► events.*
-//	--listen ─► web┼─► dialects' calls, GET /v1/events ─► manage ─► control, replay
-//	               └─► dialects' streams ─► hub ◄─ events.*, window, replay
+//	               ┌─► POST /v1/events ─► ingest ─► events.*                            ─┐
+//	--listen ─► web┼─► dialects' calls, GET /v1/events ─► manage ─► control, replay      ─┴ api
+//	               └─► dialects' streams ─► hub ◄─ events.*, window, replay              ── gateway
 func (n *node) startGateway(ctx context.Context) error {
+	if !n.cfg.Roles.public() {
+		return nil
+	}
 	windows := make(map[event.Environment]*replay.Window)
 	past := make(map[event.Environment]*replay.Reader)
 	for _, env := range event.Environments {
 		windows[env] = replay.NewWindow(0, 0)
 		past[env] = replay.New(replay.Config{Log: n.log, Environment: env, Incarnation: n.control.Incarnation(), Window: windows[env]})
 	}
-	var streams []*dialect.Stream
-	for _, d := range all.Dialects {
-		if d.Stream != nil {
-			streams = append(streams, d.Stream)
-		}
+	server := web.New(web.Config{Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics})
+	if n.cfg.Roles.has(roleAPI) {
+		n.serveAPI(server, past)
 	}
-	hub := stream.New(stream.Config{
-		Log: n.log, Access: n.control, Past: past, Windows: windows, Incarnation: n.control.Incarnation(),
-		Streams: streams, Logger: n.cfg.Logger, Metrics: n.metrics,
+	drain := func(context.Context) error { return nil }
+	if n.cfg.Roles.has(roleGateway) {
+		drain = n.serveStreams(server, windows, past)
+	}
+
+	public := n.listen
+	if n.certificate != nil {
+		public = n.certificate.listener(public)
+	}
+	stopServer := n.start("server", func(context.Context) error { return server.Serve(public) })
+	n.onStop(func(ctx context.Context) error {
+		defer stopServer()
+		// Streams first: while they are told, calls are still answered.
+		return errors.Join(drain(ctx), server.Shutdown(ctx))
 	})
+	return nil
+}
+
+// serveAPI adds what is called: publishing, endpoints, reads.
+func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.Reader) {
 	in := ingest.New(ingest.Config{
 		Log: n.log, OrgExists: func(id string) bool { return n.control.Org(id) != nil },
-		Registerer: n.metrics, Logger: n.cfg.Logger,
+		Registerer: n.metrics, Logger: n.cfg.Logger, Entries: n.cfg.IdempotencyEntries,
 	})
-
-	server := web.New(web.Config{Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics})
+	stopIngest := n.start("ingest", in.Run)
+	n.onStop(func(context.Context) error { stopIngest(); return nil })
+	n.ops.require("ingest", func(context.Context) error {
+		select {
+		case <-in.Ready():
+			return nil
+		default:
+			return errors.New("reading what was published in the last day")
+		}
+	})
 	server.Handle(web.Route{Method: "POST", Path: "/v1/events", Scope: key.Publish, Uncounted: true, MaxBody: ingest.MaxBody,
 		Serve: func(c *web.Call) error {
-			answer, err := in.Post(c.Context(), c.Principal, string(c.Request.Header.ContentType()), c.PostBody())
+			answer, err := in.Post(c.Context(), c.Principal, &ingest.Request{
+				ContentType: string(c.Request.Header.ContentType()), Header: c.Header, Body: c.PostBody()})
 			if err != nil {
 				return err
+			}
+			if answer.Replayed {
+				c.Response.Header.Set(ingest.ReplayedHeader, "true")
 			}
 			c.JSON(answer.Status, answer.Body)
 			return nil
@@ -62,10 +91,23 @@ func (n *node) startGateway(ctx context.Context) error {
 	for _, d := range all.Dialects {
 		server.HandleDialect(d, core)
 	}
+}
+
+// serveStreams adds the streams. drain sends away who is on them.
+func (n *node) serveStreams(server *web.Server, windows map[event.Environment]*replay.Window, past map[event.Environment]*replay.Reader) (drain func(context.Context) error) {
+	var streams []*dialect.Stream
+	for _, d := range all.Dialects {
+		if d.Stream != nil {
+			streams = append(streams, d.Stream)
+		}
+	}
+	hub := stream.New(stream.Config{
+		Log: n.log, Access: n.control, Past: past, Windows: windows, Incarnation: n.control.Incarnation(),
+		Streams: streams, Logger: n.cfg.Logger, Metrics: n.metrics,
+	})
 	for path, handler := range hub.Handlers() {
 		server.Handle(web.Route{Method: "GET", Path: path, Open: true, Serve: web.Raw(handler)})
 	}
-
 	stopHub := n.start("streams", hub.Run)
 	n.onStop(func(context.Context) error { stopHub(); return nil })
 	n.ops.require("streams", func(context.Context) error {
@@ -76,15 +118,7 @@ func (n *node) startGateway(ctx context.Context) error {
 			return errors.New("looking for the end of events")
 		}
 	})
-
-	stopServer := n.start("server", func(context.Context) error { return server.Serve(n.listen) })
-	n.onStop(func(ctx context.Context) error {
-		defer stopServer()
-		// Streams first: while they are told, calls on the connections there are are
-		// still answered.
-		return errors.Join(server.Refuse(), hub.Drain(ctx), server.Shutdown(ctx))
-	})
-	return nil
+	return hub.Drain
 }
 
 // appendEvent writes events in GET /v1/events as they are on the stream beside it.

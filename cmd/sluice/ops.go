@@ -17,7 +17,7 @@ import (
 // ops is what operators see of a node, on a port of its own.
 //
 //	/healthz           the process is up
-//	/readyz            200 when every part is ready; else 503, with a line for each that isn't
+//	/readyz            200 when every part is ready, else 503; with a line for each part
 //	/metrics           Prometheus
 //	/debug/pprof/      profiles
 //	/admin/v1/         orgs, keys; with the admin token
@@ -35,7 +35,7 @@ type part struct {
 	check func(ctx context.Context) error // nil: ready; the error says why not
 }
 
-func newOps(metrics prometheus.Gatherer) *ops {
+func newOps(metrics prometheus.Gatherer, roles roles) *ops {
 	o := &ops{}
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
@@ -49,6 +49,10 @@ func newOps(metrics prometheus.Gatherer) *ops {
 	mux.HandleFunc("/admin/", func(w http.ResponseWriter, r *http.Request) {
 		if h := o.admin.Load(); h != nil {
 			(*h).ServeHTTP(w, r)
+			return
+		}
+		if !roles.has(roleAPI) {
+			http.Error(w, fmt.Sprintf("the admin API is on processes with the role api; this one has %s", roles), http.StatusNotFound)
 			return
 		}
 		http.Error(w, "still starting", http.StatusServiceUnavailable)
@@ -66,25 +70,32 @@ func (o *ops) require(name string, check func(context.Context) error) {
 
 // notReady gives a line for each part that isn't ready; empty: all are.
 func (o *ops) notReady(ctx context.Context) string {
+	_, not := o.look(ctx)
+	return not
+}
+
+// look asks every part; a line for each that is ready, and for each that isn't.
+func (o *ops) look(ctx context.Context) (ready, not string) {
 	o.mu.Lock()
 	parts := o.parts
 	o.mu.Unlock()
-	var b strings.Builder
+	var yes, no strings.Builder
 	for _, p := range parts {
 		if err := p.check(ctx); err != nil {
-			fmt.Fprintf(&b, "%s: %v\n", p.name, err)
+			fmt.Fprintf(&no, "%s: %v\n", p.name, err)
+		} else {
+			fmt.Fprintf(&yes, "%s: ready\n", p.name)
 		}
 	}
-	return b.String()
+	return yes.String(), no.String()
 }
 
 func (o *ops) readyz(w http.ResponseWriter, r *http.Request) {
 	ctx, cancel := context.WithTimeout(r.Context(), 5*time.Second)
 	defer cancel()
-	if reasons := o.notReady(ctx); reasons != "" {
+	ready, not := o.look(ctx)
+	if not != "" {
 		w.WriteHeader(http.StatusServiceUnavailable)
-		fmt.Fprint(w, reasons)
-		return
 	}
-	fmt.Fprintln(w, "ready")
+	fmt.Fprint(w, not, ready)
 }

@@ -58,7 +58,7 @@ type process struct {
 	ops      string
 	key      string
 	cmd      *exec.Cmd
-	messages *bytes.Buffer
+	messages *lockedBuffer
 }
 
 // startProcess runs `sluice serve` until the test ends.
@@ -84,7 +84,7 @@ func (p *process) start() {
 	if err != nil {
 		p.t.Fatal(err)
 	}
-	p.messages = new(bytes.Buffer)
+	p.messages = new(lockedBuffer)
 	p.cmd = exec.Command(path, p.args...)
 	p.cmd.Env = append(os.Environ(), "SLUICE_BOOTSTRAP_KEY="+p.key)
 	p.cmd.Stderr = p.messages

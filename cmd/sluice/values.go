@@ -38,6 +38,8 @@ func (d *duration) UnmarshalText(text []byte) error {
 	return nil
 }
 
+func (d duration) String() string { return time.Duration(d).String() }
+
 // brokers is a list of host:port.
 type brokers []string
 
@@ -52,6 +54,8 @@ func (b *brokers) UnmarshalText(text []byte) error {
 	}
 	return nil
 }
+
+func (b brokers) String() string { return strings.Join(b, ",") }
 
 // prefixes is a flag that may be given alone, for every address, or with the
 // address ranges that it is about.
@@ -85,4 +89,15 @@ func (p *prefixes) Decode(ctx *kong.DecodeContext) error {
 		p.Ranges = append(p.Ranges, r.Masked())
 	}
 	return nil
+}
+
+func (p prefixes) String() string {
+	if !p.Set || len(p.Ranges) == 0 {
+		return strconv.FormatBool(p.Set)
+	}
+	var ranges []string
+	for _, r := range p.Ranges {
+		ranges = append(ranges, r.String())
+	}
+	return strings.Join(ranges, ",")
 }

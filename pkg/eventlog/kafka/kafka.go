@@ -196,22 +196,26 @@ func (l *Log) client(more ...kgo.Opt) (*kgo.Client, error) {
 	return kgo.NewClient(append(opts, more...)...)
 }
 
+// Why Open failed, where the operator can mend it.
+var (
+	ErrNoAnswer     = errors.New("none of them answers")
+	ErrSignIn       = errors.New("they don't let this user in")
+	ErrMayNotCreate = errors.New("topics are missing, and this user may not create them")
+)
+
 // ping waits for any broker to answer, for as long as a start may take.
 func (l *Log) ping(ctx context.Context) error {
 	err := l.reader.Ping(ctx)
-	if err != nil {
-		return fmt.Errorf("none of them answers: %w; are they running, and is the address right as seen from here?", err)
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism):
+		return fmt.Errorf("%w: %w", ErrSignIn, err)
 	}
-	return nil
+	return fmt.Errorf("%w: %w", ErrNoAnswer, err)
 }
 
 func (l *Log) startError(err error) error {
-	switch {
-	case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
-		err = fmt.Errorf("%w; let this user create and describe topics, or create them beforehand", err)
-	case errors.Is(err, kerr.SaslAuthenticationFailed), errors.Is(err, kerr.UnsupportedSaslMechanism):
-		err = fmt.Errorf("%w; see to user, password and mechanism", err)
-	}
 	return fmt.Errorf("brokers %s: %w", strings.Join(l.cfg.Brokers, ","), err)
 }
 
@@ -230,13 +234,21 @@ func (l *Log) ensureTopics(ctx context.Context) error {
 		return err
 	}
 	replicas := int16(min(len(meta.Brokers), 3))
+	var refused []string
+	var why error
 	for _, t := range l.cfg.Topics {
 		if meta.Topics.Has(l.name(t.Name)) && !errors.Is(meta.Topics[l.name(t.Name)].Err, kerr.UnknownTopicOrPartition) {
 			continue
 		}
-		if err := l.makeTopic(ctx, t, replicas); err != nil {
+		switch err := l.makeTopic(ctx, t, replicas); {
+		case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
+			refused, why = append(refused, l.name(t.Name)), err
+		case err != nil:
 			return err
 		}
+	}
+	if len(refused) > 0 {
+		return fmt.Errorf("%w: %s (%w)", ErrMayNotCreate, strings.Join(refused, ", "), why)
 	}
 	if err := l.awaitLeaders(ctx); err != nil {
 		return err
@@ -244,23 +256,33 @@ func (l *Log) ensureTopics(ctx context.Context) error {
 	return l.checkConfigs(ctx)
 }
 
-func (l *Log) makeTopic(ctx context.Context, t eventlog.Topic, replicas int16) error {
+// Settings gives what a topic must be made with, on so many replicas, by the
+// names that brokers have for it.
+func Settings(t eventlog.Topic, replicas int) map[string]string {
 	keep, insync := "-1", "1"
 	if t.Retention > 0 {
 		keep = strconv.FormatInt(t.Retention.Milliseconds(), 10)
 	}
-	if replicas == 3 {
+	if replicas >= 3 {
 		insync = "2"
 	}
+	return map[string]string{
+		timestampType:         logAppendTime,
+		cleanupPolicy:         "delete",
+		"retention.ms":        keep,
+		"retention.bytes":     "-1",
+		"min.insync.replicas": insync,
+		"max.message.bytes":   strconv.Itoa(batchBytes + 64<<10),
+	}
+}
+
+func (l *Log) makeTopic(ctx context.Context, t eventlog.Topic, replicas int16) error {
 	name := l.name(t.Name)
-	resp, err := l.admin.CreateTopic(ctx, t.Partitions, replicas, map[string]*string{
-		timestampType:         kadm.StringPtr(logAppendTime),
-		cleanupPolicy:         kadm.StringPtr("delete"),
-		"retention.ms":        &keep,
-		"retention.bytes":     kadm.StringPtr("-1"),
-		"min.insync.replicas": &insync,
-		"max.message.bytes":   kadm.StringPtr(strconv.Itoa(batchBytes + 64<<10)),
-	}, name)
+	settings := make(map[string]*string)
+	for k, v := range Settings(t, int(replicas)) {
+		settings[k] = &v
+	}
+	resp, err := l.admin.CreateTopic(ctx, t.Partitions, replicas, settings, name)
 	if err == nil {
 		err = resp.Err
 	}
@@ -305,6 +327,9 @@ func (l *Log) checkPartitions(meta kadm.Metadata) error {
 	for _, t := range l.cfg.Topics {
 		name := l.name(t.Name)
 		d := meta.Topics[name]
+		if errors.Is(d.Err, kerr.TopicAuthorizationFailed) {
+			return fmt.Errorf("this user may not see topic %s (%w): let it describe, read and write every topic that begins with %q", name, d.Err, l.cfg.Prefix)
+		}
 		if d.Err != nil {
 			return fmt.Errorf("topic %s: %w", name, d.Err)
 		}

@@ -1,0 +1,97 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
+
+	"sluice/pkg/control"
+	"sluice/pkg/key"
+)
+
+// settings are what a node can be told: as flags, in the environment, in the
+// config file. docs/configuration.md is made of them.
+type settings struct {
+	Config string `env:"SLUICE_CONFIG" placeholder:"FILE" help:"Read settings from a YAML file; its keys are the names of these flags, as in 'listen: :8080'."`
+
+	Listen       address  `default:"127.0.0.1:8080" env:"SLUICE_LISTEN" placeholder:"HOST:PORT" group:"process" help:"Serve everything public here. Default: ${default}."`
+	TLSCert      string   `name:"tls-cert" env:"SLUICE_TLS_CERT" placeholder:"FILE" group:"process" help:"Serve --listen over TLS, with this certificate (PEM, its chain behind it). SIGHUP reads it again. Default: plain text."`
+	TLSKey       string   `name:"tls-key" env:"SLUICE_TLS_KEY" placeholder:"FILE" group:"process" help:"Its private key (PEM)."`
+	Ops          address  `default:"127.0.0.1:9090" env:"SLUICE_OPS" placeholder:"HOST:PORT" group:"process" help:"Serve /healthz, /readyz, /metrics, /debug/pprof and the admin API here; keep it private. Default: ${default}."`
+	Roles        roles    `default:"all" env:"SLUICE_ROLES" placeholder:"ROLE,…" group:"process" help:"What this process does: all, or some of api (publishing, endpoints, reads, the admin API), gateway (streams) and dispatcher (webhooks). Others than all need --brokers. Default: ${default}."`
+	DrainTimeout duration `default:"25s" env:"SLUICE_DRAIN_TIMEOUT" placeholder:"TIME" group:"process" help:"How long a stopping process waits for streams to close and deliveries to finish. Default: ${default}."`
+	LogFormat    string   `default:"json" enum:"json,text" env:"SLUICE_LOG_FORMAT" placeholder:"FORMAT" group:"process" help:"What the process says on standard error: json (an object a line) or text (for people). Default: ${default}."`
+	AdminToken   string   `env:"SLUICE_ADMIN_TOKEN" placeholder:"TOKEN" group:"process" secret:"" help:"Token of the admin API. Default: one is made at the first start and kept in admin.token in --data."`
+	BootstrapKey string   `env:"SLUICE_BOOTSTRAP_KEY" placeholder:"KEY" group:"process" secret:"" help:"API key of the first org, as sluice key new prints it. Default: one is made at the first start and printed, once."`
+
+	Data           string  `default:"./data" env:"SLUICE_DATA" placeholder:"DIR" group:"log" help:"Keep the log and this node's secrets here; one process at a time. Default: ${default}."`
+	Brokers        brokers `env:"SLUICE_BROKERS" placeholder:"HOST:PORT,…" group:"log" help:"Keep the log on these Kafka or Redpanda brokers, which any number of processes can share. Default: in --data."`
+	Prefix         string  `default:"sluice." env:"SLUICE_PREFIX" placeholder:"TEXT" group:"log" help:"What names of topics and groups begin with on the brokers, so that deployments can share a cluster. Default: ${default}."`
+	SecretsKeyFile string  `env:"SLUICE_SECRETS_KEY_FILE" placeholder:"FILE" group:"log" help:"Key that webhook secrets are sealed with in the log: 32 bytes as hex or base64 (openssl rand -hex 32). Required with --brokers, where every process needs the same; else made at the first start and kept in secrets.key in --data."`
+
+	IdempotencyEntries int `name:"idempotency-entries" default:"1000000" env:"SLUICE_IDEMPOTENCY_ENTRIES" placeholder:"N" group:"log" help:"How many Idempotency-Keys and event ids of the last 24 hours to remember, about 100 bytes each; past it the oldest are forgotten early, which /metrics counts. Default: ${default}."`
+
+	kafkaFlags
+
+	AllowHTTPEndpoints    bool     `name:"allow-http-endpoints" env:"SLUICE_ALLOW_HTTP_ENDPOINTS" group:"webhooks" help:"Accept webhook URLs with http, not just https."`
+	AllowPrivateEndpoints prefixes `name:"allow-private-endpoints" env:"SLUICE_ALLOW_PRIVATE_ENDPOINTS" group:"webhooks" help:"Deliver to private addresses (loopback, 10.0.0.0/8 and so on), or with =CIDR,… to these only; accepts http too. For development and closed networks."`
+}
+
+// Validate stops combinations that can't work.
+func (s *settings) Validate() error {
+	switch {
+	case len(s.Brokers) > 0 && s.SecretsKeyFile == "":
+		return errors.New("--brokers needs --secrets-key-file: every process must seal secrets with the same key; make one with: openssl rand -hex 32 > secrets.key")
+	case len(s.Brokers) == 0 && !s.Roles.all():
+		return fmt.Errorf("--roles %s needs --brokers: a log in --data is one process's, which does everything; share one with --brokers, or leave --roles out", s.Roles)
+	case s.IdempotencyEntries < 1:
+		return fmt.Errorf("--idempotency-entries %d is too few: give 1 or more", s.IdempotencyEntries)
+	case (s.TLSCert == "") != (s.TLSKey == ""):
+		return errors.New("--tls-cert and --tls-key go together: give both, or none")
+	}
+	if _, err := key.Check(s.BootstrapKey); s.BootstrapKey != "" && err != nil {
+		return errors.New("--bootstrap-key (SLUICE_BOOTSTRAP_KEY) is no API key: make one with: sluice key new")
+	}
+	return s.kafkaFlags.check(len(s.Brokers) > 0)
+}
+
+// try reads every file that the settings name.
+func (s *settings) try() error {
+	if s.TLSCert != "" {
+		if _, err := newCertificate(s.TLSCert, s.TLSKey); err != nil {
+			return err
+		}
+	}
+	if s.SecretsKeyFile != "" {
+		if _, err := loadSealer(s.SecretsKeyFile); err != nil {
+			return err
+		}
+	}
+	_, _, err := s.security()
+	return err
+}
+
+// loadSealer reads the key that --secrets-key-file names.
+func loadSealer(path string) (*control.Sealer, error) {
+	if _, err := readSecret("--secrets-key-file", path); err != nil {
+		return nil, err
+	}
+	s, err := control.LoadSealer(path)
+	if err != nil {
+		return nil, fmt.Errorf("--secrets-key-file: %w", err)
+	}
+	return s, nil
+}
+
+func (s *settings) node(logger *slog.Logger) nodeConfig {
+	return nodeConfig{
+		Listen: string(s.Listen), TLSCert: s.TLSCert, TLSKey: s.TLSKey, Ops: string(s.Ops), Roles: s.Roles, Data: s.Data,
+		Brokers: s.Brokers, Prefix: s.Prefix, Kafka: s.kafkaFlags, SecretsKeyFile: s.SecretsKeyFile,
+		IdempotencyEntries: s.IdempotencyEntries,
+		AdminToken:         s.AdminToken, BootstrapKey: s.BootstrapKey,
+		HTTP: s.AllowHTTPEndpoints || s.AllowPrivateEndpoints.Set, Private: s.AllowPrivateEndpoints,
+		Drain:  time.Duration(s.DrainTimeout),
+		Logger: logger,
+	}
+}
