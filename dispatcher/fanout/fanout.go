@@ -40,8 +40,8 @@ type Config struct {
 
 // Metrics are those of all fan-outs of a process.
 type Metrics struct {
-	events, deliveries, poisoned prometheus.Counter
-	age                          *prometheus.GaugeVec
+	events, deliveries, poisoned, doubles prometheus.Counter
+	age                                   *prometheus.GaugeVec
 }
 
 // NewMetrics makes the metrics and registers them; nil: they are only counted.
@@ -53,11 +53,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		events:     counter("events_total", "Events that were fanned out."),
 		deliveries: counter("deliveries_total", "Deliveries that came of them."),
 		poisoned:   counter("poisoned_total", "Records of events that can't be read."),
+		doubles:    counter("doubles_total", "Copies of events in the log that were passed over."),
 		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "sluice_fanout_age_seconds", Help: "Age of the newest event when it was fanned out."}, []string{"environment"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.events, m.deliveries, m.poisoned, m.age)
+		reg.MustRegister(m.events, m.deliveries, m.poisoned, m.doubles, m.age)
 	}
 	return m
 }
@@ -102,6 +103,7 @@ func Run(ctx context.Context, cfg Config) error {
 // fan is one fan-out, and what it is about to append.
 type fan struct {
 	Config
+	doubles event.Doubles
 	records []eventlog.Record
 	buf     []byte
 }
@@ -140,6 +142,11 @@ func (f *fan) batch(ctx context.Context, records []eventlog.Record) error {
 			continue
 		}
 		ev.Offset, ev.Logged = r.Offset, r.Time
+		if f.doubles.Double(ev) {
+			f.Metrics.doubles.Inc()
+			f.Logger.Warn("event is in the log twice, its copy is passed over", "topic", r.Topic, "offset", r.Offset, "id", ev.ID)
+			continue
+		}
 		f.Metrics.events.Inc()
 		for _, ep := range f.Control.Matching(ev) {
 			d := delivery.New(ev, ep, applied)

@@ -25,8 +25,9 @@ type Hub struct {
 	ready    chan struct{} // closed when both tails stand
 	ctx      context.Context
 	stop     context.CancelFunc
-	replays  chan struct{}                       // a token per replay that may read
-	position map[event.Environment]*atomic.Int64 // offset behind what the shards were given
+	replays  chan struct{}                        // a token per replay that may read
+	position map[event.Environment]*atomic.Int64  // offset behind what the shards were given
+	doubles  map[event.Environment]*event.Doubles // each the tail's of its environment
 
 	mu       sync.Mutex
 	open     sync.WaitGroup // connections served
@@ -48,11 +49,12 @@ func New(cfg Config) *Hub {
 		ready:    make(chan struct{}),
 		replays:  make(chan struct{}, cfg.Limits.Replays),
 		position: make(map[event.Environment]*atomic.Int64),
+		doubles:  make(map[event.Environment]*event.Doubles),
 		orgs:     make(map[string]int),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	for _, env := range event.Environments {
-		h.position[env] = new(atomic.Int64)
+		h.position[env], h.doubles[env] = new(atomic.Int64), new(event.Doubles)
 	}
 	for range cfg.Shards {
 		h.shards = append(h.shards, newShard(h))
@@ -194,7 +196,8 @@ func (h *Hub) tail(ctx context.Context, env event.Environment, alive func()) err
 }
 
 // publish decodes records and hands them to the window and to every shard. A
-// record that is no event of this environment is passed over, and counted.
+// record that is no event of this environment, or the copy of an event, is passed
+// over, and counted.
 func (h *Hub) publish(ctx context.Context, env event.Environment, records []eventlog.Record) error {
 	w := work{env: env, entries: make([]*entry, 0, len(records))}
 	events := make([]*event.Event, 0, len(records))
@@ -211,6 +214,11 @@ func (h *Hub) publish(ctx context.Context, env event.Environment, records []even
 			continue
 		}
 		ev.Offset, ev.Logged = r.Offset, r.Time
+		if h.doubles[env].Double(ev) {
+			h.metrics.doubles.Inc()
+			h.cfg.Logger.Warn("event is in the log twice, its copy is passed over", "topic", r.Topic, "offset", r.Offset, "id", ev.ID)
+			continue
+		}
 		events = append(events, ev)
 		w.entries = append(w.entries, newEntry(h, ev))
 		w.bytes += len(r.Value) + entryBytes

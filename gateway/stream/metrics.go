@@ -10,6 +10,7 @@ type metrics struct {
 	endings     *prometheus.CounterVec // ending
 	replays     *prometheus.CounterVec // result
 	poisoned    *prometheus.CounterVec // environment
+	doubles     prometheus.Counter
 	refused     *prometheus.CounterVec // reason
 	position    *prometheus.GaugeVec   // environment
 }
@@ -28,6 +29,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "sluice_stream_replays_total", Help: "Subscribes with a cursor, by what came of them."}, []string{"result"}),
 		poisoned: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_stream_records_poisoned_total", Help: "Records that are no event and were passed over."}, []string{"environment"}),
+		doubles: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sluice_stream_doubles_total", Help: "Copies of events in the log that were passed over."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_stream_refused_total", Help: "Upgrades that were refused."}, []string{"reason"}),
 	}
@@ -37,7 +40,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.endings.WithLabelValues(name)
 	}
 	if r != nil {
-		r.MustRegister(m.connections, m.sent, m.dropped, m.endings, m.replays, m.poisoned, m.refused, m.position)
+		r.MustRegister(m.connections, m.sent, m.dropped, m.endings, m.replays, m.poisoned, m.doubles, m.refused, m.position)
 	}
 	return m
 }

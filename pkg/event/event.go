@@ -1,11 +1,12 @@
-// Package event holds the noun that everything else is about, and the three
-// things that are said of it everywhere: which type pattern it matches, which
-// cursor points behind it, and how it lies in the log.
+// Package event holds the noun that everything else is about, and what is said of
+// it everywhere: which type pattern it matches, which cursor points behind it,
+// how it lies in the log, and whether it is a copy.
 //
 //	event.go    Event, Environment, Audience
 //	type.go     event types and the patterns that match them
 //	cursor.go   a place in the log that a reader can come back to
 //	record.go   the bytes of an event in its topic
+//	claim.go    what tells a copy of an event from the event
 //	data.go     strict I-JSON in, the form that JSON.stringify prints out
 //	            (scan.go and number.go do it, rebuild.go has the last word)
 //	id.go       the ids that we make
@@ -56,7 +57,15 @@ func ParseEnvironment(s string) (Environment, bool) {
 
 // Topic names the log topic that keeps this environment's events. It has one
 // partition, so its offsets are a total order.
-func (e Environment) Topic() string { return "events." + e.String() }
+func (e Environment) Topic() string {
+	switch e {
+	case Sandbox:
+		return "events.sandbox"
+	case Live:
+		return "events.live"
+	}
+	return "events.unknown"
+}
 
 // Audience says which orgs may see an event. The zero value is nobody: ingest
 // puts the publishing org in when the publisher named no audience.
@@ -88,6 +97,7 @@ type Event struct {
 	Network     string  // routing attribute; empty: none
 	Data        []byte  // a JSON object in canonical form
 	Members     Members // which envelope names the data object has members of
+	Claim       Claim   // which event of which claim; zero: it was appended without, or together with, its claim
 
 	Offset int64     // place in the topic of its environment; set by the reader of the log
 	Logged time.Time // when the log took it; set by the reader of the log

@@ -14,8 +14,9 @@ import (
 //	│ version │ env  │ members │ flags │ timestamp │ n(head)│ head         │ data
 //	└─────────┴──────┴─────────┴───────┴───────────┴────────┴─ ─ ─ ─ ─ ─ ─┴─ ─ ─ ─ ─ ─
 //	timestamp   milliseconds since 1970, big endian, signed
-//	head        id type org key corridor network n(orgs) org…; each text is n and so many bytes
-//	flags       1: every org may see it (and n(orgs) is 0)
+//	head        id type org key corridor network n(orgs) org… claim; each text is n and so many bytes
+//	claim       its id and, as two bytes, big endian, the index; there if the flag says so
+//	flags       1: every org may see it (and n(orgs) is 0); 2: it has a claim
 //	data        a JSON object in canonical form, up to the end of the record
 //
 // n is an unsigned varint. Offset and log time are the log's. The head stands
@@ -25,6 +26,7 @@ const (
 	recordVersion = 1
 	recordFixed   = 12
 	flagAll       = 1
+	flagClaim     = 2
 )
 
 // MaxAudience bounds the orgs that one event names.
@@ -46,8 +48,12 @@ func (ev *Event) AppendRecord(dst []byte) []byte {
 	if ev.Audience.All {
 		flags, orgs = flagAll, nil
 	}
+	claim := 0
+	if ev.Claim != (Claim{}) {
+		flags, claim = flags|flagClaim, claimBytes
+	}
 	texts := [...]string{ev.ID, ev.Type, ev.Org, ev.Key, ev.Corridor, ev.Network}
-	head := uvarintLen(len(orgs))
+	head := uvarintLen(len(orgs)) + claim
 	for _, s := range texts {
 		head += uvarintLen(len(s)) + len(s)
 	}
@@ -64,6 +70,10 @@ func (ev *Event) AppendRecord(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(len(orgs)))
 	for _, s := range orgs {
 		dst = appendText(dst, s)
+	}
+	if claim > 0 {
+		dst = append(dst, ev.Claim.ID[:]...)
+		dst = binary.BigEndian.AppendUint16(dst, ev.Claim.Index)
 	}
 	return append(dst, ev.Data...)
 }
@@ -102,6 +112,9 @@ func DecodeRecord(value []byte) (*Event, error) {
 		Network:     h.text(),
 		Audience:    Audience{All: value[3]&flagAll != 0, Orgs: h.orgs()},
 		Data:        value[end:len(value):len(value)],
+	}
+	if value[3]&flagClaim != 0 {
+		ev.Claim = h.claim()
 	}
 	if h.bad || len(h.rest) > 0 || !ev.wellFormed() {
 		return nil, ErrRecord
@@ -167,6 +180,17 @@ func (h *head) orgs() []string {
 		}
 	}
 	return orgs
+}
+
+func (h *head) claim() (c Claim) {
+	if len(h.rest) < claimBytes {
+		h.bad = true
+		return c
+	}
+	n := copy(c.ID[:], h.rest)
+	c.Index = uint16(h.rest[n])<<8 | uint16(h.rest[n+1])
+	h.rest = h.rest[claimBytes:]
+	return c
 }
 
 func appendText(dst []byte, s string) []byte {

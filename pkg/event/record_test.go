@@ -19,12 +19,13 @@ func sample() *Event {
 }
 
 func TestRecord(t *testing.T) {
-	all, bare, old := sample(), sample(), sample()
+	all, bare, old, claimed := sample(), sample(), sample(), sample()
+	claimed.Claim = Claim{ID: ClaimID([]byte("a claim's 16 id.")), Index: 999}
 	all.Audience = Audience{All: true}
 	*bare = Event{ID: "x", Type: "a.b", Environment: Sandbox, Data: []byte(`{}`), Timestamp: time.UnixMilli(0).UTC()}
 	old.Timestamp = time.Date(0, 1, 1, 0, 0, 0, 0, time.UTC)
 	old.Key = strings.Repeat("k", MaxKey)
-	for _, ev := range []*Event{sample(), all, bare, old} {
+	for _, ev := range []*Event{sample(), all, bare, old, claimed} {
 		value := ev.AppendRecord([]byte("before"))[len("before"):]
 		got, err := DecodeRecord(value)
 		if err != nil || !reflect.DeepEqual(got, ev) {
@@ -46,6 +47,11 @@ func TestRecordLayout(t *testing.T) {
 	if got := ev.AppendRecord(nil); string(got) != want {
 		t.Errorf("got  %q\nwant %q", got, want)
 	}
+	ev.Claim = Claim{ID: ClaimID([]byte("a claim's 16 id.")), Index: 258}
+	want = "\x01\x02\x02\x02" + want[4:12] + "\x53" + want[13:len(want)-len(ev.Data)] + "a claim's 16 id." + "\x01\x02" + string(ev.Data)
+	if got := ev.AppendRecord(nil); string(got) != want {
+		t.Errorf("got  %q\nwant %q", got, want)
+	}
 }
 
 func TestRecordRefuses(t *testing.T) {
@@ -62,8 +68,8 @@ func TestRecordRefuses(t *testing.T) {
 	if _, err := DecodeRecord(newer); !errors.Is(err, ErrVersion) {
 		t.Errorf("version 2: %v", err)
 	}
-	allAndSome := slices.Clone(good)
-	allAndSome[3] = flagAll
+	allAndSome, noClaim := slices.Clone(good), slices.Clone(good)
+	allAndSome[3], noClaim[3] = flagAll, flagClaim
 	for name, value := range map[string][]byte{
 		"nothing":      nil,
 		"environment":  change(func(ev *Event) { ev.Environment = 3 }),
@@ -74,6 +80,7 @@ func TestRecordRefuses(t *testing.T) {
 		"orgs' order":  change(func(ev *Event) { ev.Audience.Orgs = []string{"b", "a"} }),
 		"org twice":    change(func(ev *Event) { ev.Audience.Orgs = []string{"a", "a"} }),
 		"all and some": allAndSome,
+		"no claim":     noClaim,
 		"large head":   append(slices.Clone(good[:recordFixed]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
 		"many orgs":    change(func(ev *Event) { ev.Audience.Orgs = slices.Repeat([]string{"a"}, MaxAudience+1) }),
 	} {
@@ -85,6 +92,9 @@ func TestRecordRefuses(t *testing.T) {
 
 func FuzzRecord(f *testing.F) {
 	f.Add(sample().AppendRecord(nil))
+	claimed := sample()
+	claimed.Claim.Index = 7
+	f.Add(claimed.AppendRecord(nil))
 	f.Add([]byte("poison"))
 	f.Add(bytes.Repeat([]byte{1}, 64))
 	f.Fuzz(func(t *testing.T, value []byte) {
