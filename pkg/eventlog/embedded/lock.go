@@ -9,11 +9,19 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"sluice/pkg/eventlog"
 )
 
 // lockName is the file that says who holds the directory. Pebble has a lock of
 // its own beside it, which doesn't say.
 const lockName = "sluice.lock"
+
+var _ eventlog.Private = (*Log)(nil)
+
+// Private implements eventlog.Private: the lock keeps other processes out, and
+// an Append is a part of one Pebble batch.
+func (l *Log) Private() {}
 
 type dirLock struct{ file *os.File }
 
