@@ -23,6 +23,12 @@ type Topic struct {
 	Name       string
 	Partitions int32
 	Retention  time.Duration // age past which records may go; 0: kept until trimmed
+	// Yields says that appends to the topic are refused with ErrFull while there is
+	// still room for those to others: whoever appends can try again later, and what
+	// is in the log can be worked off meanwhile. An append to several topics yields
+	// when one of them does. Brokers don't tell how full they are: Kafka has no use
+	// for it, and an append that they refuse is an error like any other.
+	Yields bool
 }
 
 // Partition names one partition of a topic.
@@ -58,7 +64,8 @@ var (
 	ErrTooOld = errors.New("offset is older than what the log keeps")
 	// ErrPastEnd is returned by reads beyond the end of a partition: the offset is of another log.
 	ErrPastEnd = errors.New("offset is past the end of the log")
-	// ErrFull is returned by Append when the log has no room for records of this kind.
+	// ErrFull is returned by Append when the log has no room for records of this
+	// kind; none of them was appended.
 	ErrFull = errors.New("log is full")
 	// ErrClosed is returned by everything after Close.
 	ErrClosed = errors.New("log is closed")

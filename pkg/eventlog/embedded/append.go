@@ -19,6 +19,7 @@ type request struct {
 	parts   []*partition
 	offsets []int64
 	bytes   int64
+	yields  bool
 	err     error
 	group   *group // under queue.mu; nil until taken
 	done    chan struct{}
@@ -119,6 +120,10 @@ func (l *Log) Append(ctx context.Context, records []eventlog.Record) ([]int64, e
 		l.recycle(r)
 		return nil, err
 	}
+	if err := l.admit(r.yields, r.bytes); err != nil {
+		l.recycle(r)
+		return nil, err
+	}
 	if err := l.room.Acquire(ctx, r.bytes); err != nil {
 		l.recycle(r)
 		return nil, err
@@ -155,7 +160,7 @@ func (l *Log) Append(ctx context.Context, records []eventlog.Record) ([]int64, e
 }
 
 func (l *Log) prepare(r *request, records []eventlog.Record) error {
-	r.bytes = 0
+	r.bytes, r.yields = 0, false
 	for i := range records {
 		rec := &records[i]
 		p, err := l.partition(rec.Partition)
@@ -167,6 +172,7 @@ func (l *Log) prepare(r *request, records []eventlog.Record) error {
 			return fmt.Errorf("record %d of the append has %d bytes; the most is %d", i, n, eventlog.MaxRecord)
 		}
 		r.bytes += int64(n)
+		r.yields = r.yields || p.yields
 		r.parts = append(r.parts, p)
 	}
 	if r.bytes > eventlog.MaxAppend {

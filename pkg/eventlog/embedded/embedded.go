@@ -5,6 +5,9 @@
 //	append.go     the appender: one goroutine, one synced batch for all who wait
 //	read.go       Bounds, Read, OffsetAt, Tail; never past the durable end
 //	keep.go       Trim, retention, Own
+//	space.go      a limit and a disk that fills: who is refused first
+//	verify.go     reading everything again, to find what rotted
+//	backup.go     a copy of one moment, and how it knows that it is one
 //	key.go        how records and what is remembered lie in Pebble
 //	lock.go       one process at a time in the directory
 package embedded
@@ -37,6 +40,9 @@ type Config struct {
 	// Topics are made where they aren't there yet. A topic never changes its number
 	// of partitions; topics that aren't named are kept as they are.
 	Topics []eventlog.Topic
+	// MaxBytes is what the log may take on disk, all in all; 0: what the disk has.
+	// Topics that yield are refused from nine tenths on, the others at the limit.
+	MaxBytes int64
 	// Logger gets what goes on in the background; nil: slog.Default().
 	Logger *slog.Logger
 
@@ -57,6 +63,7 @@ const (
 // Log is an open log. It implements eventlog.Log.
 type Log struct {
 	dir    string
+	fs     vfs.FS
 	logger *slog.Logger
 	db     *pebble.DB
 	lock   *dirLock // nil with a replaced file system
@@ -68,6 +75,8 @@ type Log struct {
 	room    *semaphore.Weighted // bytes of appends that wait
 	request sync.Pool           // of *request; the log's own, because channels belong to one synctest bubble
 
+	space space
+
 	use    sync.RWMutex // held for reading while Pebble is used
 	closed chan struct{}
 	once   sync.Once
@@ -75,7 +84,8 @@ type Log struct {
 
 	freeing   chan struct{} // capacity 1: something was trimmed
 	failed    atomic.Pointer[error]
-	corrupted atomic.Pointer[error]
+	corrupted atomic.Pointer[error] // which file Pebble found damaged first
+	damage    atomic.Pointer[error] // what of the log can't be read
 	closeErr  error
 }
 
@@ -93,6 +103,7 @@ type topic struct {
 type partition struct {
 	eventlog.Partition
 	prefix [prefixLen]byte
+	yields bool
 
 	next int64 // the appender's: the offset of the next record
 	last int64 // the appender's: the time of the newest record, Unix ms
@@ -113,6 +124,7 @@ type partition struct {
 func Open(_ context.Context, cfg Config) (*Log, error) {
 	l := &Log{
 		dir:        cfg.Dir,
+		fs:         cfg.FS,
 		logger:     cfg.Logger,
 		topics:     make(map[string]*topic),
 		partitions: make(map[eventlog.Partition]*partition),
@@ -123,10 +135,12 @@ func Open(_ context.Context, cfg Config) (*Log, error) {
 	if l.logger == nil {
 		l.logger = slog.Default()
 	}
+	l.space.limit = cfg.MaxBytes
 	l.queue.wake = make(chan struct{}, 1)
 	l.request.New = func() any { return &request{done: make(chan struct{}, 1)} }
 
 	if cfg.FS == nil {
+		l.fs = vfs.Default
 		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 			return nil, fmt.Errorf("the log's directory can't be made: %w", err)
 		}
@@ -145,8 +159,13 @@ func Open(_ context.Context, cfg Config) (*Log, error) {
 		}
 		return nil, err
 	}
+	_, err := l.fs.GetDiskUsage(l.dir)
+	if l.space.watched = err == nil || cfg.MaxBytes > 0; l.space.watched {
+		l.measure()
+	}
 	l.wg.Go(l.appender)
 	l.wg.Go(l.keeper)
+	l.wg.Go(l.verifier)
 	return l, nil
 }
 
@@ -271,7 +290,7 @@ func (l *Log) addTopic(t eventlog.Topic, known map[string]topicMeta, next *uint1
 	}
 	top := &topic{Topic: t, owner: make(chan struct{}, 1)}
 	for n := range t.Partitions {
-		p := &partition{Partition: eventlog.Partition{Topic: t.Name, Number: n}, prefix: recordPrefix(m.id, n)}
+		p := &partition{Partition: eventlog.Partition{Topic: t.Name, Number: n}, prefix: recordPrefix(m.id, n), yields: t.Yields}
 		if err := l.load(p); err != nil {
 			return l.damaged(fmt.Errorf("topic %q partition %d: %w", t.Name, n, err))
 		}
@@ -339,8 +358,16 @@ func (l *Log) partition(p eventlog.Partition) (*partition, error) {
 	return nil, fmt.Errorf("the log has no partition %d of topic %q", p.Number, p.Topic)
 }
 
-// Healthy tells why nothing can be appended any more, or nil.
-func (l *Log) Healthy() error { return l.failure() }
+// Healthy tells why nothing can be appended any more, and what can't be read, or
+// nil. Damage to some records stops no appends: new ones go to other files, and
+// refusing them would lose those, too.
+func (l *Log) Healthy() error {
+	var damage error
+	if d := l.damage.Load(); d != nil {
+		damage = *d
+	}
+	return errors.Join(l.failure(), damage)
+}
 
 func (l *Log) failure() error {
 	if err := l.failed.Load(); err != nil {
@@ -426,12 +453,3 @@ func (p pebbleLog) Fatalf(format string, args ...any) {
 
 // now is the appender's clock.
 func now() int64 { return time.Now().UnixMilli() }
-
-// Size tells the bytes that the log takes on disk.
-func (l *Log) Size() (int64, error) {
-	if err := l.enter(); err != nil {
-		return 0, err
-	}
-	defer l.leave()
-	return int64(l.db.Metrics().DiskSpaceUsage()), nil
-}

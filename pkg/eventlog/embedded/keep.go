@@ -19,7 +19,8 @@ const (
 	freeEvery = 2 * time.Second
 	// exciseBytes: from here on a trimmed range is cut out of Pebble's files at once.
 	// Less is left to its next compaction: a cut costs a flush and a new manifest
-	// entry, and a range that is only marked deleted lies on disk for long.
+	// entry, and a range that is only marked deleted lies on disk for long. When
+	// room is scarce everything is cut out.
 	exciseBytes = 16 << 20
 )
 
@@ -80,7 +81,7 @@ func (l *Log) timeAt(p *partition, offset int64) (int64, error) {
 	}
 	defer closer.Close()
 	if len(v) < valueHead {
-		return 0, l.readError(p, fmt.Errorf("the record at offset %d can't be read", offset))
+		return 0, l.readError(p, fmt.Errorf("offset %d: %w", offset, errUnreadable))
 	}
 	return int64(binary.BigEndian.Uint64(v)), nil
 }
@@ -89,6 +90,12 @@ func (l *Log) timeAt(p *partition, offset int64) (int64, error) {
 func (l *Log) keeper() {
 	age := time.NewTicker(retentionEvery)
 	defer age.Stop()
+	var look <-chan time.Time
+	if l.space.watched {
+		every := time.NewTicker(spaceEvery)
+		defer every.Stop()
+		look = every.C
+	}
 	l.free()
 	for {
 		select {
@@ -103,6 +110,8 @@ func (l *Log) keeper() {
 			l.free()
 		case <-age.C:
 			l.retain()
+		case <-look:
+			l.measure()
 		}
 	}
 }
@@ -134,7 +143,7 @@ func (l *Log) freePartition(p *partition) error {
 	if err != nil {
 		return err
 	}
-	if bytes < exciseBytes {
+	if bytes < exciseBytes && !l.space.yielding.shut.Load() {
 		err = l.db.DeleteRange(from, to, pebble.NoSync)
 	} else {
 		err = l.db.Excise(context.Background(), pebble.KeyRange{Start: from, End: to})

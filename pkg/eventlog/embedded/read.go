@@ -91,9 +91,13 @@ func (l *Log) read(ctx context.Context, p *partition, from int64, maxBytes int) 
 		if len(v) > cap(chunk)-len(chunk) {
 			chunk = make([]byte, 0, max(len(v), min(chunkBytes, max(maxBytes-taken, 512))))
 		}
+		offset := keyOffset(it.Key())
+		if len(records) > 0 && offset != from+int64(len(records)) {
+			return nil, l.readError(p, fmt.Errorf("offset %d: %w", from+int64(len(records)), errMissing))
+		}
 		at := len(chunk)
 		chunk = append(chunk, v...)
-		rec, err := decodeRecord(p, keyOffset(it.Key()), chunk[at:len(chunk):len(chunk)])
+		rec, err := decodeRecord(p, offset, chunk[at:len(chunk):len(chunk)])
 		if err != nil {
 			return nil, l.readError(p, err)
 		}
@@ -107,7 +111,7 @@ func (l *Log) read(ctx context.Context, p *partition, from int64, maxBytes int) 
 		return nil, eventlog.ErrTooOld
 	}
 	if len(records) == 0 || records[0].Offset != from {
-		return nil, l.readError(p, fmt.Errorf("offset %d is missing", from))
+		return nil, l.readError(p, fmt.Errorf("offset %d: %w", from, errMissing))
 	}
 	return records, nil
 }
@@ -115,7 +119,7 @@ func (l *Log) read(ctx context.Context, p *partition, from int64, maxBytes int) 
 // decodeRecord splits the value of a record, whose bytes it keeps.
 func decodeRecord(p *partition, offset int64, v []byte) (eventlog.Record, error) {
 	if len(v) < valueHead || uint64(binary.BigEndian.Uint32(v[8:])) > uint64(len(v)-valueHead) {
-		return eventlog.Record{}, fmt.Errorf("the record at offset %d can't be read", offset)
+		return eventlog.Record{}, fmt.Errorf("offset %d: %w", offset, errUnreadable)
 	}
 	key := int(binary.BigEndian.Uint32(v[8:]))
 	rec := eventlog.Record{
@@ -138,7 +142,11 @@ func (l *Log) readError(p *partition, err error) error {
 	if c := l.corrupted.Load(); c != nil {
 		err = errors.Join(err, *c)
 	}
-	return fmt.Errorf("partition %d of topic %q in %s can't be read: %w", p.Number, p.Topic, l.dir, err)
+	err = fmt.Errorf("partition %d of topic %q in %s can't be read: %w", p.Number, p.Topic, l.dir, err)
+	if pebble.IsCorruptionError(err) || errors.Is(err, errMissing) || errors.Is(err, errUnreadable) {
+		l.note(err)
+	}
+	return err
 }
 
 // OffsetAt implements eventlog.Reader: a binary search, because times never
@@ -182,7 +190,7 @@ func (l *Log) offsetAt(ctx context.Context, p *partition, t time.Time) (int64, e
 		}
 		v, err := it.ValueAndErr()
 		if err == nil && len(v) < valueHead {
-			err = fmt.Errorf("the record at offset %d can't be read", keyOffset(it.Key()))
+			err = fmt.Errorf("offset %d: %w", keyOffset(it.Key()), errUnreadable)
 		}
 		if err != nil {
 			return 0, l.readError(p, err)
