@@ -15,10 +15,15 @@ func (p *parser) body() (batch bool) {
 		return true
 	}
 	p.event()
+	p.end()
+	return false
+}
+
+// end makes sure that nothing stands behind the one value of the body.
+func (p *parser) end() {
 	if !p.broken && (p.next() != 0 || p.pos != len(p.b)) {
 		p.syntax(0)
 	}
-	return false
 }
 
 // batch reads {"events":[…]}. It reports false, and has moved nowhere, if the

@@ -1,14 +1,17 @@
 // Package ingest takes events in: POST /v1/events, and whatever else publishes
 // from inside this process.
 //
-//	body ─► parse, check (parse.go, batch.go) ─► records ─► admission ─► append ─► 202
-//	                                   Publish ───┘             └─ 503       └─ 503
+//	body ─► parse, check (parse.go, batch.go) ─┬───────────► records ─► admission ─► append ─► 202
+//	                                Publish ───┤                ▲           └─ 503       └─ 503
+//	                                           └─ key, ids ─► idem
 //
-//	ingest.go   Ingest: admission, append, Publish
-//	post.go     the call: media types, limits, answers
-//	batch.go    one event, {"events":[…]}, or a line each
-//	parse.go    the members of one event
-//	reader.go   the few bytes of JSON around data
+//	ingest.go        Ingest: admission, append, Publish
+//	post.go          the call: media types, limits, answers
+//	once.go          requests that are recognised when they come again
+//	batch.go         one event, {"events":[…]}, or a line each
+//	parse.go         the members of one event
+//	cloudevents.go   events as CloudEvents writes them
+//	reader.go        the few bytes of JSON around data
 //
 // A request is taken whole or not at all. It is parsed once, by hand: data goes
 // through event.CanonicalPrefix where it lies, and what the log gets is written
@@ -27,6 +30,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"sluice/gateway/idem"
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
@@ -34,13 +38,14 @@ import (
 
 // Config is what an Ingest is made of.
 type Config struct {
-	Log        eventlog.Appender
+	Log        eventlog.Log
 	OrgExists  func(id string) bool  // asked for the orgs that an audience names
 	Registerer prometheus.Registerer // nil: metrics aren't shown
 	Logger     *slog.Logger          // nil: the default one
 
 	MaxInFlight int64         // bytes that wait for the log; 0: 64 MiB. Past it events are refused
 	Timeout     time.Duration // of an append; 0: 5 s
+	Entries     int           // keys and ids that are known again; 0: idem.DefaultEntries
 }
 
 // Ingest takes events in. All methods may be called from any number of
@@ -48,6 +53,7 @@ type Config struct {
 type Ingest struct {
 	cfg      Config
 	metrics  *metrics
+	claims   *idem.Claims
 	inFlight atomic.Int64
 	buffers  sync.Pool // *batchBuffers
 }
@@ -66,8 +72,18 @@ func New(cfg Config) *Ingest {
 	i := &Ingest{cfg: cfg}
 	i.metrics = newMetrics(cfg.Registerer, i)
 	i.buffers.New = func() any { return new(batchBuffers) }
+	_, private := cfg.Log.(eventlog.Private)
+	i.claims = idem.New(idem.Config{Log: cfg.Log, Append: i.put, Private: private,
+		Entries: cfg.Entries, Registerer: cfg.Registerer, Logger: cfg.Logger})
 	return i
 }
+
+// Run follows what other nodes have taken in, until ctx ends. Requests with a
+// key or ids are taken while it runs and Ready is closed.
+func (i *Ingest) Run(ctx context.Context) error { return i.claims.Run(ctx) }
+
+// Ready is closed once the keys and ids of the last 24 h are known.
+func (i *Ingest) Ready() <-chan struct{} { return i.claims.Ready() }
 
 // batchBuffers are the records of one append, used again by the next.
 type batchBuffers struct {
@@ -81,20 +97,24 @@ const keepBuffers = 64 << 10
 // Publish takes in an event that this process makes: what comes from a provider,
 // or is told by the product itself. Environment, Org, Type and Data are needed.
 // Without an ID one is made; without a Timestamp it is now; without an Audience
-// its org; without a Key the org's id. Data is brought into canonical form.
+// its org; without a Key the org's id. Data is brought into canonical form. An
+// event whose ID was taken in within 24 h isn't again.
 //
 // The event is durable when it returns nil. A *dialect.Error says why it can't
 // be taken, now or at all; its Status is 503 when it is worth trying again.
 func (i *Ingest) Publish(ctx context.Context, events ...*event.Event) error {
+	now := time.Now()
 	made := make([]*event.Event, len(events))
-	for n, given := range events {
-		ev := *given
-		if err := complete(&ev, time.Now()); err != nil {
+	given := make([]int, len(events))
+	for n, old := range events {
+		ev := *old
+		given[n] = givenOf(&ev)
+		if err := complete(&ev, now); err != nil {
 			return err
 		}
 		made[n] = &ev
 	}
-	if err := i.append(ctx, made); err != nil {
+	if err := i.take(ctx, &taking{events: made, given: given, now: now}); err != nil {
 		return err
 	}
 	for n, ev := range made {
@@ -152,26 +172,12 @@ func (i *Ingest) append(ctx context.Context, events []*event.Event) error {
 			Value:     b.bytes[from:len(b.bytes):len(b.bytes)],
 		})
 	}
-	size := int64(len(b.bytes))
-	if i.inFlight.Add(size) > i.cfg.MaxInFlight {
-		i.inFlight.Add(-size)
-		return unavailable("too much is waiting for the log; nothing was taken, try again", 1)
-	}
-	defer i.inFlight.Add(-size)
-
 	ctx, cancel := context.WithTimeout(ctx, i.cfg.Timeout)
 	defer cancel()
-	begun := time.Now()
-	_, err := i.cfg.Log.Append(ctx, b.records)
-	i.metrics.append.Observe(time.Since(begun).Seconds())
-	if err != nil {
+	if _, err := i.put(ctx, b.records); err != nil {
 		// The buffers aren't used again: how far the log came with them isn't known.
 		return i.refusal(err)
 	}
-	for _, ev := range events {
-		i.metrics.events.of(ev.Environment).Inc()
-	}
-	i.metrics.bytes.of(events[0].Environment).Add(float64(size))
 	if cap(b.bytes) <= keepBuffers {
 		clear(b.records)
 		i.buffers.Put(b)
@@ -179,8 +185,36 @@ func (i *Ingest) append(ctx context.Context, events []*event.Event) error {
 	return nil
 }
 
+var errCrowded = unavailable("too much is waiting for the log; nothing was taken, try again", 1)
+
+// put appends records, if there is room for more to wait, and counts those of
+// events.
+func (i *Ingest) put(ctx context.Context, records []eventlog.Record) ([]int64, error) {
+	var size int64
+	for n := range records {
+		size += int64(len(records[n].Value))
+	}
+	if i.inFlight.Add(size) > i.cfg.MaxInFlight {
+		i.inFlight.Add(-size)
+		return nil, errCrowded
+	}
+	defer i.inFlight.Add(-size)
+	begun := time.Now()
+	offsets, err := i.cfg.Log.Append(ctx, records)
+	i.metrics.append.Observe(time.Since(begun).Seconds())
+	if err != nil {
+		return nil, err
+	}
+	i.metrics.taken(records)
+	return offsets, nil
+}
+
 // refusal says for the publisher why the log took nothing, or perhaps something.
 func (i *Ingest) refusal(err error) error {
+	var refused *dialect.Error
+	if errors.As(err, &refused) {
+		return refused
+	}
 	if errors.Is(err, eventlog.ErrFull) {
 		i.cfg.Logger.Error("log is full; events are refused", "error", err)
 		return unavailable("the log is full; nothing was taken, try again later", 30)

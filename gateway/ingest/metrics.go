@@ -5,6 +5,7 @@ import (
 
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
 )
 
 // metrics of ingest. Their labels are of few values, all known here.
@@ -36,7 +37,7 @@ func newMetrics(r prometheus.Registerer, i *Ingest) *metrics {
 		m.events[e-event.Sandbox] = events.WithLabelValues(e.String())
 		m.bytes[e-event.Sandbox] = bytes.WithLabelValues(e.String())
 	}
-	for _, code := range []dialect.Code{dialect.BadRequest, dialect.Forbidden, dialect.TooLarge, dialect.Unsupported, dialect.Unavailable} {
+	for _, code := range []dialect.Code{dialect.BadRequest, dialect.Forbidden, dialect.Conflict, dialect.TooLarge, dialect.Unsupported, dialect.Unavailable} {
 		m.refused.WithLabelValues(string(code))
 	}
 	if r != nil {
@@ -45,4 +46,20 @@ func newMetrics(r prometheus.Registerer, i *Ingest) *metrics {
 			func() float64 { return float64(i.inFlight.Load()) }))
 	}
 	return m
+}
+
+// taken counts the events among records that are in the log.
+func (m *metrics) taken(records []eventlog.Record) {
+	for _, e := range event.Environments {
+		events, bytes, topic := 0, 0, e.Topic()
+		for n := range records {
+			if records[n].Topic == topic {
+				events, bytes = events+1, bytes+len(records[n].Value)
+			}
+		}
+		if events > 0 {
+			m.events.of(e).Add(float64(events))
+			m.bytes.of(e).Add(float64(bytes))
+		}
+	}
 }

@@ -24,6 +24,8 @@ type parser struct {
 	now       time.Time
 
 	events    []*event.Event
+	keyed     bool                // the request has an Idempotency-Key
+	given     []int               // for each event, which members it was given; nil: none has an id, nor the request a key
 	ids       map[string]struct{} // those given by a batch's publisher
 	path      []string            // of the event that is being read
 	issues    []dialect.Issue
@@ -76,27 +78,16 @@ func (p *parser) event() {
 	}
 	ev := &event.Event{Environment: p.principal.Environment, Org: p.principal.Org}
 	before, seen := len(p.issues), 0
-	for more := !p.take('}'); more && !p.stop(); {
-		p.next()
-		name, ok := p.text()
-		if !ok || !p.take(':') {
-			p.syntax(begin)
-			return
-		}
+	ok := p.members(begin, func(name []byte) {
 		bit := memberBits[string(name)]
 		if seen&bit != 0 {
-			p.issue("the name stands twice in its object; send it once", string(name))
+			p.twice(name)
 		}
 		seen |= bit
 		p.member(ev, bit, name, begin)
-		if p.broken {
-			return
-		}
-		more = p.take(',')
-		if !more && !p.take('}') {
-			p.syntax(begin)
-			return
-		}
+	})
+	if !ok {
+		return
 	}
 	if seen&hasType == 0 {
 		p.issue(`is missing; say what happened, as in "rfq.created"`, "type")
@@ -105,9 +96,45 @@ func (p *parser) event() {
 		p.issue("is missing; send a JSON object, {} if there is nothing to say", "data")
 	}
 	if len(p.issues) == before {
-		fill(ev, p.now)
-		p.events = append(p.events, ev)
+		p.add(ev, seen)
 	}
+}
+
+// add takes an event in that is as it should be. What it was given is only noted
+// where it matters.
+func (p *parser) add(ev *event.Event, given int) {
+	if p.keyed || p.given != nil || given&hasID != 0 {
+		p.given = append(append(p.given, make([]int, len(p.events)-len(p.given))...), given)
+	}
+	fill(ev, p.now)
+	p.events = append(p.events, ev)
+}
+
+// members reads the members of an object that is open; value reads the value of
+// each. It reports whether the object was read to its end, or far enough.
+func (p *parser) members(begin int, value func(name []byte)) bool {
+	for more := !p.take('}'); more && !p.stop(); {
+		p.next()
+		name, ok := p.text()
+		if !ok || !p.take(':') {
+			p.syntax(begin)
+			return false
+		}
+		value(name)
+		if p.broken {
+			return false
+		}
+		more = p.take(',')
+		if !more && !p.take('}') {
+			p.syntax(begin)
+			return false
+		}
+	}
+	return true
+}
+
+func (p *parser) twice(name []byte) {
+	p.issue("the name stands twice in its object; send it once", string(name))
 }
 
 // member reads the value of one member.

@@ -7,17 +7,45 @@ import (
 	"time"
 
 	"sluice/pkg/dialect"
-	"sluice/pkg/event"
 	"sluice/pkg/key"
 )
 
 // MaxBody bounds the body of a request, in bytes.
 const MaxBody = 4 << 20
 
+// Request is a request to publish. Header gives a header's value, empty when
+// there is none; several of one name are joined by commas. Nil: no headers
+// beside the Content-Type. Body isn't used after Post has returned.
+type Request struct {
+	ContentType string
+	Header      func(name string) string
+	Body        []byte
+}
+
+func (r *Request) header(name string) string {
+	if r.Header == nil {
+		return ""
+	}
+	return r.Header(name)
+}
+
+// Answer is what a request to publish is answered.
+type Answer struct {
+	Status   int
+	Body     []byte // JSON
+	Replayed bool   // it was answered before; the header ReplayedHeader says so
+}
+
+// The headers of idempotency, in a request and in its answer.
+const (
+	KeyHeader      = "Idempotency-Key"
+	ReplayedHeader = "Idempotent-Replayed"
+)
+
 // Post is POST /v1/events. The caller has authenticated the principal, and seen
 // that it may publish. What it returns as an error is a *dialect.Error.
-func (i *Ingest) Post(ctx context.Context, principal *key.Principal, contentType string, body []byte) (*dialect.Response, error) {
-	answer, err := i.post(ctx, principal, contentType, body)
+func (i *Ingest) Post(ctx context.Context, principal *key.Principal, r *Request) (*Answer, error) {
+	answer, err := i.post(ctx, principal, r)
 	if err != nil {
 		var refused *dialect.Error
 		if errors.As(err, &refused) {
@@ -25,47 +53,99 @@ func (i *Ingest) Post(ctx context.Context, principal *key.Principal, contentType
 		}
 		return nil, err
 	}
-	return &dialect.Response{Status: 202, Body: answer}, nil
+	return answer, nil
 }
 
-func (i *Ingest) post(ctx context.Context, principal *key.Principal, contentType string, body []byte) ([]byte, error) {
-	lines, ok := mediaType(contentType)
-	if !ok {
-		return nil, &dialect.Error{Status: 415, Code: dialect.Unsupported,
-			Message: "Content-Type must be application/json, or application/x-ndjson for an event on each line"}
+func (i *Ingest) post(ctx context.Context, principal *key.Principal, r *Request) (*Answer, error) {
+	form, err := formOf(r)
+	if err != nil {
+		return nil, err
 	}
-	if len(body) > MaxBody {
+	if len(r.Body) > MaxBody {
 		return nil, tooLarge("the body has more than 4 MiB; send it in several requests")
 	}
-	p := parser{reader: reader{b: body}, principal: principal, orgExists: i.cfg.OrgExists, now: time.Now()}
-	batch := lines
-	if lines {
-		p.lines()
-	} else {
-		batch = p.body()
+	idempotency := r.header(KeyHeader)
+	if !visible(idempotency, maxIdempotencyKey) {
+		return nil, badRequest("nothing was taken: " + KeyHeader + " must have at most 255 characters, all of them printable ASCII")
 	}
+	p := parser{reader: reader{b: r.Body}, principal: principal, orgExists: i.cfg.OrgExists, now: time.Now(), keyed: idempotency != ""}
+	batch := p.read(form, r)
 	if err := p.verdict(); err != nil {
 		return nil, err
 	}
-	if err := i.append(ctx, p.events); err != nil {
+	t := &taking{events: p.events, given: p.given, key: idempotency, batch: batch, now: p.now}
+	if err := i.take(ctx, t); err != nil {
 		return nil, err
 	}
-	return appendAnswer(nil, p.events, batch), nil
+	return &Answer{Status: 202, Body: t.appendAnswer(nil), Replayed: t.replayed}, nil
 }
 
-// mediaType tells JSON from lines of JSON. No media type is JSON.
-func mediaType(contentType string) (lines, ok bool) {
-	if contentType == "application/json" { // most of them
-		return false, true
-	}
-	mt, _, _ := strings.Cut(contentType, ";")
-	switch strings.ToLower(strings.TrimSpace(mt)) {
-	case "", "application/json":
-		return false, true
+// form is how the events of a request are written.
+type form int
+
+const (
+	formJSON form = iota
+	formLines
+	formCloudEvent
+	formCloudBatch
+	formCloudBinary // attributes in headers, data in the body
+)
+
+// formOf tells how a request is written. No media type is JSON.
+func formOf(r *Request) (form, error) {
+	mt, _, _ := strings.Cut(r.ContentType, ";")
+	mt = strings.ToLower(strings.TrimSpace(mt))
+	switch mt {
 	case "application/x-ndjson":
-		return true, true
+		return formLines, nil
+	case "application/cloudevents+json":
+		return formCloudEvent, nil
+	case "application/cloudevents-batch+json":
+		return formCloudBatch, nil
 	}
-	return false, false
+	switch binary := r.header(ceHeader+"specversion") != ""; {
+	case binary && jsonMedia(mt):
+		return formCloudBinary, nil
+	case binary:
+		return 0, &dialect.Error{Status: 415, Code: dialect.Unsupported,
+			Message: "the data of an event is a JSON object: Content-Type must be application/json, or left out"}
+	case mt == "" || mt == "application/json":
+		return formJSON, nil
+	}
+	return 0, &dialect.Error{Status: 415, Code: dialect.Unsupported, Message: "Content-Type must be application/json, " +
+		"application/x-ndjson for an event on each line, application/cloudevents+json or application/cloudevents-batch+json"}
+}
+
+// read reads the body, and reports whether it is a batch.
+func (p *parser) read(form form, r *Request) (batch bool) {
+	switch form {
+	case formLines:
+		p.lines()
+		return true
+	case formCloudEvent:
+		p.cloudEvent()
+		p.end()
+		return false
+	case formCloudBatch:
+		p.cloudBatch()
+		return true
+	case formCloudBinary:
+		p.cloudBinary(r.header)
+		return false
+	}
+	return p.body()
+}
+
+const maxIdempotencyKey = 255
+
+// visible reports whether s has at most so many bytes, all of them printable ASCII.
+func visible(s string, most int) bool {
+	for i := range len(s) {
+		if s[i] < ' ' || s[i] > '~' {
+			return false
+		}
+	}
+	return len(s) <= most
 }
 
 // verdict is the error of a request that can't be taken, or nil.
@@ -92,23 +172,4 @@ func describe(is *dialect.Issue) string {
 		return is.Message
 	}
 	return dialect.Clip(strings.Join(is.Path, "."), maxShown) + " " + is.Message
-}
-
-// appendAnswer adds {"id":"…"}, or {"ids":[…]} for a batch. Ids need no escapes.
-func appendAnswer(dst []byte, events []*event.Event, batch bool) []byte {
-	if !batch {
-		dst = append(dst, `{"id":"`...)
-		dst = append(dst, events[0].ID...)
-		return append(dst, `"}`...)
-	}
-	dst = append(dst, `{"ids":[`...)
-	for i, ev := range events {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = append(dst, '"')
-		dst = append(dst, ev.ID...)
-		dst = append(dst, '"')
-	}
-	return append(dst, `]}`...)
 }

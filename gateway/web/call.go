@@ -81,6 +81,15 @@ func (c *Call) OnlyQuery(names ...string) error {
 	return nil
 }
 
+// Header gives a header of the request, several of one name joined by commas;
+// empty when absent.
+func (c *Call) Header(name string) string {
+	if len(c.Request.Header.Peek(name)) == 0 {
+		return ""
+	}
+	return string(bytes.Join(c.Request.Header.PeekAll(name), []byte(", ")))
+}
+
 // JSON answers with a body that is JSON.
 func (c *Call) JSON(status int, body []byte) { answerJSON(c.RequestCtx, status, body) }
 
