@@ -56,13 +56,14 @@ func TestDeadLetter(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.start()
 		ep := w.endpoint("http://a")
-		bad := w.publish(1)[0]
+		const bad = "e00001" // known beforehand: its first attempt is made at once
 		w.set(func(r request) delivery.Outcome {
 			if r.event == bad {
 				return broken
 			}
 			return ok
 		})
+		w.publish(1)
 		for range 75 {
 			w.publish(1)
 			sleep(time.Minute)
