@@ -23,9 +23,9 @@ func newEvent(i int) *event.Event {
 // Nothing is lost, and what comes twice was under way, or its record wasn't
 // durable, when its dispatcher died.
 func TestKills(t *testing.T) {
-	rounds := 12
+	rounds := 4
 	if testing.Short() {
-		rounds = 3
+		rounds = 1
 	}
 	for seed := range uint64(rounds) {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

@@ -102,7 +102,7 @@ func TestDisableAndEnable(t *testing.T) {
 				var all []string
 				for w.status(ep.ID) == endpoint.Active {
 					all = append(all, w.publish(1)...)
-					sleep(time.Second)
+					sleep(3 * time.Second)
 				}
 				took := time.Since(began)
 				if want := time.Hour + 5*time.Minute + 35*time.Second; took < want || took > want+5*time.Second {
