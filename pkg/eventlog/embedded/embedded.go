@@ -40,8 +40,9 @@ type Config struct {
 	// Topics are made where they aren't there yet. A topic never changes its number
 	// of partitions; topics that aren't named are kept as they are.
 	Topics []eventlog.Topic
-	// MaxBytes is what the log may take on disk, all in all; 0: what the disk has.
-	// Topics that yield are refused from nine tenths on, the others at the limit.
+	// MaxBytes is what the log may take on disk; 0: what the disk has. Topics that
+	// yield are refused from nine tenths on, the others at the limit. For moments
+	// Pebble takes some 100 MB more, while it rewrites tables.
 	MaxBytes int64
 	// Logger gets what goes on in the background; nil: slog.Default().
 	Logger *slog.Logger

@@ -69,7 +69,7 @@ func (l *Log) admit(yields bool, bytes int64) error {
 
 // Space is how full the log is. Zero is what isn't known, or no limit.
 type Space struct {
-	Used  int64 // bytes of the log on disk
+	Used  int64 // bytes of the log on disk; what Pebble is about to give back doesn't count
 	Limit int64 // Config.MaxBytes
 	Free  int64 // bytes that the disk has left
 	// YieldingRefused says that topics that yield are refused, AllRefused that every
@@ -90,8 +90,9 @@ func (l *Log) Space() (Space, error) {
 
 // look measures; the caller has entered, or is Open.
 func (l *Log) look() Space {
+	m := l.db.Metrics()
 	s := Space{
-		Used: int64(l.db.Metrics().DiskSpaceUsage()), Limit: l.space.limit,
+		Used: int64(m.WAL.PhysicalSize + m.Table.Local.LiveSize + m.BlobFiles.Local.LiveSize), Limit: l.space.limit,
 		YieldingRefused: l.space.yielding.shut.Load(), AllRefused: l.space.others.shut.Load(),
 	}
 	if disk, err := l.fs.GetDiskUsage(l.dir); err == nil {
