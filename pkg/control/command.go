@@ -57,6 +57,7 @@ func init() {
 	for _, make := range []func() Command{
 		func() Command { return new(begin) },
 		func() Command { return new(bootstrap) },
+		func() Command { return new(NewIncarnation) },
 		func() Command { return new(CreateOrg) },
 		func() Command { return new(UpdateOrg) },
 		func() Command { return new(DeleteOrg) },
@@ -130,6 +131,28 @@ func (cmd *begin) apply(s *state, _ stamp) ([]Change, error) {
 		return nil, ErrExists
 	}
 	s.begun, s.incarnation, s.lanes, s.sealedWith = true, cmd.Incarnation, cmd.Lanes, cmd.SealedWith
+	return nil, nil
+}
+
+// NewIncarnation begins another life of the log, as after a restore from a backup:
+// cursors of the one before expire. Nodes that run already keep the one that they
+// started with.
+type NewIncarnation struct {
+	Incarnation event.Incarnation `json:"incarnation"` // made by Do
+}
+
+func (*NewIncarnation) op() string { return "incarnation" }
+
+func (cmd *NewIncarnation) prepare(context.Context, *Control) error {
+	cmd.Incarnation = newIncarnation()
+	return nil
+}
+
+func (cmd *NewIncarnation) apply(s *state, _ stamp) ([]Change, error) {
+	if cmd.Incarnation == (event.Incarnation{}) {
+		return nil, errUnreadable
+	}
+	s.incarnation = cmd.Incarnation
 	return nil, nil
 }
 
