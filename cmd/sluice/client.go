@@ -69,6 +69,7 @@ type outputFlags struct {
 type client struct {
 	base, token     string
 	address, secret string // the flags that name them, for errors
+	patient         bool   // an answer takes as long as it takes
 }
 
 var httpClient = &http.Client{Timeout: 30 * time.Second}
@@ -104,7 +105,11 @@ func (c *client) send(ctx context.Context, method, path, contentType string, bod
 	if len(body) > 0 {
 		req.Header.Set("Content-Type", contentType)
 	}
-	resp, err := httpClient.Do(req)
+	caller := httpClient
+	if c.patient {
+		caller = &http.Client{}
+	}
+	resp, err := caller.Do(req)
 	if err != nil {
 		var op *url.Error
 		if errors.As(err, &op) {

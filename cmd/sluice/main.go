@@ -12,6 +12,7 @@
 //	ops.go        health, metrics, the admin API
 //	demo*.go      a node, and everybody who would use one
 //	client.go     calls of the API, for the commands below
+//	backup.go     a copy of the log
 //	publish.go tail.go org.go key.go endpoint.go bench.go version.go
 //	config_check.go topics.go: for operators, offline
 package main
@@ -39,6 +40,7 @@ type cli struct {
 	Key      keyCmd      `cmd:"" group:"manage" help:"Manage API keys (administration)."`
 
 	Config configCmd `cmd:"" group:"operate" help:"Look at settings."`
+	Backup backupCmd `cmd:"" group:"operate" help:"Copy the log in --data, while it is in use or not."`
 	Topics topicsCmd `cmd:"" group:"operate" help:"Print which topics to create on brokers."`
 
 	Bench   benchCmd   `cmd:"" help:"Measure this machine: sluice, beside the least that the same work can cost."`

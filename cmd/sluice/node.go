@@ -23,6 +23,7 @@ import (
 	"sluice/pkg/control"
 	"sluice/pkg/delivery"
 	"sluice/pkg/eventlog"
+	"sluice/pkg/eventlog/embedded"
 )
 
 // A node is one process of sluice, whole: what it is made of, in the order in
@@ -44,6 +45,7 @@ type node struct {
 	listen, opsListen net.Listener // listen is nil where nothing is public
 	ops               *ops
 	log               eventlog.Log
+	embedded          *embedded.Log // the log, where it is in Data; else nil
 	control           *control.Control
 	admin             string // token
 
@@ -61,6 +63,7 @@ type nodeConfig struct {
 	TLSKey             string
 	Roles              roles
 	Data               string
+	LogMaxBytes        size
 	Brokers            []string // empty: the log is in Data
 	Prefix             string
 	Kafka              kafkaFlags
@@ -93,7 +96,7 @@ func startNode(ctx context.Context, cfg nodeConfig) (_ *node, err error) {
 		}
 	}()
 	for _, start := range []func(context.Context) error{
-		n.bind, n.startOps, n.dataDir, n.openLog, n.openControl, n.only(roleAPI, n.startAdmin),
+		n.bind, n.startOps, n.dataDir, n.openLog, n.openControl, n.goOnFromCopy, n.only(roleAPI, n.startAdmin),
 		n.only(roleDispatcher, n.startDispatcher), n.startGateway, n.awaitReady,
 	} {
 		if err := start(ctx); err != nil {
@@ -219,7 +222,11 @@ func (n *node) startAdmin(ctx context.Context) error {
 	if n.admin, err = manage.LoadAdminToken(n.cfg.Data, n.cfg.AdminToken); err != nil {
 		return err
 	}
-	var admin http.Handler = manage.NewAdmin(n.control, n.admin, n.cfg.Logger)
+	api := manage.NewAdmin(n.control, n.admin, n.cfg.Logger)
+	if l := n.embedded; l != nil {
+		api.ServeBackup(func(dir string) error { return backup(l, n.cfg.Data, dir) })
+	}
+	var admin http.Handler = api
 	n.ops.admin.Store(&admin)
 	return nil
 }

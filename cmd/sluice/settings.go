@@ -26,6 +26,7 @@ type settings struct {
 	BootstrapKey string   `env:"SLUICE_BOOTSTRAP_KEY" placeholder:"KEY" group:"process" secret:"" help:"API key of the first org, as sluice key new prints it. Default: one is made at the first start and printed, once."`
 
 	Data           string  `default:"./data" env:"SLUICE_DATA" placeholder:"DIR" group:"log" help:"Keep the log and this node's secrets here; one process at a time. Default: ${default}."`
+	LogMaxBytes    size    `name:"log-max-bytes" default:"0" env:"SLUICE_LOG_MAX_BYTES" placeholder:"SIZE" group:"log" help:"What the log in --data may take on disk, as in 10GiB; at least 1GiB. Past nine tenths of it publishing is answered with 503 until retention makes room; the rest is kept for what is owed already. A disk that runs low does the same. 0: no limit but the disk. Default: ${default}."`
 	Brokers        brokers `env:"SLUICE_BROKERS" placeholder:"HOST:PORT,…" group:"log" help:"Keep the log on these Kafka or Redpanda brokers, which any number of processes can share. Default: in --data."`
 	Prefix         string  `default:"sluice." env:"SLUICE_PREFIX" placeholder:"TEXT" group:"log" help:"What names of topics and groups begin with on the brokers, so that deployments can share a cluster. Default: ${default}."`
 	SecretsKeyFile string  `env:"SLUICE_SECRETS_KEY_FILE" placeholder:"FILE" group:"log" help:"Key that webhook secrets are sealed with in the log: 32 bytes as hex or base64 (openssl rand -hex 32). Required with --brokers, where every process needs the same; else made at the first start and kept in secrets.key in --data."`
@@ -45,6 +46,10 @@ func (s *settings) Validate() error {
 		return errors.New("--brokers needs --secrets-key-file: every process must seal secrets with the same key; make one with: openssl rand -hex 32 > secrets.key")
 	case len(s.Brokers) == 0 && !s.Roles.all():
 		return fmt.Errorf("--roles %s needs --brokers: a log in --data is one process's, which does everything; share one with --brokers, or leave --roles out", s.Roles)
+	case s.LogMaxBytes > 0 && len(s.Brokers) > 0:
+		return errors.New("--log-max-bytes is for a log in --data: brokers have limits of their own, leave it out")
+	case s.LogMaxBytes > 0 && s.LogMaxBytes < 1<<30:
+		return fmt.Errorf("--log-max-bytes %s is too little: give 1GiB or more, or 0 for no limit", s.LogMaxBytes)
 	case s.IdempotencyEntries < 1:
 		return fmt.Errorf("--idempotency-entries %d is too few: give 1 or more", s.IdempotencyEntries)
 	case (s.TLSCert == "") != (s.TLSKey == ""):
@@ -88,8 +93,8 @@ func (s *settings) node(logger *slog.Logger) nodeConfig {
 	return nodeConfig{
 		Listen: string(s.Listen), TLSCert: s.TLSCert, TLSKey: s.TLSKey, Ops: string(s.Ops), Roles: s.Roles, Data: s.Data,
 		Brokers: s.Brokers, Prefix: s.Prefix, Kafka: s.kafkaFlags, SecretsKeyFile: s.SecretsKeyFile,
-		IdempotencyEntries: s.IdempotencyEntries,
-		AdminToken:         s.AdminToken, BootstrapKey: s.BootstrapKey,
+		IdempotencyEntries: s.IdempotencyEntries, LogMaxBytes: s.LogMaxBytes,
+		AdminToken: s.AdminToken, BootstrapKey: s.BootstrapKey,
 		HTTP: s.AllowHTTPEndpoints || s.AllowPrivateEndpoints.Set, Private: s.AllowPrivateEndpoints,
 		Drain:  time.Duration(s.DrainTimeout),
 		Logger: logger,

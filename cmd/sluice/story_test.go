@@ -104,7 +104,10 @@ type storyNode struct {
 func startStory(t *testing.T, cfg nodeConfig) *storyNode {
 	t.Helper()
 	said := new(lockedBuffer)
-	cfg.Listen, cfg.Ops, cfg.Data = "127.0.0.1:0", "127.0.0.1:0", filepath.Join(t.TempDir(), "data")
+	cfg.Listen, cfg.Ops = "127.0.0.1:0", "127.0.0.1:0"
+	if cfg.Data == "" {
+		cfg.Data = filepath.Join(t.TempDir(), "data")
+	}
 	cfg.Private, cfg.HTTP = prefixes{Set: true}, true
 	cfg.Logger = slog.New(slog.NewTextHandler(said, nil))
 	n, err := startNode(t.Context(), cfg)

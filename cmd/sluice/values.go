@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"math"
 	"net"
 	"net/netip"
 	"strconv"
@@ -39,6 +40,39 @@ func (d *duration) UnmarshalText(text []byte) error {
 }
 
 func (d duration) String() string { return time.Duration(d).String() }
+
+// size is a number of bytes.
+type size int64
+
+var sizeUnits = []struct {
+	name  string
+	bytes int64
+}{{"TiB", 1 << 40}, {"GiB", 1 << 30}, {"MiB", 1 << 20}, {"KiB", 1 << 10}, {"TB", 1e12}, {"GB", 1e9}, {"MB", 1e6}, {"kB", 1e3}, {"B", 1}, {"", 1}}
+
+func (n *size) UnmarshalText(text []byte) error {
+	for _, unit := range sizeUnits {
+		digits, found := strings.CutSuffix(string(text), unit.name)
+		if !found {
+			continue
+		}
+		v, err := strconv.ParseInt(strings.TrimSpace(digits), 10, 64)
+		if err != nil || v < 0 || v > math.MaxInt64/unit.bytes {
+			break
+		}
+		*n = size(v * unit.bytes)
+		return nil
+	}
+	return fmt.Errorf("%q is no size: give a whole number and a unit, as in 500MB or 10GiB", text)
+}
+
+func (n size) String() string {
+	for _, unit := range sizeUnits[:4] {
+		if n > 0 && int64(n)%unit.bytes == 0 {
+			return fmt.Sprintf("%d%s", int64(n)/unit.bytes, unit.name)
+		}
+	}
+	return strconv.FormatInt(int64(n), 10)
+}
 
 // brokers is a list of host:port.
 type brokers []string

@@ -46,7 +46,7 @@ import (
 const Kept = 24 * time.Hour
 
 // Topic keeps the claims. All of one org and environment are in one partition.
-var Topic = eventlog.Topic{Name: "idem", Partitions: 16, Retention: Kept}
+var Topic = eventlog.Topic{Name: "idem", Partitions: 16, Retention: Kept, Yields: true}
 
 // DefaultEntries is how many keys and ids are remembered unless Config says
 // otherwise; each takes about 100 bytes.

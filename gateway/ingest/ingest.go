@@ -215,8 +215,7 @@ func (i *Ingest) refusal(err error) error {
 	if errors.As(err, &refused) {
 		return refused
 	}
-	if errors.Is(err, eventlog.ErrFull) {
-		i.cfg.Logger.Error("log is full; events are refused", "error", err)
+	if errors.Is(err, eventlog.ErrFull) { // the log said so in its messages when it began
 		return unavailable("the log is full; nothing was taken, try again later", 30)
 	}
 	i.cfg.Logger.Error("events not appended", "error", err)

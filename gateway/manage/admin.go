@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/mail"
 	"path"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -31,6 +32,7 @@ import (
 //	GET PATCH DELETE    /admin/v1/orgs/{org}
 //	POST GET            /admin/v1/orgs/{org}/keys
 //	DELETE              /admin/v1/orgs/{org}/keys/{id}
+//	POST                /admin/v1/backup        where the log can be copied
 type Admin struct {
 	control *control.Control
 	token   [32]byte // its hash: comparing takes the same time for any length
@@ -60,6 +62,24 @@ func NewAdmin(c *control.Control, token string, logger *slog.Logger) *Admin {
 		})
 	}
 	return a
+}
+
+// ServeBackup adds the call that has copy write a backup to a directory on this
+// machine. It is called before the API is served.
+func (a *Admin) ServeBackup(copy func(dir string) error) {
+	a.mux.HandleFunc("POST /admin/v1/backup", func(w http.ResponseWriter, r *http.Request) {
+		var in struct {
+			Dir string `json:"dir"`
+		}
+		err := json.UnmarshalRead(io.LimitReader(r.Body, 64<<10), &in, json.RejectUnknownMembers(true))
+		if err != nil || !filepath.IsAbs(in.Dir) {
+			err = &dialect.Error{Status: 400, Code: dialect.BadRequest, Message: `send {"dir": "/an/absolute/path"}: a directory on this machine that isn't there yet`}
+		} else if err = copy(in.Dir); err != nil {
+			a.logger.Error("backup failed", "dir", in.Dir, "error", err)
+			err = &dialect.Error{Status: 500, Code: dialect.Internal, Message: err.Error()}
+		}
+		a.answer(w, r, http.StatusNoContent, nil, err)
+	})
 }
 
 // ServeHTTP answers whoever has the token.
