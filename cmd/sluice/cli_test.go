@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -416,12 +417,36 @@ func TestCommands(t *testing.T) {
 	if len(ids) != 2500 || first == ids[0] {
 		t.Errorf("%d ids were printed for 2,500 events", len(ids))
 	}
+	// Again, and with a line more: only that one is new.
+	if again := strings.Fields(ok("publish", "--key", acme, file)); !slices.Equal(again, ids) {
+		t.Errorf("the same file was given %d other ids", len(again))
+	}
+	if err := os.WriteFile(file, []byte(lines.String()+`{"type":"rfq.created","data":{"n":"last"}}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	ids = strings.Fields(ok("publish", "--key", acme, file))
 	eventually(t, 20*time.Second, func() error {
 		if !strings.Contains(tailed.String(), ids[len(ids)-1]) {
 			return fmt.Errorf("tail printed %d lines, and said %q", strings.Count(tailed.String(), "\n"), said)
 		}
 		return nil
 	})
+	events := 0
+	for cursor, more := "", true; more; {
+		var page struct {
+			Data       []struct{}
+			NextCursor string
+			HasMore    bool
+		}
+		if err := (&process{t: t, address: p.address, key: acme}).call(t.Context(), "GET", "/v1/events?limit=500&cursor="+cursor, "", nil, 200, &page); err != nil {
+			t.Fatal(err)
+		}
+		events += len(page.Data)
+		cursor, more = page.NextCursor, page.HasMore
+	}
+	if events != 1+2501 {
+		t.Errorf("%d events came of one, and of a file of 2,501 that was published three times", events)
+	}
 	stop()
 	if code := <-done; code != 0 {
 		t.Errorf("tail ended with exit code %d: %s", code, said)

@@ -4,12 +4,15 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
 	"os"
+	"path/filepath"
 	"time"
 
 	"sluice/pkg/event"
@@ -32,8 +35,11 @@ type publishCmd struct {
 
 // Help is shown by sluice publish --help.
 func (publishCmd) Help() string {
-	return `Prints the id of every event, once it is durable. Events without an id are given one first: where
-the log didn't answer, the same batch is sent again, and whoever receives an event twice can tell.
+	return `Prints the id of every event, once it is durable. Events without an id are given one first, so that
+a batch that is sent again, because the log didn't answer, is never published twice. On a line of a
+file that id follows from the file's name, the line's number and its text: after a failure publish the
+same file again, within 24 hours, and what was published before isn't published a second time. Where
+the same line of the same file shall be a new event, give it an id of its own or use standard input.
 
 Examples:
 
@@ -66,27 +72,40 @@ func (c *publishCmd) Validate() error {
 }
 
 func (c *publishCmd) Run(ctx context.Context, s std) error {
-	p := publisher{ctx: ctx, api: c.client(), out: s.Out}
+	p := publisher{ctx: ctx, api: c.client(), out: s.Out, id: func([]byte) string { return event.NewID(time.Now()) }}
 	if c.Type != "" {
 		ev, err := c.event()
 		if err != nil {
 			return err
 		}
-		if err := p.add(ev); err != nil {
+		if err := p.add(ev, nil); err != nil {
 			return err
 		}
 		return p.flush()
 	}
-	in := s.In
-	if c.File != "-" {
-		f, err := os.Open(c.File)
-		if err != nil {
-			return err
-		}
-		defer f.Close()
-		in = f
+	if c.File == "-" {
+		return p.addLines(s.In)
 	}
-	return p.addLines(in)
+	f, err := os.Open(c.File)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	name := filepath.Base(c.File)
+	p.id = func(text []byte) string { return lineID(name, p.line, text) }
+	if err := p.addLines(f); err != nil {
+		return fmt.Errorf("%w; publish %s again to go on, nothing comes twice", err, c.File)
+	}
+	return nil
+}
+
+// lineID is the id of a file's event that has none: the same whenever the file is
+// published.
+func lineID(file string, line int, text []byte) string {
+	h := sha256.New()
+	fmt.Fprintf(h, "%s\x00%d\x00", file, line)
+	h.Write(bytes.TrimSpace(text))
+	return "line_" + base64.RawURLEncoding.EncodeToString(h.Sum(nil)[:18])
 }
 
 // event makes the one event that the flags describe.
@@ -117,6 +136,8 @@ type publisher struct {
 	ctx   context.Context
 	api   *client
 	out   io.Writer
+	id    func(text []byte) string // of an event without one
+	line  int                      // that is being read
 	batch bytes.Buffer
 	count int
 }
@@ -124,24 +145,26 @@ type publisher struct {
 func (p *publisher) addLines(in io.Reader) error {
 	lines := bufio.NewScanner(in)
 	lines.Buffer(nil, batchBytes)
-	for n := 1; lines.Scan(); n++ {
+	for lines.Scan() {
+		p.line++
 		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
 			continue
 		}
 		var ev map[string]json.RawMessage
 		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
-			return errors.Join(p.flush(), fmt.Errorf("line %d is no JSON object: %w; the lines before it were published", n, err))
+			return errors.Join(p.flush(), fmt.Errorf("line %d is no JSON object: %w; the lines before it were published", p.line, err))
 		}
-		if err := p.add(ev); err != nil {
+		if err := p.add(ev, lines.Bytes()); err != nil {
 			return err
 		}
 	}
 	return errors.Join(p.flush(), lines.Err())
 }
 
-func (p *publisher) add(ev map[string]json.RawMessage) error {
+// add puts an event into the batch; text is how it was written.
+func (p *publisher) add(ev map[string]json.RawMessage, text []byte) error {
 	if _, ok := ev["id"]; !ok {
-		ev["id"] = quoted(event.NewID(time.Now()))
+		ev["id"] = quoted(p.id(text))
 	}
 	line, err := json.Marshal(ev)
 	if err != nil {
@@ -158,7 +181,7 @@ func (p *publisher) add(ev map[string]json.RawMessage) error {
 }
 
 // flush publishes the batch, again and again while the log doesn't answer. It may
-// have been logged all the same; then its events come twice, with the same ids.
+// have been logged all the same; its ids see to it that it isn't again.
 func (p *publisher) flush() error {
 	if p.count == 0 {
 		return nil
