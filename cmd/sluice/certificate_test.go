@@ -104,6 +104,7 @@ func (a *authority) shown(address string) string {
 // TestTLS: curl and a WebSocket client over TLS, and a certificate that is
 // replaced while they are connected.
 func TestTLS(t *testing.T) {
+	t.Parallel()
 	a := newAuthority(t)
 	cert, key := a.issue("first")
 	p := startProcess(t, []string{"--data", filepath.Join(t.TempDir(), "data"), "--tls-cert", cert, "--tls-key", key})

@@ -76,8 +76,10 @@ func (f *kafkaFlags) security() (*tls.Config, *kafka.SASL, error) {
 	return config, &kafka.SASL{Mechanism: string(f.SASL), User: f.User, Password: password}, nil
 }
 
+func (f *kafkaFlags) secure() bool { return f.TLS || f.CA != "" || f.Cert != "" }
+
 func (f *kafkaFlags) tls() (*tls.Config, error) {
-	if !f.TLS && f.CA == "" && f.Cert == "" {
+	if !f.secure() {
 		return nil, nil
 	}
 	config := &tls.Config{MinVersion: tls.VersionTLS12}
@@ -111,7 +113,6 @@ func (f *kafkaFlags) remedy(err error) string {
 		name     x509.HostnameError
 		invalid  x509.CertificateInvalidError
 		notTLS   tls.RecordHeaderError
-		secure   = f.TLS || f.CA != "" || f.Cert != ""
 		rejected *net.OpError
 	)
 	switch {
@@ -129,10 +130,15 @@ func (f *kafkaFlags) remedy(err error) string {
 		return "these brokers don't speak TLS on this port: give another port in --brokers, or leave --kafka-tls out"
 	case errors.As(err, &rejected) && rejected.Op == "remote error": // a TLS alert
 		return "the brokers refuse this client's certificate, or miss one: see to --kafka-tls-cert"
-	case errors.Is(err, kafka.ErrNoAnswer) && !secure:
-		return "are they running, is the address right as seen from here, and do they want --kafka-tls?"
 	case errors.Is(err, kafka.ErrNoAnswer):
-		return "are they running, and is the address right as seen from here?"
+		wants := "want --kafka-tls"
+		if f.secure() {
+			wants = "speak TLS on this port (--kafka-tls)"
+		}
+		if f.SASL == "" {
+			wants += ", or want --kafka-sasl"
+		}
+		return "are they running, is the address right as seen from here, and do they " + wants + "?"
 	}
 	return ""
 }

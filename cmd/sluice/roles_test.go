@@ -13,6 +13,7 @@ import (
 
 // TestRoles: three nodes with a role each are one sluice.
 func TestRoles(t *testing.T) {
+	t.Parallel()
 	t.Run("kafka", func(t *testing.T) {
 		cfg := onBrokers(t)
 		with := func(one role) *storyNode { c := cfg; c.Roles = roles{one}; return startStory(t, c) }

@@ -14,7 +14,7 @@ import (
 
 // topicsCmd prints what to create on brokers where sluice itself may not.
 type topicsCmd struct {
-	outputFlags
+	JSON     bool   `name:"json" group:"output" help:"Print JSON."`
 	Commands bool   `group:"output" help:"Print commands for Kafka's own kafka-topics.sh."`
 	Brokers  string `default:"localhost:9092" env:"SLUICE_BROKERS" placeholder:"HOST:PORT,…" help:"Brokers that the commands of --commands call; nothing is called now. Default: ${default}."`
 	Prefix   string `default:"sluice." env:"SLUICE_PREFIX" placeholder:"TEXT" help:"What names of topics and groups begin with, as of sluice serve. Default: ${default}."`
