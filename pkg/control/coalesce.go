@@ -3,6 +3,7 @@ package control
 import (
 	"context"
 	"sync"
+	"time"
 )
 
 // coalesced shares one look-up among all that ask for it before it begins. A
@@ -10,8 +11,11 @@ import (
 // seen less. So at most two matter at any time, one running and one waited for,
 // and however many ask, the log is asked by one.
 type coalesced struct {
+	every time.Duration // from the beginning of a look-up to the next, at least; 0: no time
+
 	mu      sync.Mutex
 	running bool
+	began   time.Time // the newest look-up
 	next    *lookup
 }
 
@@ -46,13 +50,22 @@ func (l *coalesced) do(ctx, life context.Context, look func(context.Context) (in
 func (l *coalesced) run(life context.Context, look func(context.Context) (int64, error)) {
 	for {
 		l.mu.Lock()
-		cur := l.next
-		l.next = nil
-		if cur == nil {
+		if l.next == nil {
 			l.running = false
 			l.mu.Unlock()
 			return
 		}
+		wait := time.Until(l.began.Add(l.every))
+		l.mu.Unlock()
+		if wait > 0 { // who asks meanwhile shares the look-up
+			select {
+			case <-time.After(wait):
+			case <-life.Done():
+			}
+		}
+		l.mu.Lock()
+		cur := l.next
+		l.next, l.began = nil, time.Now()
 		l.mu.Unlock()
 		bounded, cancel := context.WithTimeout(life, patience)
 		cur.end, cur.err = look(bounded)

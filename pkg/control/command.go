@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/go-json-experiment/json"
@@ -56,6 +57,8 @@ var commands = map[string]func() Command{}
 func init() {
 	for _, make := range []func() Command{
 		func() Command { return new(begin) },
+		func() Command { return new(reseal) },
+		func() Command { return new(check) },
 		func() Command { return new(bootstrap) },
 		func() Command { return new(NewIncarnation) },
 		func() Command { return new(CreateOrg) },
@@ -107,7 +110,7 @@ func decode(value []byte) (id string, at time.Time, cmd Command, err error) {
 	if err := json.Unmarshal(r.Do, cmd, json.RejectUnknownMembers(true)); err != nil {
 		return r.ID, r.At, nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
-	return r.ID, r.At, cmd, nil
+	return r.ID, r.At.UTC(), cmd, nil
 }
 
 // newID makes an id: the prefix and 22 random base62 characters, 130 bits.
@@ -130,7 +133,9 @@ func (cmd *begin) apply(s *state, _ stamp) ([]Change, error) {
 	if s.begun {
 		return nil, ErrExists
 	}
-	s.begun, s.incarnation, s.lanes, s.sealedWith = true, cmd.Incarnation, cmd.Lanes, cmd.SealedWith
+	s.setLog(func() {
+		s.begun, s.incarnation, s.lanes, s.sealedWith = true, cmd.Incarnation, cmd.Lanes, []string{cmd.SealedWith}
+	})
 	return nil, nil
 }
 
@@ -149,14 +154,36 @@ func (cmd *NewIncarnation) prepare(context.Context, *Control) error {
 }
 
 func (cmd *NewIncarnation) apply(s *state, _ stamp) ([]Change, error) {
-	if cmd.Incarnation == (event.Incarnation{}) {
+	if cmd.Incarnation == (event.Incarnation{}) || !s.begun {
 		return nil, errUnreadable
 	}
-	s.incarnation = cmd.Incarnation
+	s.setLog(func() { s.incarnation = cmd.Incarnation })
 	return nil, nil
 }
 
 func newIncarnation() (i event.Incarnation) {
 	copy(i[:], key.AppendRandom(nil, len(i)))
 	return i
+}
+
+// reseal records that secrets are sealed with another key from here on. A node
+// that doesn't have it stops here, before the first secret that it couldn't open.
+type reseal struct {
+	SealedWith string `json:"sealedWith"` // fingerprint
+}
+
+func (*reseal) op() string { return "reseal" }
+
+func (cmd *reseal) apply(s *state, _ stamp) ([]Change, error) {
+	switch {
+	case cmd.SealedWith == "" || !s.begun:
+		return nil, fmt.Errorf("%w: key without a fingerprint, or before the log's first", errUnreadable)
+	case s.sealedWith[len(s.sealedWith)-1] == cmd.SealedWith:
+		return nil, ErrExists
+	}
+	s.setLog(func() {
+		others := slices.DeleteFunc(slices.Clone(s.sealedWith), func(f string) bool { return f == cmd.SealedWith })
+		s.sealedWith = append(others, cmd.SealedWith)
+	})
+	return nil, nil
 }

@@ -12,7 +12,8 @@
 // command is appended; apply looks at nothing but the state and the command. A
 // request answers when its own command was applied on the node it came to.
 //
-//	control.go   Control: follow the log, Do, Fresh
+//	control.go   Control: open, Do, Fresh
+//	follow.go    the log, applied as it comes
 //	coalesce.go  one look at the log for all who ask
 //	command.go   the commands' bytes
 //	orgs.go      commands on orgs and keys
@@ -20,6 +21,10 @@
 //	state.go     what they are applied to
 //	read.go      what can be asked of it
 //	matching.go  which endpoints have a pattern for a type
+//	codec.go     the state's things as bytes
+//	snapshot.go  all of them in a file, for a fast start
+//	check.go     the state's hash, compared between nodes
+//	keep.go      when snapshots and checks are made
 //	seal.go      secrets, encrypted before they enter the log
 //	bootstrap.go the first org and its key
 package control
@@ -68,6 +73,9 @@ type Config struct {
 	// Lanes is the number of lanes that the log is to have when it is used for the
 	// first time; from then on the log's own number counts.
 	Lanes int32
+	// Snapshot is the file that the state is kept in for the next start, in a
+	// directory that is this process's own; empty: every start reads the whole log.
+	Snapshot string
 }
 
 // Control is the state, kept up with its log. All methods may be called from any
@@ -76,18 +84,26 @@ type Control struct {
 	log    eventlog.Log
 	sealer *Sealer
 	logger *slog.Logger
+	path   string // of the snapshot; empty: none
 
 	life context.Context // ends with Close
 	stop context.CancelFunc
-	done chan struct{} // closed when the log is followed no more
+	work sync.WaitGroup // follow and keep
 
 	mu       sync.RWMutex
 	state    *state
 	applied  int64         // offset of the newest command applied; -1: none
+	newest   [32]byte      // SHA-256 of that command
 	skipped  int64         // records that couldn't be read
+	ready    bool          // the start is over: what comes now is new
 	failed   error         // why nothing more is applied
+	diverged bool          // that is why
 	failing  time.Time     // since when the log can't be followed; zero: it can
 	progress chan struct{} // closed, and made anew, when any of these change
+
+	trail     trail
+	unsaved   int // commands applied since the last snapshot was begun
+	unchecked int // commands applied since the last check
 
 	pendingMu sync.Mutex
 	pending   map[string]chan outcome // by command id: requests that wait here
@@ -96,7 +112,8 @@ type Control struct {
 	watchers map[int]func(Change)
 	watchID  int
 
-	fresh coalesced
+	fresh  coalesced
+	recent coalesced // for Recheck
 }
 
 type outcome struct {
@@ -104,10 +121,10 @@ type outcome struct {
 	err    error
 }
 
-// Open reads the whole log, applies it, and goes on following it until Close. On
-// a log that was never used it writes the first command, with the log's
-// incarnation and the fingerprint of the sealing key; on any other it refuses a
-// key that isn't the one the log's secrets were sealed with.
+// Open reads the log, from the snapshot on if there is one, applies it, and goes
+// on following it until Close. On a log that was never used it writes the first
+// command, with the log's incarnation and the fingerprint of the sealing key; on
+// any other it refuses a sealer that lacks a key which secrets were sealed with.
 func Open(ctx context.Context, cfg Config) (*Control, error) {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
@@ -117,20 +134,23 @@ func Open(ctx context.Context, cfg Config) (*Control, error) {
 		log:      cfg.Log,
 		sealer:   cfg.Sealer,
 		logger:   cfg.Logger,
+		path:     cfg.Snapshot,
 		life:     life,
 		stop:     stop,
-		done:     make(chan struct{}),
 		state:    newState(cfg.Sealer),
 		applied:  -1,
 		progress: make(chan struct{}),
 		pending:  make(map[string]chan outcome),
 		watchers: make(map[int]func(Change)),
+		recent:   coalesced{every: recheckEvery},
 	}
-	go c.follow(life)
+	c.resume(ctx)
+	c.work.Go(func() { c.follow(life) })
 	if err := c.begin(ctx, cfg.Lanes); err != nil {
 		c.Close()
 		return nil, err
 	}
+	c.work.Go(func() { c.keep(life) })
 	return c, nil
 }
 
@@ -146,18 +166,37 @@ func (c *Control) begin(ctx context.Context, lanes int32) error {
 			return fmt.Errorf("begin control log: %w", err)
 		}
 	}
-	c.mu.RLock()
-	defer c.mu.RUnlock()
-	if want, have := c.state.sealedWith, c.sealer.Fingerprint(); want != have {
-		return fmt.Errorf("the secrets in this log were sealed with the key %s, and this is %s: give the right file with --secrets-key-file", want, have)
+	// A newer key than the log's is told to the other nodes before anything is
+	// sealed with it.
+	if err := c.reseal(ctx); err != nil {
+		return err
 	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.ready = true
 	return nil
 }
 
-// Close stops following the log and ends whoever waits. The log stays open.
+func (c *Control) reseal(ctx context.Context) error {
+	c.mu.RLock()
+	newest := c.state.sealedWith[len(c.state.sealedWith)-1]
+	c.mu.RUnlock()
+	if newest == c.sealer.Fingerprint() {
+		return nil
+	}
+	if _, err := c.Do(ctx, &reseal{SealedWith: c.sealer.Fingerprint()}); err != nil && !errors.Is(err, ErrExists) {
+		return fmt.Errorf("record sealing key: %w", err)
+	}
+	c.logger.Info("secrets are sealed with another key from now on", "key", c.sealer.Fingerprint(), "before", newest)
+	return nil
+}
+
+// Close stops following the log, ends whoever waits, and leaves a snapshot for
+// the next start. The log stays open.
 func (c *Control) Close() {
 	c.stop()
-	<-c.done
+	c.work.Wait()
+	c.save()
 }
 
 // Healthy says whether the state keeps up with its log. It doesn't once a
@@ -230,8 +269,10 @@ func (c *Control) Do(ctx context.Context, cmd Command) (Change, error) {
 
 // Fresh waits until everything is applied that was in the log when it was
 // called. Calls at the same time share one look at the log.
-func (c *Control) Fresh(ctx context.Context) error {
-	end, err := c.fresh.do(ctx, c.life, func(ctx context.Context) (int64, error) {
+func (c *Control) Fresh(ctx context.Context) error { return c.freshBy(ctx, &c.fresh) }
+
+func (c *Control) freshBy(ctx context.Context, looks *coalesced) error {
+	end, err := looks.do(ctx, c.life, func(ctx context.Context) (int64, error) {
 		_, end, err := c.log.Bounds(ctx, partition)
 		return end, err
 	})
@@ -240,6 +281,13 @@ func (c *Control) Fresh(ctx context.Context) error {
 	}
 	return c.WaitFor(ctx, end-1)
 }
+
+// Recheck is Fresh for whoever is asked about something that isn't there, and may
+// have been made on another node a moment ago. Anybody can ask that, as often as
+// they like: for all of them together the log is looked at every recheckEvery.
+func (c *Control) Recheck(ctx context.Context) error { return c.freshBy(ctx, &c.recent) }
+
+const recheckEvery = 20 * time.Millisecond
 
 // WaitFor waits until the command at the offset was applied.
 func (c *Control) WaitFor(ctx context.Context, offset int64) error {
@@ -290,133 +338,6 @@ func (c *Control) Watch(fn func(Change)) (stop func()) {
 		defer c.watchMu.Unlock()
 		delete(c.watchers, id)
 	}
-}
-
-// follow applies the log until ctx ends, or until it can't any more.
-func (c *Control) follow(ctx context.Context) {
-	defer close(c.done)
-	const shortest, longest = 50 * time.Millisecond, 2 * time.Second
-	delay := shortest
-	for {
-		err := c.tail(ctx, func() { delay = shortest })
-		switch {
-		case ctx.Err() != nil:
-			c.fail(ErrClosed)
-			return
-		case errors.Is(err, errUnknown), errors.Is(err, eventlog.ErrTooOld), errors.Is(err, eventlog.ErrPastEnd), errors.Is(err, eventlog.ErrClosed):
-			c.fail(err)
-			c.logger.Error("control log can't be followed any more", "offset", c.Applied()+1, "error", err)
-			return
-		}
-		c.mu.Lock()
-		if c.failing.IsZero() {
-			c.failing = time.Now()
-		}
-		c.mu.Unlock()
-		c.logger.Warn("control log can't be followed, trying again", "error", err, "delay", delay)
-		select {
-		case <-time.After(delay):
-		case <-ctx.Done():
-		}
-		delay = min(2*delay, longest)
-	}
-}
-
-func (c *Control) recovered() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.failing = time.Time{}
-}
-
-func (c *Control) fail(err error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.failed = err
-	c.wake()
-}
-
-// wake tells who waits for progress to look again. c.mu is held.
-func (c *Control) wake() {
-	close(c.progress)
-	c.progress = make(chan struct{})
-}
-
-// tail applies what comes until an error.
-func (c *Control) tail(ctx context.Context, alive func()) error {
-	tail, err := c.log.Tail(ctx, partition, c.Applied()+1)
-	if err != nil {
-		return err
-	}
-	defer tail.Close()
-	// A tail may open and fail a moment later: one that stands counts as recovered.
-	defer time.AfterFunc(patience, c.recovered).Stop()
-	for {
-		records, err := tail.Next(ctx)
-		if err != nil {
-			return err
-		}
-		alive()
-		c.recovered()
-		for i := range records {
-			if err := c.apply(&records[i]); err != nil {
-				return err
-			}
-		}
-	}
-}
-
-// apply applies one record and tells who waits for it, and who watches.
-func (c *Control) apply(r *eventlog.Record) error {
-	id, at, cmd, err := decode(r.Value)
-	if errors.Is(err, errUnknown) {
-		return fmt.Errorf("command at offset %d: %w", r.Offset, err)
-	}
-	var changes []Change
-	var refused error
-
-	c.mu.Lock()
-	if err == nil {
-		changes, refused = cmd.apply(c.state, stamp{offset: r.Offset, at: at})
-		if errors.Is(refused, errUnreadable) {
-			err = refused
-		}
-	}
-	if err != nil {
-		c.skipped++
-		changes = nil
-	}
-	c.applied = r.Offset
-	c.wake()
-	c.mu.Unlock()
-
-	if err != nil {
-		c.logger.Error("command skipped", "offset", r.Offset, "error", err)
-	}
-	c.watchMu.Lock()
-	for i := range changes {
-		for _, fn := range c.watchers {
-			fn(changes[i])
-		}
-	}
-	c.watchMu.Unlock()
-
-	if err != nil {
-		refused = err
-	}
-	c.pendingMu.Lock()
-	wait := c.pending[id]
-	c.pendingMu.Unlock()
-	if wait != nil {
-		o := outcome{err: refused, change: Change{Offset: r.Offset}}
-		if len(changes) > 0 {
-			o.change = changes[len(changes)-1]
-		}
-		select {
-		case wait <- o:
-		default: // the same record a second time
-		}
-	}
-	return nil
 }
 
 // Incarnation identifies this life of the log.

@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	"sluice/pkg/endpoint"
@@ -64,13 +63,14 @@ func (cmd *CreateEndpoint) apply(s *state, at stamp) ([]Change, error) {
 	case cmd.Limit > 0 && len(s.endpointsOf[place{cmd.Org, cmd.Environment}]) >= cmd.Limit:
 		return nil, fmt.Errorf("create endpoint of org %s: %d endpoints: %w", cmd.Org, cmd.Limit, ErrLimit)
 	}
-	ep := &endpoint.Endpoint{
-		ID: cmd.ID, Org: cmd.Org, Environment: cmd.Environment, Dialect: cmd.Dialect, URL: cmd.URL,
+	e := &entry{created: at.offset, sealed: string(cmd.Sealed)}
+	e.Endpoint = endpoint.Endpoint{
+		ID: cmd.ID, Org: s.orgs[cmd.Org].ID, Environment: cmd.Environment, Dialect: s.dialect(cmd.Dialect), URL: cmd.URL,
 		Patterns: patterns, Description: cmd.Description, Secret: secret, Status: endpoint.Active,
 		CreatedAt: at.at, UpdatedAt: at.at, From: cmd.From, Epoch: 1, Version: 1, Control: at.offset,
 	}
-	s.addEndpoint(&entry{Endpoint: ep, created: at.offset, sealed: cmd.Sealed})
-	return []Change{{Offset: at.offset, Endpoint: ep}}, nil
+	s.addEndpoint(e)
+	return []Change{{Offset: at.offset, Endpoint: &e.Endpoint}}, nil
 }
 
 func parsePatterns(texts []string) (event.Patterns, error) {
@@ -133,22 +133,18 @@ func (cmd *UpdateEndpoint) apply(s *state, at stamp) ([]Change, error) {
 
 // change replaces an endpoint by what edit makes of a copy of it.
 func (s *state) change(id string, at stamp, verb string, edit func(*endpoint.Endpoint) error) ([]Change, error) {
-	e := s.endpoints[id]
-	if e == nil {
+	before := s.endpoints[id]
+	if before == nil {
 		return nil, fmt.Errorf("%s endpoint %s: %w", verb, id, ErrNotFound)
 	}
-	before := e.Endpoint
-	ep := *before
-	if err := edit(&ep); err != nil {
+	e := *before
+	if err := edit(&e.Endpoint); err != nil {
 		return nil, fmt.Errorf("%s endpoint %s: %w", verb, id, err)
 	}
-	ep.Version++
-	ep.Control = at.offset
-	e.Endpoint = &ep
-	if !slices.Equal(ep.Patterns, before.Patterns) {
-		s.matching[ep.Environment].forget()
-	}
-	return []Change{{Offset: at.offset, Endpoint: &ep, EndpointBefore: before}}, nil
+	e.Version++
+	e.Control = at.offset
+	s.replaceEndpoint(before, &e)
+	return []Change{{Offset: at.offset, Endpoint: &e.Endpoint, EndpointBefore: &before.Endpoint}}, nil
 }
 
 // EnableEndpoint makes an endpoint active and begins a new epoch, whatever state
@@ -209,7 +205,7 @@ func (cmd *DeleteEndpoint) apply(s *state, at stamp) ([]Change, error) {
 		return nil, fmt.Errorf("delete endpoint %s: %w", cmd.Endpoint, ErrNotFound)
 	}
 	s.removeEndpoint(e)
-	return []Change{{Offset: at.offset, EndpointBefore: e.Endpoint}}, nil
+	return []Change{{Offset: at.offset, EndpointBefore: &e.Endpoint}}, nil
 }
 
 // AddMissed counts deliveries that expired before an endpoint could take them.

@@ -47,6 +47,8 @@ type Org struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	Version   uint64 // rises with every change
+
+	created int64 // offset of the command that made it
 }
 
 // Key is an API key as we keep it.
@@ -59,6 +61,8 @@ type Key struct {
 	Hash        [32]byte
 	CreatedAt   time.Time
 	ExpiresAt   time.Time // zero: never
+
+	created int64 // offset of the command that made it
 }
 
 // Expired reports whether the key is no good any more at t.
@@ -90,9 +94,8 @@ func (cmd *CreateOrg) apply(s *state, at stamp) ([]Change, error) {
 	if s.orgs[cmd.ID] != nil || s.gone[cmd.ID] {
 		return nil, fmt.Errorf("create org %s: %w", cmd.ID, ErrExists)
 	}
-	org := &Org{ID: cmd.ID, Name: cmd.Name, Plan: cmd.Plan, Email: cmd.Email, CreatedAt: at.at, UpdatedAt: at.at, Version: 1}
-	s.orgs[org.ID] = org
-	s.orgIDs = append(s.orgIDs, org.ID)
+	org := &Org{ID: cmd.ID, Name: cmd.Name, Plan: cmd.Plan, Email: cmd.Email, CreatedAt: at.at, UpdatedAt: at.at, Version: 1, created: at.offset}
+	s.addOrg(org)
 	return []Change{{Offset: at.offset, Org: org}}, nil
 }
 
@@ -125,7 +128,7 @@ func (cmd *UpdateOrg) apply(s *state, at stamp) ([]Change, error) {
 	set(&org.Name, cmd.Name)
 	set(&org.Plan, cmd.Plan)
 	set(&org.Email, cmd.Email)
-	s.orgs[org.ID] = &org
+	s.replaceOrg(before, &org)
 	return []Change{{Offset: at.offset, Org: &org, OrgBefore: before}}, nil
 }
 
@@ -155,12 +158,11 @@ func (cmd *DeleteOrg) apply(s *state, at stamp) ([]Change, error) {
 	for _, env := range event.Environments {
 		for _, e := range slices.Clone(s.endpointsOf[place{org.ID, env}]) {
 			s.removeEndpoint(e)
-			changes = append(changes, Change{Offset: at.offset, EndpointBefore: e.Endpoint})
+			changes = append(changes, Change{Offset: at.offset, EndpointBefore: &e.Endpoint})
 		}
 	}
-	delete(s.orgs, org.ID)
-	s.orgIDs = slices.DeleteFunc(s.orgIDs, func(id string) bool { return id == org.ID })
-	s.gone[org.ID] = true
+	s.removeOrg(org)
+	s.retire(org.ID)
 	return append(changes, Change{Offset: at.offset, OrgBefore: org}), nil
 }
 
@@ -191,8 +193,8 @@ func (cmd *CreateKey) apply(s *state, at stamp) ([]Change, error) {
 		return nil, fmt.Errorf("create key of org %s: %d keys: %w", cmd.Org, cmd.Limit, ErrLimit)
 	}
 	k := &Key{
-		ID: cmd.ID, Org: cmd.Org, Environment: cmd.Environment, Scopes: cmd.Scopes, Name: cmd.Name,
-		Hash: cmd.Hash, CreatedAt: at.at, ExpiresAt: cmd.ExpiresAt,
+		ID: cmd.ID, Org: s.orgs[cmd.Org].ID, Environment: cmd.Environment, Scopes: cmd.Scopes, Name: cmd.Name,
+		Hash: cmd.Hash, CreatedAt: at.at, ExpiresAt: cmd.ExpiresAt.UTC(), created: at.offset,
 	}
 	s.addKey(k)
 	return []Change{{Offset: at.offset, Key: k}}, nil

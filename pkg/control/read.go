@@ -27,7 +27,7 @@ func (c *Control) Authenticate(ctx context.Context, token string) (*key.Principa
 	hash := key.Hash(token)
 	k := c.keyByHash(hash)
 	if k == nil {
-		if err := c.Fresh(ctx); err != nil {
+		if err := c.Recheck(ctx); err != nil {
 			return nil, err
 		}
 		if k = c.keyByHash(hash); k == nil {
@@ -85,7 +85,7 @@ func (c *Control) Endpoint(id string) *endpoint.Endpoint {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if e := c.state.endpoints[id]; e != nil {
-		return e.Endpoint
+		return &e.Endpoint
 	}
 	return nil
 }
@@ -104,24 +104,26 @@ func (c *Control) Endpoints(org string, env event.Environment, after int64, limi
 		next = rest[limit-1].created
 	}
 	for _, e := range rest {
-		page = append(page, e.Endpoint)
+		page = append(page, &e.Endpoint)
 	}
 	return page, next
 }
 
-// Matching lists the endpoints that are owed the event, whatever their status, in
-// order of creation.
+// Matching lists the endpoints that are owed the event, whatever their status;
+// those of one org with the same patterns in order of creation.
 func (c *Control) Matching(ev *event.Event) []*endpoint.Endpoint {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if !validEnvironment(ev.Environment) {
 		return nil
 	}
-	if ev.Audience.All {
-		list := c.state.matching[ev.Environment].of(ev.Type, c.state.inEnv[ev.Environment])
-		return appendMatching(nil, list, ev)
-	}
 	var out []*endpoint.Endpoint
+	if ev.Audience.All {
+		for _, g := range c.state.wanted[ev.Environment].of(ev.Type) {
+			out = appendMatching(out, g.entries, ev)
+		}
+		return out
+	}
 	for _, org := range ev.Audience.Orgs {
 		out = appendMatching(out, c.state.endpointsOf[place{org, ev.Environment}], ev)
 	}
@@ -131,16 +133,16 @@ func (c *Control) Matching(ev *event.Event) []*endpoint.Endpoint {
 func appendMatching(dst []*endpoint.Endpoint, list []*entry, ev *event.Event) []*endpoint.Endpoint {
 	for _, e := range list {
 		if e.Wants(ev) {
-			dst = append(dst, e.Endpoint)
+			dst = append(dst, &e.Endpoint)
 		}
 	}
 	return dst
 }
 
 // StateHash is a fingerprint of the whole state: nodes that applied the same
-// commands have the same.
+// commands have the same, however they came to it.
 func (c *Control) StateHash() [32]byte {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	return c.state.hash()
+	return c.state.hash
 }

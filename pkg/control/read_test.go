@@ -88,6 +88,17 @@ func TestMatching(t *testing.T) {
 	if got := c.Matching(ev); len(got) != 2 || got[1] != newest {
 		t.Errorf("one more: %v", got)
 	}
+	// Patterns that nobody had when the type was seen first.
+	first := newEndpoint("org_b")
+	first.Patterns = []string{"*.created"}
+	only := do(t, c, first).Endpoint
+	if got := c.Matching(ev); len(got) != 3 || !slices.Contains(got, only) {
+		t.Errorf("patterns of its own: %v", got)
+	}
+	do(t, c, &control.DeleteEndpoint{Endpoint: only.ID})
+	if got := c.Matching(ev); len(got) != 2 {
+		t.Errorf("gone with its patterns: %v", got)
+	}
 	for i := range 3000 { // more types than are remembered
 		ev.Type = fmt.Sprintf("rfq.t%d", i)
 		if got := c.Matching(ev); len(got) != 2 {

@@ -13,6 +13,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // Sealer encrypts the secrets that enter the log, with AES-256-GCM:
@@ -23,10 +24,15 @@ import (
 //	└────────┴────────────┴──────────────────────┘
 //
 // The associated data nails a secret to its endpoint: moved to another, it can't
-// be opened.
+// be opened. A sealer may have several keys: it seals with the first, and opens
+// with whichever a secret was sealed with.
 type Sealer struct {
+	keys []sealKey // the newest first
+}
+
+type sealKey struct {
 	aead        cipher.AEAD
-	id          byte // of the key; others could be told from it once there is a second
+	id          byte // tells which keys to try: two may have the same
 	fingerprint string
 }
 
@@ -35,38 +41,68 @@ const (
 	nonceLen   = 12
 )
 
-// ErrSeal is returned for bytes that this key never sealed, or not for this
+// ErrSeal is returned for bytes that these keys never sealed, or not for this
 // endpoint.
 var ErrSeal = errors.New("secret can't be opened")
 
-// NewSealer makes a sealer of a key of 32 bytes.
-func NewSealer(key []byte) (*Sealer, error) {
+// NewSealer makes a sealer of keys of 32 bytes, the newest first.
+func NewSealer(keys ...[]byte) (*Sealer, error) {
+	s := &Sealer{}
+	for _, key := range keys {
+		k, err := newSealKey(key)
+		if err != nil {
+			return nil, err
+		}
+		if s.Has(k.fingerprint) {
+			return nil, fmt.Errorf("the sealing key %s is there twice", k.fingerprint)
+		}
+		s.keys = append(s.keys, k)
+	}
+	if len(s.keys) == 0 {
+		return nil, errKeyFile
+	}
+	return s, nil
+}
+
+func newSealKey(key []byte) (sealKey, error) {
 	if len(key) != sealKeyLen {
-		return nil, fmt.Errorf("a sealing key has %d bytes, not %d", sealKeyLen, len(key))
+		return sealKey{}, fmt.Errorf("a sealing key has %d bytes, not %d", sealKeyLen, len(key))
 	}
 	block, err := aes.NewCipher(key)
 	if err != nil {
-		return nil, err
+		return sealKey{}, err
 	}
 	aead, err := cipher.NewGCM(block)
 	if err != nil {
-		return nil, err
+		return sealKey{}, err
 	}
 	sum := sha256.Sum256(append([]byte("sluice sealing key\x00"), key...))
-	return &Sealer{aead: aead, id: sum[0], fingerprint: hex.EncodeToString(sum[:8])}, nil
+	return sealKey{aead: aead, id: sum[0], fingerprint: hex.EncodeToString(sum[:8])}, nil
 }
 
-// LoadSealer reads a key file: 32 bytes, as hex or as base64.
+// LoadSealer reads a key file: keys of 32 bytes, as hex or as base64, one a
+// line, the newest first. Empty lines and those that begin with # say nothing.
 func LoadSealer(path string) (*Sealer, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {
 		return nil, fmt.Errorf("read sealing key: %w", err)
 	}
-	key, err := parseKey(bytes.TrimSpace(text))
+	var keys [][]byte
+	for line := range bytes.Lines(text) {
+		if line = bytes.TrimSpace(line); len(line) == 0 || line[0] == '#' {
+			continue
+		}
+		key, err := parseKey(line)
+		if err != nil {
+			return nil, fmt.Errorf("read sealing key %s: %w", path, err)
+		}
+		keys = append(keys, key)
+	}
+	s, err := NewSealer(keys...)
 	if err != nil {
 		return nil, fmt.Errorf("read sealing key %s: %w", path, err)
 	}
-	return NewSealer(key)
+	return s, nil
 }
 
 func parseKey(text []byte) ([]byte, error) {
@@ -79,8 +115,10 @@ func parseKey(text []byte) ([]byte, error) {
 			return key, nil
 		}
 	}
-	return nil, errors.New("a key file holds 32 bytes as 64 hex digits or as base64 (make one with: openssl rand -hex 32)")
+	return nil, errKeyFile
 }
+
+var errKeyFile = errors.New("a key file holds 32 bytes as 64 hex digits or as base64 (make one with: openssl rand -hex 32), or several such keys, one a line")
 
 // CreateSealer makes a key and keeps it in a new file that only its owner can
 // read. It refuses to write over one that is there.
@@ -107,7 +145,12 @@ func writeSecretFile(path string, text []byte) error {
 	if err := f.Sync(); err != nil {
 		return err
 	}
-	dir, err := os.Open(filepath.Dir(path))
+	return syncDir(filepath.Dir(path))
+}
+
+// syncDir makes durable what was made or renamed in a directory.
+func syncDir(path string) error {
+	dir, err := os.Open(path)
 	if err != nil {
 		return err
 	}
@@ -115,28 +158,41 @@ func writeSecretFile(path string, text []byte) error {
 	return dir.Sync()
 }
 
-// Fingerprint tells sealing keys apart and tells nothing else about them.
-func (s *Sealer) Fingerprint() string { return s.fingerprint }
+// Fingerprint tells the key that is sealed with from others, and tells nothing
+// else about it.
+func (s *Sealer) Fingerprint() string { return s.keys[0].fingerprint }
 
-// Seal encrypts a secret of an endpoint.
-func (s *Sealer) Seal(secret []byte, org, endpoint string, version uint32) []byte {
-	out := make([]byte, 1+nonceLen, 1+nonceLen+len(secret)+s.aead.Overhead())
-	out[0] = s.id
-	// 96 random bits: safe for 2^32 secrets under one key, and no counter to keep.
-	rand.Read(out[1:])
-	return s.aead.Seal(out, out[1:1+nonceLen], secret, associated(org, endpoint, version))
+// Has reports whether a key with the fingerprint is among the keys.
+func (s *Sealer) Has(fingerprint string) bool {
+	return slices.ContainsFunc(s.keys, func(k sealKey) bool { return k.fingerprint == fingerprint })
 }
 
-// Open decrypts what Seal made for the same endpoint.
+// Seal encrypts a secret of an endpoint with the first key.
+func (s *Sealer) Seal(secret []byte, org, endpoint string, version uint32) []byte {
+	k := &s.keys[0]
+	out := make([]byte, 1+nonceLen, 1+nonceLen+len(secret)+k.aead.Overhead())
+	out[0] = k.id
+	// 96 random bits: safe for 2^32 secrets under one key, and no counter to keep.
+	rand.Read(out[1:])
+	return k.aead.Seal(out, out[1:1+nonceLen], secret, associated(org, endpoint, version))
+}
+
+// Open decrypts what Seal made for the same endpoint, with any of the keys.
 func (s *Sealer) Open(sealed []byte, org, endpoint string, version uint32) ([]byte, error) {
-	if len(sealed) < 1+nonceLen || sealed[0] != s.id {
+	if len(sealed) < 1+nonceLen {
 		return nil, ErrSeal
 	}
-	secret, err := s.aead.Open(nil, sealed[1:1+nonceLen], sealed[1+nonceLen:], associated(org, endpoint, version))
-	if err != nil {
-		return nil, ErrSeal
+	for i := range s.keys {
+		k := &s.keys[i]
+		if k.id != sealed[0] {
+			continue
+		}
+		secret, err := k.aead.Open(nil, sealed[1:1+nonceLen], sealed[1+nonceLen:], associated(org, endpoint, version))
+		if err == nil {
+			return secret, nil
+		}
 	}
-	return secret, nil
+	return nil, ErrSeal
 }
 
 // associated gives bytes that no other org, endpoint and version give: each text

@@ -1,10 +1,8 @@
 package control
 
 import (
-	"bytes"
 	"crypto/sha256"
-	"encoding/json"
-	"maps"
+	"crypto/subtle"
 	"slices"
 
 	"sluice/pkg/endpoint"
@@ -21,14 +19,14 @@ type Change struct {
 }
 
 // state is what commands are applied to. What its maps point to never changes;
-// it is replaced.
+// it is replaced. So whoever copies the pointers has the state of one moment.
 type state struct {
-	sealer *Sealer // opens secrets; every node has the same key
+	sealer *Sealer // opens secrets; every node has the same keys
 
 	begun       bool
 	incarnation event.Incarnation
 	lanes       int32
-	sealedWith  string
+	sealedWith  []string // fingerprints of all sealing keys there were, the newest last
 
 	orgs   map[string]*Org
 	orgIDs []string        // in order of creation
@@ -39,9 +37,15 @@ type state struct {
 	keysOf    map[string][]*Key // by org, in order of creation
 
 	endpoints   map[string]*entry
-	endpointsOf map[place][]*entry             // in order of creation
-	inEnv       map[event.Environment][]*entry // the same, of all orgs
-	matching    map[event.Environment]*matching
+	endpointsOf map[place][]*entry // in order of creation
+	wanted      map[event.Environment]*index
+	dialects    map[string]string // their names, each kept once
+
+	// hash is the exclusive or of the SHA-256 of everything above, each thing as
+	// in a snapshot: whatever comes or goes is hashed once, and the order of
+	// hashing doesn't matter.
+	hash [32]byte
+	buf  []byte // what is hashed next
 }
 
 // place is where endpoints are: one org's in one environment.
@@ -52,13 +56,14 @@ type place struct {
 
 // entry is an endpoint with what only we need of it.
 type entry struct {
-	*endpoint.Endpoint
+	endpoint.Endpoint
 	created int64  // offset of the command that made it: the order of lists
-	sealed  []byte // its secret as it lies in the log
+	sealed  string // its secret as it lies in the log
+	group   *group
 }
 
 func newState(sealer *Sealer) *state {
-	return &state{
+	s := &state{
 		sealer:      sealer,
 		orgs:        make(map[string]*Org),
 		gone:        make(map[string]bool),
@@ -67,15 +72,60 @@ func newState(sealer *Sealer) *state {
 		keysOf:      make(map[string][]*Key),
 		endpoints:   make(map[string]*entry),
 		endpointsOf: make(map[place][]*entry),
-		inEnv:       make(map[event.Environment][]*entry),
-		matching:    newMatching(),
+		wanted:      make(map[event.Environment]*index),
+		dialects:    make(map[string]string),
 	}
+	for _, env := range event.Environments {
+		s.wanted[env] = newIndex()
+	}
+	return s
+}
+
+// toggle takes a thing into the hash, or out of it.
+func (s *state) toggle(thing []byte) {
+	s.buf = thing[:0]
+	sum := sha256.Sum256(thing)
+	subtle.XORBytes(s.hash[:], s.hash[:], sum[:])
+}
+
+// setLog changes what is true of the whole log.
+func (s *state) setLog(change func()) {
+	if s.begun {
+		s.toggle(appendLog(s.buf, s))
+	}
+	change()
+	s.toggle(appendLog(s.buf, s))
+}
+
+func (s *state) addOrg(o *Org) {
+	s.orgs[o.ID] = o
+	s.orgIDs = append(s.orgIDs, o.ID)
+	s.toggle(appendOrg(s.buf, o))
+}
+
+func (s *state) replaceOrg(before, o *Org) {
+	s.orgs[o.ID] = o
+	s.toggle(appendOrg(s.buf, before))
+	s.toggle(appendOrg(s.buf, o))
+}
+
+func (s *state) removeOrg(o *Org) {
+	delete(s.orgs, o.ID)
+	s.orgIDs = slices.DeleteFunc(s.orgIDs, func(id string) bool { return id == o.ID })
+	s.toggle(appendOrg(s.buf, o))
+}
+
+// retire keeps the id of an org that was deleted from being given again.
+func (s *state) retire(id string) {
+	s.gone[id] = true
+	s.toggle(appendGone(s.buf, id))
 }
 
 func (s *state) addKey(k *Key) {
 	s.keys[k.ID] = k
 	s.keyByHash[k.Hash] = k
 	s.keysOf[k.Org] = append(s.keysOf[k.Org], k)
+	s.toggle(appendKey(s.buf, k))
 }
 
 func (s *state) removeKey(k *Key) {
@@ -85,14 +135,26 @@ func (s *state) removeKey(k *Key) {
 	if len(s.keysOf[k.Org]) == 0 {
 		delete(s.keysOf, k.Org)
 	}
+	s.toggle(appendKey(s.buf, k))
 }
 
 func (s *state) addEndpoint(e *entry) {
 	at := place{e.Org, e.Environment}
 	s.endpoints[e.ID] = e
 	s.endpointsOf[at] = append(s.endpointsOf[at], e)
-	s.inEnv[e.Environment] = append(s.inEnv[e.Environment], e)
-	s.matching[e.Environment].forget()
+	s.wanted[e.Environment].add(e)
+	s.toggle(appendEndpoint(s.buf, e))
+}
+
+func (s *state) replaceEndpoint(before, e *entry) {
+	list := s.endpointsOf[place{e.Org, e.Environment}]
+	if i, found := slices.BinarySearchFunc(list, e.created, byCreation); found {
+		list[i] = e
+	}
+	s.endpoints[e.ID] = e
+	s.wanted[e.Environment].replace(before, e)
+	s.toggle(appendEndpoint(s.buf, before))
+	s.toggle(appendEndpoint(s.buf, e))
 }
 
 func (s *state) removeEndpoint(e *entry) {
@@ -101,8 +163,8 @@ func (s *state) removeEndpoint(e *entry) {
 	if s.endpointsOf[at] = without(s.endpointsOf[at], e); len(s.endpointsOf[at]) == 0 {
 		delete(s.endpointsOf, at)
 	}
-	s.inEnv[e.Environment] = without(s.inEnv[e.Environment], e)
-	s.matching[e.Environment].forget()
+	s.wanted[e.Environment].remove(e)
+	s.toggle(appendEndpoint(s.buf, e))
 }
 
 // without takes e out of a list in order of creation.
@@ -116,30 +178,16 @@ func without(list []*entry, e *entry) []*entry {
 
 func byCreation(e *entry, created int64) int { return int(e.created - created) }
 
-// hash is a fingerprint of everything in the state: nodes that applied the same
-// commands have the same.
-func (s *state) hash() [32]byte {
-	type sealedEndpoint struct {
-		endpoint.Endpoint
-		Patterns []string
-		Sealed   []byte
-		Created  int64
+// dialect gives the name as it is kept, once for all endpoints.
+func (s *state) dialect(name string) string {
+	if kept, ok := s.dialects[name]; ok {
+		return kept
 	}
-	var b bytes.Buffer
-	enc := json.NewEncoder(&b) // sorts the keys of maps
-	put := func(v any) {
-		if err := enc.Encode(v); err != nil {
-			panic(err) // nothing of ours fails to encode
-		}
+	if len(s.dialects) < maxDialects {
+		s.dialects[name] = name
 	}
-	put([]any{s.begun, s.incarnation, s.lanes, s.sealedWith, s.orgIDs, s.gone})
-	for _, id := range s.orgIDs {
-		put(s.orgs[id])
-		put(s.keysOf[id])
-	}
-	for _, id := range slices.Sorted(maps.Keys(s.endpoints)) {
-		e := s.endpoints[id]
-		put(sealedEndpoint{*e.Endpoint, e.Patterns.Strings(), e.sealed, e.created})
-	}
-	return sha256.Sum256(b.Bytes())
+	return name
 }
+
+// maxDialects bounds the names that are kept once; there are far fewer.
+const maxDialects = 64

@@ -1,0 +1,54 @@
+package control
+
+import (
+	"bytes"
+	"errors"
+	"testing"
+)
+
+// Save writes a snapshot now.
+func (c *Control) Save() { c.save() }
+
+// Spoil makes the state another than the log's commands make.
+func (c *Control) Spoil() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.state.retire("org_nobody")
+}
+
+// Check tells the other nodes what the state is here.
+func (c *Control) Check(t *testing.T) error { return c.check(t.Context()) }
+
+// RecheckEvery is how often Recheck looks at the log at most.
+const RecheckEvery = recheckEvery
+
+// BeforeRename has fn called between a snapshot's last byte and its rename, which
+// isn't done.
+func BeforeRename(fn func()) {
+	rename = func(string, string) error {
+		fn()
+		return errors.New("not renamed")
+	}
+}
+
+// reloaded is the state after a way through a snapshot.
+func reloaded(t *testing.T, s *state) *state {
+	t.Helper()
+	c := &Control{state: s}
+	var file bytes.Buffer
+	if err := c.moment().encode(&file); err != nil {
+		t.Fatal(err)
+	}
+	out, in := newState(s.sealer), newThings(&file)
+	h, err := in.head()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := in.load(out); err != nil {
+		t.Fatal(err)
+	}
+	if out.hash != h.hash {
+		t.Fatal("the state has another hash when it is read back")
+	}
+	return out
+}

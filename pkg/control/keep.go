@@ -1,0 +1,89 @@
+package control
+
+import (
+	"context"
+	"math/rand/v2"
+	"os"
+	"time"
+)
+
+// When a snapshot is due: some minutes after a command, or after so many commands
+// that reading them again would take longer than the snapshot.
+const (
+	keepEvery    = 5 * time.Minute
+	keepJitter   = time.Minute // so that nodes don't all write their checks at once
+	keepCommands = 10_000
+)
+
+// keep makes snapshots and checks until ctx ends or nothing more is applied.
+// Where nothing changes it does nothing.
+func (c *Control) keep(ctx context.Context) {
+	for c.awaitDue(ctx) {
+		c.save()
+		c.mu.RLock()
+		unchecked := c.unchecked
+		c.mu.RUnlock()
+		if unchecked == 0 {
+			continue // another node was first
+		}
+		if err := c.check(ctx); err != nil && ctx.Err() == nil {
+			c.logger.Warn("state of control can't be compared between nodes", "error", err)
+		}
+	}
+}
+
+// awaitDue returns true when a snapshot is due.
+func (c *Control) awaitDue(ctx context.Context) bool {
+	var due <-chan time.Time
+	for {
+		c.mu.RLock()
+		unsaved, many := c.unsaved, max(keepCommands, len(c.state.endpoints)/4)
+		failed, progress := c.failed, c.progress
+		c.mu.RUnlock()
+		switch {
+		case failed != nil:
+			return false
+		case unsaved >= many:
+			return true
+		case unsaved > 0 && due == nil:
+			due = time.After(keepEvery + rand.N(keepJitter))
+		}
+		select {
+		case <-progress:
+		case <-due:
+			return true
+		case <-ctx.Done():
+			return false
+		}
+	}
+}
+
+// save writes a snapshot, if anything was applied since the last. It holds up the
+// state no longer than it takes to copy its pointers.
+func (c *Control) save() {
+	c.mu.Lock()
+	if c.unsaved == 0 || c.diverged || !c.ready {
+		c.mu.Unlock()
+		return
+	}
+	c.unsaved = 0
+	if c.path == "" {
+		c.mu.Unlock()
+		return
+	}
+	m := c.moment()
+	c.mu.Unlock()
+	if err := m.write(c.path); err != nil {
+		c.logger.Warn("snapshot of control not written, the next start will read more of its log", "file", c.path, "error", err)
+	}
+}
+
+// distrust takes the snapshot away: the next start must read the whole log.
+func (c *Control) distrust() {
+	if c.path == "" {
+		return
+	}
+	if err := os.Remove(c.path); err != nil && !os.IsNotExist(err) {
+		c.logger.Error("snapshot of control can't be removed: remove it before the next start", "file", c.path, "error", err)
+	}
+}
