@@ -81,6 +81,7 @@ type nodeConfig struct {
 const (
 	secretsKeyFile = "secrets.key"
 	logDir         = "log"
+	snapshotFile   = "control.snapshot"
 )
 
 // startNode starts a node and returns when it is ready. What was begun is
@@ -188,7 +189,9 @@ func (n *node) openControl(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	c, err := control.Open(ctx, control.Config{Log: n.log, Sealer: sealer, Logger: n.cfg.Logger, Lanes: delivery.Lanes})
+	c, err := control.Open(ctx, control.Config{
+		Log: n.log, Sealer: sealer, Logger: n.cfg.Logger, Lanes: delivery.Lanes, Snapshot: n.snapshotFile(),
+	})
 	if err != nil {
 		return err
 	}
@@ -196,6 +199,15 @@ func (n *node) openControl(ctx context.Context) error {
 	n.onStop(func(context.Context) error { c.Close(); return nil })
 	n.ops.require("control", func(context.Context) error { return c.Healthy() })
 	return nil
+}
+
+// snapshotFile is where control keeps its state for the next start. On brokers a
+// node may have no data directory, and reads the whole topic instead.
+func (n *node) snapshotFile() string {
+	if _, err := os.Stat(n.cfg.Data); err != nil {
+		return ""
+	}
+	return filepath.Join(n.cfg.Data, snapshotFile)
 }
 
 // sealer reads the key that secrets are sealed with; on a new data directory it

@@ -78,7 +78,7 @@ func (c *Core) Endpoint(ctx context.Context, p *key.Principal, id string) (*endp
 	ep := c.control.Endpoint(id)
 	if ep == nil {
 		// It may have been made on another node a moment ago.
-		if err := c.control.Fresh(ctx); err != nil {
+		if err := c.control.Recheck(ctx); err != nil {
 			return nil, refusal(err)
 		}
 		ep = c.control.Endpoint(id)
