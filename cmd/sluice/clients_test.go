@@ -3,6 +3,7 @@ package main
 import (
 	"bufio"
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"fmt"
 	"io"
@@ -16,7 +17,8 @@ import (
 	"time"
 )
 
-// nodeClients installs the clients that run under Node, once, outside the tree.
+// nodeClients installs the clients that run under Node, once for all runs with
+// the same ones, outside the tree.
 var nodeClients = sync.OnceValues(func() (string, error) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
@@ -26,9 +28,22 @@ var nodeClients = sync.OnceValues(func() (string, error) {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return "", err
 	}
-	if err := os.CopyFS(filepath.Join(dir, "new"), os.DirFS("testdata/clients")); err == nil {
+	version := sha256.New()
+	files, err := filepath.Glob("testdata/clients/*.*js*")
+	if err != nil {
+		return "", err
+	}
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			return "", err
+		}
+		version.Write(text)
+	}
+	dir = filepath.Join(dir, fmt.Sprintf("%x", version.Sum(nil)[:8]))
+	if err := os.CopyFS(dir, os.DirFS("testdata/clients")); err == nil {
 		cmd := exec.Command("npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts")
-		cmd.Dir = filepath.Join(dir, "new")
+		cmd.Dir = dir
 		if out, err := cmd.CombinedOutput(); err != nil {
 			os.RemoveAll(cmd.Dir)
 			return "", fmt.Errorf("install clients: %w: %s", err, out)
@@ -36,7 +51,7 @@ var nodeClients = sync.OnceValues(func() (string, error) {
 	} else if !os.IsExist(err) {
 		return "", err
 	}
-	return filepath.Join(dir, "new"), nil
+	return dir, nil
 })
 
 // runClient starts a program with its output as a channel of lines, until the test ends.
@@ -148,6 +163,28 @@ func TestPublishedClients(t *testing.T) {
 			if seen.Attempt != fmt.Sprint(attempt) || seen.Header != "settlement.complete" || seen.Event.Type != "settlement.complete" ||
 				!seen.SameID || !seen.Genuine || seen.Duplicate || seen.Standard != true || !strings.HasPrefix(seen.Delivery, "dlv_") {
 				t.Errorf("attempt %d came as %+v", attempt, seen)
+			}
+		}
+	})
+
+	t.Run("cloudevents", func(t *testing.T) {
+		lines := runClient(t, []string{"SLUICE_KEY=" + p.key}, nil, "node", filepath.Join(clients, "cloud.mjs"), "http://"+p.address+"/v1/events")
+		for _, want := range []struct {
+			how      string
+			status   int
+			replayed string
+			ids      int
+		}{{"binary", 202, "", 0}, {"structured", 202, "true", 0}, {"batch", 202, "", 2}, {"other data", 409, "", 0}} {
+			var got struct {
+				How, Replayed string
+				Status        int
+				Answer        struct{ IDs []string }
+			}
+			if err := json.Unmarshal([]byte(awaitLine(t, lines, `"how"`)), &got); err != nil {
+				t.Fatal(err)
+			}
+			if got.How != want.how || got.Status != want.status || got.Replayed != want.replayed || len(got.Answer.IDs) != want.ids {
+				t.Errorf("%+v, want %+v", got, want)
 			}
 		}
 	})

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode/utf8"
 
 	"sluice/pkg/event"
 )
@@ -137,8 +138,8 @@ func (p *parser) cloudBinary(header func(string) string) {
 		}
 		// What isn't printable ASCII comes percent-encoded.
 		text, err := url.PathUnescape(value)
-		if err != nil {
-			p.issue("has a % that encodes nothing", ceHeader+name)
+		if err != nil || !utf8.ValidString(text) {
+			p.issue("must be UTF-8, with % encoding what isn't printable ASCII", ceHeader+name)
 			continue
 		}
 		c.seen |= ceBits[name]

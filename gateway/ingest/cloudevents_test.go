@@ -115,9 +115,11 @@ func TestCloudEventsRefused(t *testing.T) {
 			t.Errorf("binary as %s: %d %s", contentType, status, answer)
 		}
 	}
-	binary["ce-subject"] = "100%"
-	if status, answer, _ := post(t, in, publisher, &Request{Header: headers(binary)}); status != 400 || !strings.Contains(answer, "subject") {
-		t.Errorf("a lone %%: %d %s", status, answer)
+	for _, wrong := range []string{"100%", "\xfc", "%fc"} {
+		binary["ce-subject"] = wrong
+		if status, answer, _ := post(t, in, publisher, &Request{Header: headers(binary)}); status != 400 || !strings.Contains(answer, "subject") {
+			t.Errorf("subject %q: %d %s", wrong, status, answer)
+		}
 	}
 	if status, answer, _ := post(t, in, publisher, &Request{ContentType: one, Body: []byte(ce(`,"audience":"*"`))}); status != 403 {
 		t.Errorf("without the scope: %d %s", status, answer)
