@@ -387,6 +387,11 @@ func TestCompletes(t *testing.T) {
 				log.after.Store(nil)
 				third := startNode(t, log, 0)
 				begun := time.Now()
+				if name == "done" {
+					if do(t, first, request("key", "=1", "own=2", "=3")); time.Since(begun) > 0 {
+						t.Error("who appended it waited for others to say so")
+					}
+				}
 				var crowd sync.WaitGroup
 				for _, c := range []*Claims{second, third, first, third, second} {
 					crowd.Go(func() {
@@ -407,6 +412,11 @@ func TestCompletes(t *testing.T) {
 				ids := make(map[string]int)
 				for _, ev := range events {
 					ids[ev.ID]++
+				}
+				for _, ev := range made.Events {
+					if name != "claim" && ids[ev.ID] != 1 {
+						t.Errorf("%s isn't in the log once", ev.ID)
+					}
 				}
 				if len(events) != 3 || len(ids) != 3 {
 					t.Errorf("the log has %v", ids)
