@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"os"
 	"os/exec"
@@ -48,8 +49,7 @@ func startSecureBroker(t *testing.T) *secureBroker {
 	chain, _ := os.ReadFile(cert)
 	private, _ := os.ReadFile(key)
 	store := a.write("broker.pem", append(private, chain...))
-	_, text, _ := net.SplitHostPort(freeAddress(t))
-	port, _ := strconv.Atoi(text)
+	port := freePorts(t, 4)
 	at := func(n int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port+n)) }
 	b := &secureBroker{open: at(0), sasl: at(2), mutual: at(3), authority: a}
 
@@ -105,6 +105,27 @@ super.users=User:ANONYMOUS;User:%s;User:CN=sluice
 		}
 	}
 	return b
+}
+
+// freePorts gives the first of n ports in a row that are free. They lie below
+// those that the system gives to whoever dials, so they are so for a while.
+func freePorts(t *testing.T, n int) int {
+	t.Helper()
+	for range 100 {
+		first := 20000 + rand.IntN(10000)
+		free := true
+		for port := first; port < first+n && free; port++ {
+			ln, err := net.Listen("tcp", net.JoinHostPort("127.0.0.1", strconv.Itoa(port)))
+			if free = err == nil; free {
+				ln.Close()
+			}
+		}
+		if free {
+			return first
+		}
+	}
+	t.Fatal("no ports are free")
+	return 0
 }
 
 // allowGuest lets the guest do all with topics of the prefix but make them.

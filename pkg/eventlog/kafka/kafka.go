@@ -94,7 +94,8 @@ type Log struct {
 var _ eventlog.Log = (*Log)(nil)
 
 // Open connects to the brokers and makes sure of the topics. Its errors name the
-// brokers, and what to do.
+// brokers; ErrNoAnswer, ErrSignIn and ErrMayNotCreate are in those that a setting
+// may mend.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
 	if len(cfg.Brokers) == 0 {
 		return nil, errors.New("no brokers are named")
