@@ -97,6 +97,10 @@ func TestAnotherKeyAndASnapshotWithoutSecrets(t *testing.T) {
 	if _, err := withKeys(t, log, path, newKey); err == nil || !strings.Contains(err.Error(), "--secrets-key-file") {
 		t.Errorf("got %v", err)
 	}
+	// Had it been recorded, the nodes that are right would stop.
+	if _, end, err := log.Bounds(t.Context(), eventlog.Partition{Topic: "control"}); end != 1 || err != nil {
+		t.Errorf("the log has %d commands: %v", end, err)
+	}
 }
 
 func TestKeyFilesWithSeveralKeys(t *testing.T) {
