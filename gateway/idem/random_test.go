@@ -37,7 +37,7 @@ func (m *moody) mood() (lost, cut, deaf bool, late time.Duration) {
 	return m.rnd.IntN(8) == 0, m.rnd.IntN(8) == 0, m.rnd.IntN(8) == 0, late
 }
 
-func (m *moody) Append(ctx context.Context, records []eventlog.Record) (offsets []int64, err error) {
+func (m *moody) Append(ctx context.Context, records []eventlog.Record) ([]int64, error) {
 	lost, cut, deaf, late := m.mood()
 	if deadline, ok := ctx.Deadline(); ok {
 		late = min(late, time.Until(deadline)+takeOver-giveUp-100*time.Millisecond)
@@ -48,21 +48,25 @@ func (m *moody) Append(ctx context.Context, records []eventlog.Record) (offsets 
 	if cut && len(records) > 1 {
 		records, deaf = records[:len(records)/2], true
 	}
-	ended := make(chan struct{})
+	type answer struct {
+		offsets []int64
+		err     error
+	}
+	answered := make(chan answer, 1)
 	m.works.Go(func() {
 		time.Sleep(late)
-		offsets, err = m.Log.Append(context.WithoutCancel(ctx), records)
-		close(ended)
+		offsets, err := m.Log.Append(context.WithoutCancel(ctx), records)
+		answered <- answer{offsets, err}
 	})
 	select {
-	case <-ended:
+	case a := <-answered:
+		if deaf {
+			return nil, errLost
+		}
+		return a.offsets, a.err
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
-	if deaf && err == nil {
-		err = errLost
-	}
-	return offsets, err
 }
 
 // TestRandomly: whatever the log loses and whichever node is asked, also one that
