@@ -39,15 +39,19 @@ var binary = sync.OnceValues(func() (string, error) {
 // onBothLogs runs the test on the embedded log and on a real broker.
 func onBothLogs(t *testing.T, test func(t *testing.T, args []string)) {
 	t.Run("embedded", func(t *testing.T) { test(t, []string{"--data", filepath.Join(t.TempDir(), "data")}) })
-	t.Run("kafka", func(t *testing.T) {
-		dir := t.TempDir()
-		secrets := filepath.Join(dir, "secrets.key")
-		if err := os.WriteFile(secrets, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		test(t, []string{"--data", filepath.Join(dir, "data"), "--secrets-key-file", secrets,
-			"--brokers", strings.Join(eventlogtest.Brokers(t), ","), "--prefix", fmt.Sprintf("test%d.", time.Now().UnixNano())})
-	})
+	t.Run("kafka", func(t *testing.T) { test(t, kafkaArgs(t)) })
+}
+
+// kafkaArgs has processes share a new log on a real broker.
+func kafkaArgs(t *testing.T) []string {
+	t.Helper()
+	dir := t.TempDir()
+	secrets := filepath.Join(dir, "secrets.key")
+	if err := os.WriteFile(secrets, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return []string{"--data", filepath.Join(dir, "data"), "--secrets-key-file", secrets,
+		"--brokers", strings.Join(eventlogtest.Brokers(t), ","), "--prefix", fmt.Sprintf("test%d.", time.Now().UnixNano())}
 }
 
 // process is a running sluice; its addresses and key outlive a kill and a new start.

@@ -4,23 +4,30 @@ import (
 	"context"
 	"io"
 	"log/slog"
+	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/pkg/control"
 )
 
-// TestRoles: three nodes with a role each are one sluice.
+// TestRoles: three processes with a role each are one sluice.
 func TestRoles(t *testing.T) {
 	t.Parallel()
 	t.Run("kafka", func(t *testing.T) {
-		cfg := onBrokers(t)
-		with := func(one role) *storyNode { c := cfg; c.Roles = roles{one}; return startStory(t, c) }
+		args := kafkaArgs(t)
+		with := func(one role) *process {
+			return startProcess(t, slices.Concat(args, []string{"--roles", string(one)}))
+		}
 		api, gateway, dispatcher := with(roleAPI), with(roleGateway), with(roleDispatcher)
-
-		a := api.member(t)
-		there := member{&client{base: gateway.URL(), token: a.token}, a.org}
+		on := func(p *process) member {
+			return member{&client{base: "http://" + p.address, token: api.key}, control.DefaultOrg}
+		}
+		a, there := on(api), on(gateway)
 		h, l := a.hook(t, []int{500}, "*"), there.listen(t, "", "*")
 		id := a.publish(t, "rfq.created", nil)
 		cursor, _ := l.next(t, id)["cursor"].(string)
@@ -36,20 +43,21 @@ func TestRoles(t *testing.T) {
 			t.Errorf("listed %v, %v", page, err)
 		}
 
-		if dispatcher.URL() != "" {
-			t.Errorf("the dispatcher listens on %s", dispatcher.URL())
+		if conn, err := net.Dial("tcp", dispatcher.address); err == nil {
+			conn.Close()
+			t.Error("the dispatcher listens")
 		}
 		for _, c := range []struct {
 			url  string
 			want int
 			says string
 		}{
-			{api.URL() + "/v1/ws", 404, ""},
-			{gateway.URL() + "/v1/events", 404, ""},
-			{gateway.OpsURL() + "/admin/v1/orgs", 404, "role api"},
-			{api.OpsURL() + "/readyz", 200, "log: ready\ncontrol: ready\n"},
-			{gateway.OpsURL() + "/readyz", 200, "streams: ready\n"},
-			{dispatcher.OpsURL() + "/readyz", 200, "dispatcher: ready\n"},
+			{"http://" + api.address + "/v1/ws", 404, ""},
+			{"http://" + gateway.address + "/v1/events", 404, ""},
+			{"http://" + gateway.ops + "/admin/v1/orgs", 404, "role api"},
+			{"http://" + api.ops + "/readyz", 200, "log: ready\ncontrol: ready\n"},
+			{"http://" + gateway.ops + "/readyz", 200, "streams: ready\n"},
+			{"http://" + dispatcher.ops + "/readyz", 200, "dispatcher: ready\n"},
 		} {
 			resp, err := http.Get(c.url)
 			if err != nil {
