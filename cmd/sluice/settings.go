@@ -31,7 +31,7 @@ type settings struct {
 	Prefix         string  `default:"sluice." env:"SLUICE_PREFIX" placeholder:"TEXT" group:"log" help:"What names of topics and groups begin with on the brokers, so that deployments can share a cluster. Default: ${default}."`
 	SecretsKeyFile string  `env:"SLUICE_SECRETS_KEY_FILE" placeholder:"FILE" group:"log" help:"Key that webhook secrets are sealed with in the log: 32 bytes as hex or base64 (openssl rand -hex 32). To rotate it, add a new key as a line below the old one on every node and restart them, then move it to the top and restart them again: the first line seals, every line opens, and none may go. Required with --brokers, where every process needs the same keys; else made at the first start and kept in secrets.key in --data."`
 
-	IdempotencyEntries int `name:"idempotency-entries" default:"1000000" env:"SLUICE_IDEMPOTENCY_ENTRIES" placeholder:"N" group:"log" help:"How many Idempotency-Keys and event ids of the last 24 hours to remember, about 100 bytes each; past it the oldest are forgotten early, which /metrics counts. Default: ${default}."`
+	IdempotencyEntries int `name:"idempotency-entries" default:"1000000" env:"SLUICE_IDEMPOTENCY_ENTRIES" placeholder:"N" group:"log" help:"How many Idempotency-Keys and event ids of the last 24 hours to remember, about 150 bytes each; past it the oldest are forgotten early, which /metrics counts. Default: ${default}."`
 
 	kafkaFlags
 

@@ -49,7 +49,7 @@ const Kept = 24 * time.Hour
 var Topic = eventlog.Topic{Name: "idem", Partitions: 16, Retention: Kept, Yields: true}
 
 // DefaultEntries is how many keys and ids are remembered unless Config says
-// otherwise; each takes about 100 bytes.
+// otherwise; each takes about 150 bytes.
 const DefaultEntries = 1_000_000
 
 // The times of a claim, from its append on.
