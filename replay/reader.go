@@ -5,8 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"sync/atomic"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
@@ -16,9 +17,10 @@ import (
 type Config struct {
 	Log         eventlog.Reader
 	Environment event.Environment
-	Incarnation event.Incarnation // of the log; a cursor of another one has expired
-	Window      *Window           // nil: all is read from the log
-	Scans       int               // chunks of the log read at a time, by all calls together; 0: 4
+	Incarnation event.Incarnation     // of the log; a cursor of another one has expired
+	Window      *Window               // nil: all is read from the log
+	Metrics     prometheus.Registerer // nil: none
+	Scans       int                   // chunks of the log read at a time, by all calls together; 0: 4
 }
 
 // The ways in which a cursor can be no place to read from.
@@ -40,7 +42,7 @@ type Reader struct {
 	partition eventlog.Partition
 	scans     chan struct{} // holds a token for each chunk being read
 	finds     chan struct{} // holds a token for each search through all that is kept
-	poisoned  atomic.Int64
+	poisoned  prometheus.Counter
 
 	lookup chan struct{} // holds a token while the oldest place is being looked up
 	mu     sync.Mutex
@@ -56,18 +58,23 @@ func New(cfg Config) *Reader {
 	if cfg.Window == nil {
 		cfg.Window = &Window{}
 	}
+	poisoned := prometheus.NewCounter(prometheus.CounterOpts{
+		Name:        "sluice_replay_poisoned_total",
+		Help:        "Records passed over, over and over, because they are no event.",
+		ConstLabels: prometheus.Labels{"environment": cfg.Environment.String()},
+	})
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(poisoned)
+	}
 	return &Reader{
 		cfg:       cfg,
+		poisoned:  poisoned,
 		partition: eventlog.Partition{Topic: cfg.Environment.Topic()},
 		scans:     make(chan struct{}, cfg.Scans),
 		finds:     make(chan struct{}, max(1, cfg.Scans/2)),
 		lookup:    make(chan struct{}, 1),
 	}
 }
-
-// Poisoned counts the records passed over, over and over, because they are no
-// event.
-func (r *Reader) Poisoned() int64 { return r.poisoned.Load() }
 
 // Cursor makes the cursor of a place: everything before next has been seen.
 func (r *Reader) Cursor(next int64) event.Cursor {

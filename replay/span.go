@@ -65,7 +65,7 @@ func (r *Reader) read(ctx context.Context, from, to int64) ([]*event.Event, int6
 		}
 		ev, err := Decode(&records[i])
 		if err != nil || ev.Environment != r.cfg.Environment {
-			r.poisoned.Add(1)
+			r.poisoned.Inc()
 		} else {
 			events = append(events, ev)
 		}

@@ -30,7 +30,7 @@ func (n *node) startGateway(ctx context.Context) error {
 	past := make(map[event.Environment]*replay.Reader)
 	for _, env := range event.Environments {
 		windows[env] = replay.NewWindow(0, 0)
-		past[env] = replay.New(replay.Config{Log: n.log, Environment: env, Incarnation: n.control.Incarnation(), Window: windows[env]})
+		past[env] = replay.New(replay.Config{Log: n.log, Environment: env, Incarnation: n.control.Incarnation(), Window: windows[env], Metrics: n.metrics})
 	}
 	server := web.New(web.Config{Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics})
 	if n.cfg.Roles.has(roleAPI) {
