@@ -5,6 +5,7 @@
 //
 //	bench.go     Run: rounds, medians, the table
 //	process.go   child processes and their CPU time
+//	ingest.go    events in: singles, batches, at a pace
 //	fanout.go    one event to many WebSocket connections
 //	webhook.go   signed POSTs to one endpoint
 //	floor.go     what the floor's processes do
@@ -45,7 +46,7 @@ type row struct {
 	floor, product   func(ctx context.Context, cfg *Config) (sample, error)
 }
 
-var rows = []row{fanoutRow, webhookRow}
+var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, webhookRow}
 
 // Names lists the rows that can be asked for.
 func Names() []string {

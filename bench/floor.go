@@ -8,6 +8,8 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"os"
+	"os/signal"
 	"runtime"
 	"strconv"
 	"sync"
@@ -35,6 +37,8 @@ func Floor(args []string) error {
 	switch args[0] {
 	case "write":
 		return floorWrite(args[1], n, size)
+	case "sync":
+		return floorSync(args[1])
 	case "post":
 		return floorPost(args[1], n, size)
 	}
@@ -87,6 +91,57 @@ func floorWrite(address string, n, size int) error {
 			}
 		}
 	}
+}
+
+// floorSync takes bodies over HTTP and answers each once it is on the disk. All
+// that wait share one sync.
+func floorSync(address string) error {
+	file, err := os.CreateTemp("", "sluice-bench-")
+	if err != nil {
+		return err
+	}
+	defer os.Remove(file.Name())
+	defer file.Close()
+	var (
+		mu      sync.Mutex
+		waiting []byte
+		synced  = make(chan struct{})
+		wake    = make(chan struct{}, 1)
+	)
+	go func() {
+		for range wake {
+			mu.Lock()
+			bytes, done := waiting, synced
+			waiting, synced = nil, make(chan struct{})
+			mu.Unlock()
+			if _, err := file.Write(bytes); err != nil {
+				panic(err)
+			}
+			if err := syscall.Fdatasync(int(file.Fd())); err != nil {
+				panic(err)
+			}
+			close(done)
+		}
+	}()
+	server := fasthttp.Server{MaxRequestBodySize: 4 << 20, Handler: func(ctx *fasthttp.RequestCtx) {
+		mu.Lock()
+		waiting = append(waiting, ctx.PostBody()...)
+		done := synced
+		mu.Unlock()
+		select {
+		case wake <- struct{}{}:
+		default:
+		}
+		<-done
+		ctx.SetStatusCode(fasthttp.StatusAccepted)
+	}}
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM)
+	go func() {
+		<-end
+		server.Shutdown()
+	}()
+	return server.ListenAndServe(address)
 }
 
 // floorPost signs and POSTs n bodies over kept connections from 32 workers.
