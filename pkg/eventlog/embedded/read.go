@@ -87,11 +87,14 @@ func (l *Log) read(ctx context.Context, p *partition, from int64, maxBytes int) 
 		if len(records) > 0 && taken+len(v) > maxBytes {
 			break
 		}
-		taken += len(v)
-		if len(v) > cap(chunk)-len(chunk) {
-			chunk = make([]byte, 0, max(len(v), min(chunkBytes, max(maxBytes-taken, 512))))
-		}
 		offset := keyOffset(it.Key())
+		if len(v) > cap(chunk)-len(chunk) {
+			// What is left is guessed to be alike. A larger chunk would stay in memory
+			// with the few records that a reader at the end gets at a time.
+			left := min(int64(len(v))*(end-offset), int64(maxBytes-taken), chunkBytes)
+			chunk = make([]byte, 0, max(int64(len(v)), left))
+		}
+		taken += len(v)
 		if len(records) > 0 && offset != from+int64(len(records)) {
 			return nil, l.readError(p, fmt.Errorf("offset %d: %w", from+int64(len(records)), errMissing))
 		}
