@@ -400,6 +400,9 @@ func TestManyAtOnce(t *testing.T) {
 	log := eventlogtest.Mem(t, topics...)
 	a, b := open(t, log), open(t, log)
 	do(t, a, &control.CreateOrg{ID: "org_a", Plan: control.Free})
+	if err := b.Fresh(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	var order []int64
 	stop := b.Watch(func(ch control.Change) { order = append(order, ch.Offset) })
 	var wg sync.WaitGroup
