@@ -39,13 +39,14 @@ func TestStory(t *testing.T) {
 		"kafka":    onBrokers,
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel() // they wait for most of their time
 			n := startStory(t, config(t))
 			for _, chapter := range []struct {
 				name string
 				tell func(*testing.T, *storyNode)
 			}{
 				{"PublishStreamDeliver", tellDelivery},
-				{"RetryAfter5s", tellRetry},
+				{"RetryAfter5sAnd30s", tellRetry},
 				{"Audience", tellAudience},
 				{"DisabledAndEnabled", tellDisabled},
 				{"PausedAndResumed", tellPaused},
@@ -305,8 +306,8 @@ func (h *hook) next(t *testing.T, id string) hookRequest {
 			t.Fatalf("%+v came, not %s", r, id)
 		}
 		return r
-	case <-time.After(20 * time.Second):
-		t.Fatalf("%s didn't come in 20 s", id)
+	case <-time.After(45 * time.Second):
+		t.Fatalf("%s didn't come in 45 s", id)
 		return hookRequest{}
 	}
 }
@@ -340,16 +341,21 @@ func tellDelivery(t *testing.T, n *storyNode) {
 	}
 }
 
+// The first delays of the schedule, on a real clock.
 func tellRetry(t *testing.T, n *storyNode) {
 	a := n.member(t)
-	h := a.hook(t, []int{500}, "*")
+	h := a.hook(t, []int{500, 500}, "*")
 	id := a.publish(t, "settlement.complete", nil)
-	first, second := h.next(t, id), h.next(t, id)
-	if first.attempt != "1" || second.attempt != "2" || first.delivery != second.delivery {
-		t.Errorf("%+v, then %+v", first, second)
-	}
-	if gap := second.at.Sub(first.at); gap < 5*time.Second || gap > 7*time.Second {
-		t.Errorf("the second attempt came %v after the first, not 5 s", gap)
+	last := h.next(t, id)
+	for i, delay := range []time.Duration{5 * time.Second, 30 * time.Second} {
+		r := h.next(t, id)
+		if r.attempt != fmt.Sprint(i+2) || r.delivery != last.delivery {
+			t.Errorf("%+v came after %+v", r, last)
+		}
+		if gap := r.at.Sub(last.at); gap < delay || gap > delay+2*time.Second {
+			t.Errorf("attempt %s came %v after the one before, not %v", r.attempt, gap, delay)
+		}
+		last = r
 	}
 }
 
