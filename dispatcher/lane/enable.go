@@ -272,9 +272,9 @@ func (l *Lane) deadChunk(c chunk) {
 		if err != nil || d.Endpoint != t.id || d.Reason != reasonExhausted {
 			continue
 		}
-		d.Origin = delivery.Place{Topic: delivery.DeadTopic, Offset: r.Offset}
-		d.Outcome, d.Reason, d.FirstFail = delivery.Outcome{}, "", time.Time{}
-		l.journal.delivery(l.partition(l.sources[0].topic), d, entry{})
+		hop := d.Next(delivery.Place{Topic: delivery.DeadTopic, Offset: r.Offset})
+		hop.FirstFail = time.Time{}
+		l.journal.delivery(l.partition(l.sources[0].topic), hop, entry{})
 		jobs++
 	}
 	t.again.end = c.limit

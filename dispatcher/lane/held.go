@@ -122,13 +122,10 @@ func (h *held) settle() {
 
 // hold appends a delivery that can't go now to held.
 func (l *Lane) hold(j *job) {
-	hop := *j.delivery
-	hop.First, hop.Origin, hop.Outcome, hop.Due = false, j.place(), delivery.Outcome{}, time.Time{}
-	l.holdHop(j, &hop)
+	l.holdHop(j, j.delivery.Next(j.place()))
 }
 
 func (l *Lane) holdHop(j *job, hop *delivery.Delivery) {
-	hop.Due = time.Time{}
 	j.target.held.pending++
 	l.cfg.Metrics.held.Inc()
 	l.journal.delivery(l.partition(delivery.HeldTopic), hop, entry{job: j, held: j.target})

@@ -82,26 +82,26 @@ func (l *Lane) next(j *job) string {
 	if o.OK() || d.Test || t.gone {
 		return ""
 	}
-	hop := *d
-	hop.First, hop.Origin, hop.Outcome, hop.Reason, hop.Due = false, j.place(), *o, "", time.Time{}
+	hop := d.Next(j.place())
+	hop.Outcome = *o
 	hop.Attempts++
 	if hop.FirstFail.IsZero() {
 		hop.FirstFail = o.Started
 	}
 	if !t.open() {
-		l.holdHop(j, &hop)
+		l.holdHop(j, hop)
 		return delivery.HeldTopic
 	}
 	delay, more := l.nextDelay(j)
 	if !more {
 		hop.Reason = reasonExhausted
 		l.cfg.Metrics.dead.Inc()
-		l.journal.delivery(l.partition(delivery.DeadTopic), &hop, entry{job: j})
+		l.journal.delivery(l.partition(delivery.DeadTopic), hop, entry{job: j})
 		return delivery.DeadTopic
 	}
 	hop.Due = res.ended.Add(delay)
 	topic := delivery.Tier(delay)
-	l.journal.delivery(l.partition(topic), &hop, entry{job: j})
+	l.journal.delivery(l.partition(topic), hop, entry{job: j})
 	return topic
 }
 
@@ -160,15 +160,14 @@ func (l *Lane) settle(t *target) {
 // the dead letters.
 func (l *Lane) bury(j *job, reason string) {
 	l.cfg.Metrics.dead.Inc()
-	var hop delivery.Delivery
-	if j.delivery != nil {
-		hop = *j.delivery
-	} else {
-		hop.Event.Environment = someEnvironment
+	d := j.delivery
+	if d == nil {
+		d = &delivery.Delivery{Event: event.Event{Environment: someEnvironment}}
 	}
-	hop.First, hop.Origin, hop.Reason, hop.Due = false, j.place(), reason, time.Time{}
+	hop := d.Next(j.place())
+	hop.Reason = reason
 	l.log.Error("delivery is dead", "delivery", hop.ID, "endpoint", hop.Endpoint, "topic", hop.Origin.Topic, "offset", hop.Origin.Offset, "reason", reason)
-	l.journal.delivery(l.partition(delivery.DeadTopic), &hop, entry{job: j})
+	l.journal.delivery(l.partition(delivery.DeadTopic), hop, entry{job: j})
 }
 
 // buryRecord puts a record of the journal that can't be read with the dead

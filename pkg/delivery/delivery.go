@@ -3,8 +3,9 @@
 //
 //	delivery.go   Delivery, Attempt, Outcome: what the dispatcher's records say
 //	topics.go     where those records lie, and which lane looks after which endpoint
-//	make.go       how a delivery comes about, and its id
-//	record.go     their bytes
+//	make.go       how a delivery comes about, its id, its next hop
+//	claim.go      whose records count, when two owned a lane
+//	record.go     their bytes (bytes.go: what those are made of)
 package delivery
 
 import (
@@ -44,6 +45,12 @@ type Delivery struct {
 	Outcome Outcome
 	// Reason says, on a dead letter, why it is one.
 	Reason string
+
+	// Generation is that of the lane's owner that appended the record; 0: fan-out or
+	// the api did, and it always counts.
+	Generation uint64
+
+	more string // members that a later release wrote, as they lie in the record
 }
 
 // MaxInline is the most data that travels inside a delivery, in bytes.
@@ -89,4 +96,8 @@ type Attempt struct {
 	Test     bool
 	Outcome  Outcome
 	Origin   Place
+
+	Generation uint64 // of the lane's owner that made it; 0: of none
+
+	more string // as a delivery's
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/hex"
+	"time"
 
 	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
@@ -45,4 +46,13 @@ func NewTest(ev *event.Event, ep *endpoint.Endpoint, control int64) *Delivery {
 	d := New(ev, ep, control)
 	d.First, d.Test = false, true
 	return d
+}
+
+// Next gives the delivery as it goes on from the record at a place: all that
+// belongs to the delivery, and nothing that belonged to that record only.
+func (d *Delivery) Next(from Place) *Delivery {
+	hop := *d
+	hop.First, hop.Due, hop.Outcome, hop.Reason, hop.Generation = false, time.Time{}, Outcome{}, "", 0
+	hop.Origin, hop.more = from, inherited(d.more)
+	return &hop
 }

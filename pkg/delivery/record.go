@@ -10,22 +10,31 @@ import (
 
 // A record of ours says first what it is:
 //
-//	┌─────────┬──────┬───────┬───
-//	│ version │ kind │ flags │ …     version 1; kind 'D' a delivery, 'A' an attempt
-//	└─────────┴──────┴───────┴───
+//	┌─────────┬──────┬──────────┬───
+//	│ version │ kind │ n(flags) │ …     version 1; kind 'D' a delivery, 'A' an attempt, 'M' a marker
+//	└─────────┴──────┴──────────┴───
 //
 // Numbers are varints (n: unsigned, z: zigzag), texts are n and so many bytes,
 // times are z nanoseconds since 1970 with 0 for none. A member in brackets is
 // there only if its flag is set.
 //
-//	delivery   n(data) id endpoint n(attempts) n(control) [due] [first fail]
+//	delivery   n(data) id endpoint n(attempts) n(control) [n(generation)] [due] [first fail]
 //	           event: env id type z(timestamp, ms) org key corridor network members z(offset)
-//	           [origin] [outcome] [reason] data
-//	attempt    delivery endpoint event-id n(number) origin outcome
+//	           [origin] [outcome] [reason] [more] data
+//	attempt    delivery endpoint event-id n(number) [n(generation)] origin outcome [more]
+//	marker     n(generation) [more]
 //	origin     topic z(offset)
 //	outcome    class n(status) detail started z(took) n(epoch) retry-at
+//	more       n and so many bytes; in them, for each member: n(tag), n and so many bytes
 //
 // Data comes last, so that it can be used where it lies.
+//
+// Whatever a later release adds is a member of more, with a tag of its own; a
+// member without bytes is a flag. A release that doesn't know the tag carries the
+// member along unread. An odd tag belongs to the delivery, and stands in all its
+// hops; an even one belongs to the record, and its next hop is without it. A
+// change that older releases mustn't pass over is a new version. Bits of flags
+// that aren't known mean nothing.
 const recordVersion = 1
 
 // Kinds of records. A partition's reader may meet a kind that a newer process
@@ -33,6 +42,7 @@ const recordVersion = 1
 const (
 	kindDelivery = 'D'
 	kindAttempt  = 'A'
+	kindMarker   = 'M'
 )
 
 // Flags of records.
@@ -45,6 +55,8 @@ const (
 	flagOrigin
 	flagOutcome
 	flagReason
+	flagGeneration
+	flagMore
 )
 
 // The ways in which bytes can be no record.
@@ -64,13 +76,16 @@ func (d *Delivery) AppendRecord(dst []byte) []byte {
 	flags := flag(reference, flagReference) | flag(d.First, flagFirst) | flag(d.Test, flagTest) |
 		flag(!d.Due.IsZero(), flagDue) | flag(!d.FirstFail.IsZero(), flagFirstFail) |
 		flag(d.Origin != Place{}, flagOrigin) | flag(d.Outcome != Outcome{}, flagOutcome) |
-		flag(d.Reason != "", flagReason)
-	dst = append(dst, recordVersion, kindDelivery, flags)
+		flag(d.Reason != "", flagReason) | flag(d.Generation != 0, flagGeneration) | flag(d.more != "", flagMore)
+	dst = binary.AppendUvarint(append(dst, recordVersion, kindDelivery), flags)
 	dst = binary.AppendUvarint(dst, uint64(len(data)))
 	dst = appendText(dst, d.ID)
 	dst = appendText(dst, d.Endpoint)
 	dst = binary.AppendUvarint(dst, uint64(d.Attempts))
 	dst = binary.AppendUvarint(dst, uint64(d.Control))
+	if flags&flagGeneration != 0 {
+		dst = binary.AppendUvarint(dst, d.Generation)
+	}
 	if flags&flagDue != 0 {
 		dst = appendTime(dst, d.Due)
 	}
@@ -97,6 +112,9 @@ func (d *Delivery) AppendRecord(dst []byte) []byte {
 	if flags&flagReason != 0 {
 		dst = appendText(dst, d.Reason)
 	}
+	if flags&flagMore != 0 {
+		dst = appendText(dst, d.more)
+	}
 	return append(dst, data...)
 }
 
@@ -104,16 +122,16 @@ func (d *Delivery) AppendRecord(dst []byte) []byte {
 // value, which must not change any more. ErrVersion, ErrKind and ErrRecord say
 // what is wrong with bytes that are none.
 func DecodeDelivery(value []byte) (*Delivery, error) {
-	if err := check(value, kindDelivery); err != nil {
+	flags, body, err := check(value, kindDelivery)
+	if err != nil {
 		return nil, err
 	}
-	size, n := binary.Uvarint(value[3:])
-	if n <= 0 || size > MaxInline || size > uint64(len(value)-3-n) {
+	size, n := binary.Uvarint(body)
+	if n <= 0 || size > MaxInline || size > uint64(len(body)-n) {
 		return nil, ErrRecord
 	}
-	end := len(value) - int(size)
-	flags := value[2]
-	r := reader{rest: string(value[3+n : end])}
+	end := len(body) - int(size)
+	r := reader{rest: string(body[n:end])}
 
 	d := &Delivery{
 		Reference: flags&flagReference != 0,
@@ -123,6 +141,9 @@ func DecodeDelivery(value []byte) (*Delivery, error) {
 		Endpoint:  r.text(),
 		Attempts:  r.count(),
 		Control:   int64(r.uvarint()),
+	}
+	if flags&flagGeneration != 0 {
+		d.Generation = r.generation()
 	}
 	if flags&flagDue != 0 {
 		d.Due = r.time()
@@ -151,42 +172,59 @@ func DecodeDelivery(value []byte) (*Delivery, error) {
 	if flags&flagReason != 0 {
 		d.Reason = r.text()
 	}
+	if flags&flagMore != 0 {
+		d.more = r.more()
+	}
 	env := d.Event.Environment
 	if r.bad || r.rest != "" || env != event.Sandbox && env != event.Live || d.Reference && size > 0 {
 		return nil, ErrRecord
 	}
 	if !d.Reference {
-		d.Event.Data = value[end:len(value):len(value)]
+		d.Event.Data = body[end:len(body):len(body)]
 	}
 	return d, nil
 }
 
 // AppendRecord adds the attempt's bytes to dst.
 func (a *Attempt) AppendRecord(dst []byte) []byte {
-	dst = append(dst, recordVersion, kindAttempt, flag(a.Test, flagTest))
+	flags := flag(a.Test, flagTest) | flag(a.Generation != 0, flagGeneration) | flag(a.more != "", flagMore)
+	dst = binary.AppendUvarint(append(dst, recordVersion, kindAttempt), flags)
 	dst = appendText(dst, a.Delivery)
 	dst = appendText(dst, a.Endpoint)
 	dst = appendText(dst, a.EventID)
 	dst = binary.AppendUvarint(dst, uint64(a.Number))
+	if flags&flagGeneration != 0 {
+		dst = binary.AppendUvarint(dst, a.Generation)
+	}
 	dst = a.Origin.append(dst)
-	return a.Outcome.append(dst)
+	dst = a.Outcome.append(dst)
+	if flags&flagMore != 0 {
+		dst = appendText(dst, a.more)
+	}
+	return dst
 }
 
 // DecodeAttempt reads what AppendRecord wrote. ErrVersion, ErrKind and ErrRecord
 // say what is wrong with bytes that are none.
 func DecodeAttempt(value []byte) (*Attempt, error) {
-	if err := check(value, kindAttempt); err != nil {
+	flags, body, err := check(value, kindAttempt)
+	if err != nil {
 		return nil, err
 	}
-	r := reader{rest: string(value[3:])}
+	r := reader{rest: string(body)}
 	a := &Attempt{
-		Test:     value[2]&flagTest != 0,
+		Test:     flags&flagTest != 0,
 		Delivery: r.text(),
 		Endpoint: r.text(),
 		EventID:  r.text(),
 		Number:   r.count(),
-		Origin:   r.place(),
-		Outcome:  r.outcome(),
+	}
+	if flags&flagGeneration != 0 {
+		a.Generation = r.generation()
+	}
+	a.Origin, a.Outcome = r.place(), r.outcome()
+	if flags&flagMore != 0 {
+		a.more = r.more()
 	}
 	if r.bad || r.rest != "" {
 		return nil, ErrRecord
@@ -194,130 +232,21 @@ func DecodeAttempt(value []byte) (*Attempt, error) {
 	return a, nil
 }
 
-func check(value []byte, kind byte) error {
+// check gives a record's flags and what stands behind them.
+func check(value []byte, kind byte) (flags uint64, body []byte, err error) {
 	switch {
 	case len(value) == 0:
-		return ErrRecord
+		return 0, nil, ErrRecord
 	case value[0] != recordVersion:
-		return ErrVersion
+		return 0, nil, ErrVersion
 	case len(value) < 3:
-		return ErrRecord
+		return 0, nil, ErrRecord
 	case value[1] != kind:
-		return ErrKind
+		return 0, nil, ErrKind
 	}
-	return nil
-}
-
-func flag(set bool, bit byte) byte {
-	if set {
-		return bit
+	flags, n := binary.Uvarint(value[2:])
+	if n <= 0 {
+		return 0, nil, ErrRecord
 	}
-	return 0
-}
-
-func appendText(dst []byte, s string) []byte {
-	return append(binary.AppendUvarint(dst, uint64(len(s))), s...)
-}
-
-func appendTime(dst []byte, t time.Time) []byte {
-	if t.IsZero() {
-		return append(dst, 0)
-	}
-	return binary.AppendVarint(dst, t.UnixNano())
-}
-
-func (p Place) append(dst []byte) []byte {
-	return binary.AppendVarint(appendText(dst, p.Topic), p.Offset)
-}
-
-func (o *Outcome) append(dst []byte) []byte {
-	dst = appendText(dst, string(o.Class))
-	dst = binary.AppendUvarint(dst, uint64(o.Status))
-	dst = appendText(dst, o.Detail)
-	dst = appendTime(dst, o.Started)
-	dst = binary.AppendVarint(dst, int64(o.Took))
-	dst = binary.AppendUvarint(dst, o.Epoch)
-	return appendTime(dst, o.RetryAt)
-}
-
-// reader takes members off the front of rest. Once something was missing, bad is
-// set and every further member is zero. Texts are parts of rest.
-type reader struct {
-	rest string
-	bad  bool
-}
-
-func (r *reader) fail() { r.rest, r.bad = "", true }
-
-func (r *reader) byte() byte {
-	if r.rest == "" {
-		r.fail()
-		return 0
-	}
-	b := r.rest[0]
-	r.rest = r.rest[1:]
-	return b
-}
-
-func (r *reader) uvarint() uint64 {
-	var v uint64
-	for shift := uint(0); shift < 64; shift += 7 {
-		b := r.byte()
-		if r.bad || shift == 63 && b > 1 {
-			break
-		}
-		v |= uint64(b&0x7f) << shift
-		if b < 0x80 {
-			return v
-		}
-	}
-	r.fail()
-	return 0
-}
-
-func (r *reader) varint() int64 {
-	u := r.uvarint()
-	return int64(u>>1) ^ -int64(u&1)
-}
-
-// count reads a number that fits any int.
-func (r *reader) count() int {
-	u := r.uvarint()
-	if u > 1<<31-1 {
-		r.fail()
-		return 0
-	}
-	return int(u)
-}
-
-func (r *reader) text() string {
-	n := r.uvarint()
-	if n > uint64(len(r.rest)) {
-		r.fail()
-		return ""
-	}
-	s := r.rest[:n]
-	r.rest = r.rest[n:]
-	return s
-}
-
-func (r *reader) time() time.Time {
-	if ns := r.varint(); ns != 0 {
-		return time.Unix(0, ns).UTC()
-	}
-	return time.Time{}
-}
-
-func (r *reader) place() Place { return Place{Topic: r.text(), Offset: r.varint()} }
-
-func (r *reader) outcome() Outcome {
-	return Outcome{
-		Class:   Class(r.text()),
-		Status:  r.count(),
-		Detail:  r.text(),
-		Started: r.time(),
-		Took:    time.Duration(r.varint()),
-		Epoch:   r.uvarint(),
-		RetryAt: r.time(),
-	}
+	return flags, value[2+n:], nil
 }

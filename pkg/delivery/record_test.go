@@ -26,6 +26,10 @@ var (
 	}
 )
 
+// newer is what a later release may add: a text of the delivery, a flag of the
+// record, a flag of the delivery.
+const newer = "\x01\x02hi" + "\x02\x00" + "\x81\x01\x00"
+
 func deliveries() map[string]*Delivery {
 	reference := someEvent
 	reference.Data = nil
@@ -34,6 +38,7 @@ func deliveries() map[string]*Delivery {
 		"all of it": {
 			ID: "dlv_1", Endpoint: "wh_1", Event: someEvent, First: true, Test: true, Control: 1<<62 + 1, Attempts: 4,
 			Due: someTime, FirstFail: someTime.Add(-time.Hour), Origin: Place{"tier.5s", 12345}, Outcome: someOutcome, Reason: "out of attempts",
+			Generation: 1 << 40, more: newer,
 		},
 		"by reference": {ID: "dlv_1", Endpoint: "wh_1", Event: reference, Reference: true},
 		"least":        {Event: event.Event{Environment: event.Sandbox, Timestamp: time.UnixMilli(0).UTC(), Data: []byte{}}},
@@ -42,8 +47,9 @@ func deliveries() map[string]*Delivery {
 
 func attempts() map[string]*Attempt {
 	return map[string]*Attempt{
-		"all of it": {Delivery: "dlv_1", Endpoint: "wh_1", EventID: "evt_1", Number: 5, Test: true, Outcome: someOutcome, Origin: Place{"tier.0s", 9}},
-		"least":     {},
+		"all of it": {Delivery: "dlv_1", Endpoint: "wh_1", EventID: "evt_1", Number: 5, Test: true, Outcome: someOutcome, Origin: Place{"tier.0s", 9},
+			Generation: 300, more: newer},
+		"least": {},
 	}
 }
 
@@ -89,6 +95,61 @@ func TestRecordBytes(t *testing.T) {
 	if got := string(a.AppendRecord(nil)); got != want {
 		t.Errorf("attempt %q, want %q", got, want)
 	}
+	least := Delivery{Event: event.Event{Environment: event.Sandbox, Timestamp: time.UnixMilli(0)}, Generation: 300, more: newer}
+	want = "\x01D\x80\x06" + "\x00\x00\x00\x00\x00" + "\xac\x02" + "\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00" + "\x09" + newer
+	if got := string(least.AppendRecord(nil)); got != want {
+		t.Errorf("delivery of an owner %q, want %q", got, want)
+	}
+	a.Test, a.Generation, a.more = false, 300, newer
+	want = "\x01A\x80\x06\x05dlv_1\x04wh_1\x05evt_1\x02\xac\x02\x07tier.0s\x12\x09delivered\xc8\x01\x00\x00\x02\x03\x00\x09" + newer
+	if got := string(a.AppendRecord(nil)); got != want {
+		t.Errorf("attempt of an owner %q, want %q", got, want)
+	}
+	if got := string(AppendMarker(nil, 300)); got != "\x01M\x00\xac\x02" {
+		t.Errorf("marker %q", got)
+	}
+}
+
+// TestNewerMembers: what a later release adds is passed over, and goes on with
+// the delivery if it belongs to it.
+func TestNewerMembers(t *testing.T) {
+	d := deliveries()["all of it"]
+	hop := d.Next(Place{"held", 7})
+	if want := "\x01\x02hi" + "\x81\x01\x00"; hop.more != want {
+		t.Errorf("the next hop has %q, want %q", hop.more, want)
+	}
+	want := &Delivery{ID: d.ID, Endpoint: d.Endpoint, Event: d.Event, Test: true, Control: d.Control, Attempts: d.Attempts,
+		FirstFail: d.FirstFail, Origin: Place{"held", 7}, more: hop.more}
+	if !reflect.DeepEqual(hop, want) {
+		t.Errorf("the next hop is\n%+v, want\n%+v", hop, want)
+	}
+	// A flag that isn't known means nothing, and a marker may have members, too.
+	least := &Delivery{Event: event.Event{Environment: event.Sandbox, Timestamp: time.UnixMilli(0).UTC(), Data: []byte{}}}
+	b := append([]byte("\x01D\x80\x80\x01"), least.AppendRecord(nil)[3:]...)
+	if got, err := DecodeDelivery(b); err != nil || !reflect.DeepEqual(got, least) {
+		t.Errorf("an unknown flag: %+v, %v", got, err)
+	}
+	if got, err := DecodeMarker([]byte("\x01M\x80\x04\xac\x02\x09" + newer)); err != nil || got != 300 {
+		t.Errorf("a newer marker: %d, %v", got, err)
+	}
+	for _, more := range []string{"\x00", "\x01\x01", "\x02\x01\x05", "\x01\x80"} {
+		if _, err := DecodeMarker([]byte("\x01M\x80\x04\x01" + more)); !errors.Is(err, ErrRecord) {
+			t.Errorf("members %q: %v", more, err)
+		}
+	}
+}
+
+// TestFence: a record counts if nothing of a higher generation stands before it.
+func TestFence(t *testing.T) {
+	f := Fence(3)
+	for i, c := range []struct {
+		generation uint64
+		counts     bool
+	}{{0, true}, {3, true}, {2, false}, {0, true}, {7, true}, {3, false}, {6, false}, {7, true}, {0, true}, {9, true}, {8, false}} {
+		if got := f.Counts(c.generation); got != c.counts {
+			t.Errorf("record %d, of generation %d: %v", i, c.generation, got)
+		}
+	}
 }
 
 func TestLargeDataStays(t *testing.T) {
@@ -131,7 +192,7 @@ func TestBadRecords(t *testing.T) {
 	}
 	for text, want := range map[string]error{
 		"": ErrRecord, "\x01": ErrRecord, "\x01D": ErrRecord, "\x02": ErrVersion, "\x00D\x00": ErrVersion, "{}": ErrVersion,
-		"\x01X\x00": ErrKind, "\x01D\x00": ErrRecord, "\x01A\x00" + strings.Repeat("\xff", 20): ErrRecord,
+		"\x01X\x00": ErrKind, "\x01D\x00": ErrRecord, "\x01D\x80": ErrRecord, "\x01M\x00\x01": ErrKind, "\x01A\x00" + strings.Repeat("\xff", 20): ErrRecord,
 	} {
 		if err := decode([]byte(text)); !errors.Is(err, want) {
 			t.Errorf("%q: %v, want %v", text, err, want)
@@ -146,11 +207,17 @@ func FuzzDecode(f *testing.F) {
 	for _, a := range attempts() {
 		f.Add(a.AppendRecord(nil))
 	}
+	f.Add(AppendMarker(nil, 300))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		if d, err := DecodeDelivery(b); err == nil {
 			again, err := DecodeDelivery(d.AppendRecord(nil))
 			if err != nil || !reflect.DeepEqual(again, d) {
 				t.Errorf("%+v, again %+v: %v", d, again, err)
+			}
+		}
+		if g, err := DecodeMarker(b); err == nil {
+			if again, err := DecodeMarker(AppendMarker(nil, g)); err != nil || again != g {
+				t.Errorf("marker %d, again %d: %v", g, again, err)
 			}
 		}
 		if a, err := DecodeAttempt(b); err == nil {
