@@ -91,7 +91,8 @@ func (p *past) feed() {
 		}
 		var events []*event.Event
 		for i := range records {
-			if ev, err := Decode(&records[i]); err == nil {
+			r := &records[i]
+			if ev, err := event.FromLog(r.Value, event.Sandbox, r.Offset, r.Time); err == nil {
 				events = append(events, ev)
 			}
 			from = records[i].Offset + 1

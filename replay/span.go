@@ -63,24 +63,13 @@ func (r *Reader) read(ctx context.Context, from, to int64) ([]*event.Event, int6
 		if records[i].Offset >= to {
 			return events, to, nil
 		}
-		ev, err := Decode(&records[i])
-		if err != nil || ev.Environment != r.cfg.Environment {
+		rec := &records[i]
+		if ev, err := event.FromLog(rec.Value, r.cfg.Environment, rec.Offset, rec.Time); err != nil {
 			r.poisoned.Inc()
 		} else {
 			events = append(events, ev)
 		}
-		from = records[i].Offset + 1
+		from = rec.Offset + 1
 	}
 	return events, from, nil
-}
-
-// Decode reads an event's record, and sets what the log knows of it. The event
-// keeps the record's bytes.
-func Decode(rec *eventlog.Record) (*event.Event, error) {
-	ev, err := event.DecodeRecord(rec.Value)
-	if err != nil {
-		return nil, fmt.Errorf("decode event at %s/%d: %w", rec.Topic, rec.Offset, err)
-	}
-	ev.Offset, ev.Logged = rec.Offset, rec.Time
-	return ev, nil
 }

@@ -133,15 +133,11 @@ func (f *fan) batch(ctx context.Context, records []eventlog.Record) error {
 	applied := f.Control.Applied()
 	for i := range records {
 		r := &records[i]
-		ev, err := event.DecodeRecord(r.Value)
-		if err == nil && ev.Environment != f.Environment {
-			err = fmt.Errorf("it is of environment %s", ev.Environment)
-		}
+		ev, err := event.FromLog(r.Value, f.Environment, r.Offset, r.Time)
 		if err != nil {
 			f.bury(r, err)
 			continue
 		}
-		ev.Offset, ev.Logged = r.Offset, r.Time
 		if f.doubles.Double(ev) {
 			f.Metrics.doubles.Inc()
 			f.Logger.Warn("event is in the log twice, its copy is passed over", "topic", r.Topic, "offset", r.Offset, "id", ev.ID)

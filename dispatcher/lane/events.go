@@ -52,11 +52,10 @@ func (c *EventCache) Event(ctx context.Context, env event.Environment, offset in
 	case err != nil:
 		return nil, err
 	}
-	ev, err := event.DecodeRecord(records[0].Value)
+	ev, err := event.FromLog(records[0].Value, env, offset, records[0].Time)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrGone, err)
 	}
-	ev.Offset, ev.Logged = offset, records[0].Time
 	c.put(key, ev)
 	return ev, nil
 }

@@ -193,42 +193,27 @@ func setText(ev *event.Event, bit int, s string) (message string) {
 		}
 	case hasKey:
 		ev.Key = s
-		if !printable(s, event.MaxKey) {
+		if !event.ValidText(s, event.MaxKey) {
 			return "must have 1 to 256 bytes and no control characters"
 		}
 	case hasCorridor:
 		ev.Corridor = s
-		if !printable(s, event.MaxAttribute) {
+		if !event.ValidText(s, event.MaxAttribute) {
 			return "must have 1 to 128 bytes and no control characters"
 		}
 	case hasNetwork:
 		ev.Network = s
-		if !printable(s, event.MaxAttribute) {
+		if !event.ValidText(s, event.MaxAttribute) {
 			return "must have 1 to 128 bytes and no control characters"
 		}
 	case hasTimestamp:
-		t, ok := timestamp(s)
+		t, ok := event.ParseTimestamp(s)
 		if !ok {
 			return `must be a time as RFC 3339 writes it, as in "2026-11-22T03:10:00.000Z", in the years 0000 to 9999`
 		}
 		ev.Timestamp = t
 	}
 	return ""
-}
-
-func printable(s string, most int) bool {
-	return len(s) > 0 && len(s) <= most && strings.IndexFunc(s, func(r rune) bool { return r < ' ' || r >= 0x7f && r < 0xa0 }) < 0
-}
-
-func timestamp(s string) (time.Time, bool) {
-	var t time.Time
-	// UnmarshalText takes RFC 3339 and nothing else; time.Parse is more lenient.
-	if len(s) > 64 || t.UnmarshalText([]byte(s)) != nil {
-		return t, false
-	}
-	t = t.UTC().Truncate(time.Millisecond)
-	// The zero time would pass for none.
-	return t, t.Year() >= 0 && t.Year() <= 9999 && !t.IsZero()
 }
 
 // own notes an id that the publisher gave: twice in one request is a mistake.

@@ -204,16 +204,12 @@ func (h *Hub) publish(ctx context.Context, env event.Environment, records []even
 	for i := range records {
 		r := &records[i]
 		w.next = r.Offset + 1
-		ev, err := event.DecodeRecord(r.Value)
-		if err == nil && ev.Environment != env {
-			err = errEnvironment
-		}
+		ev, err := event.FromLog(r.Value, env, r.Offset, r.Time)
 		if err != nil {
 			h.metrics.poisoned.WithLabelValues(env.String()).Inc()
 			h.cfg.Logger.Error("record is no event, passed over", "topic", r.Topic, "offset", r.Offset, "error", err)
 			continue
 		}
-		ev.Offset, ev.Logged = r.Offset, r.Time
 		if h.doubles[env].Double(ev) {
 			h.metrics.doubles.Inc()
 			h.cfg.Logger.Warn("event is in the log twice, its copy is passed over", "topic", r.Topic, "offset", r.Offset, "id", ev.ID)
@@ -241,8 +237,6 @@ func (h *Hub) stand(env event.Environment, next int64) {
 	h.position[env].Store(next)
 	h.metrics.position.WithLabelValues(env.String()).Set(float64(next))
 }
-
-var errEnvironment = errors.New("event of another environment")
 
 // lose gives the place up and goes on at next.
 func (h *Hub) lose(env event.Environment, next int64) {

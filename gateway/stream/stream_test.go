@@ -332,16 +332,20 @@ func TestPoisonedRecord(t *testing.T) {
 	c := s.join(`"*"`)
 	s.publish("a.b")
 	other := &event.Event{ID: "evt_x", Type: "a.b", Environment: event.Live, Org: "o", Audience: event.Audience{All: true}, Data: []byte(`{}`)}
-	for _, value := range [][]byte{nil, []byte("nonsense"), other.AppendRecord(nil)} {
+	lying := *other // to write a record without a sum: its data is looked at
+	lying.Environment, lying.Data = event.Sandbox, []byte("{\"a\":\"\xff\"}")
+	unsummed := lying.AppendRecord(nil)
+	unsummed[3] &^= 4
+	for _, value := range [][]byte{nil, []byte("nonsense"), other.AppendRecord(nil), unsummed, []byte(`{"id":"x"}`)} {
 		_, err := s.log.Append(t.Context(), []eventlog.Record{{Partition: eventlog.Partition{Topic: event.Sandbox.Topic()}, Value: value}})
 		ok(t, err)
 	}
 	s.publish("a.b")
 	c.wantN(0)
-	if m := c.wantN(1); m.Cursor != s.cursor(5) {
+	if m := c.wantN(1); m.Cursor != s.cursor(7) {
 		t.Error(m.text)
 	}
-	if n := s.count("sluice_stream_records_poisoned_total", "sandbox"); n != 3 {
+	if n := s.count("sluice_stream_records_poisoned_total", "sandbox"); n != 5 {
 		t.Errorf("%v counted", n)
 	}
 }

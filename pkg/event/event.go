@@ -5,7 +5,7 @@
 //	event.go    Event, Environment, Audience
 //	type.go     event types and the patterns that match them
 //	cursor.go   a place in the log that a reader can come back to
-//	record.go   the bytes of an event in its topic
+//	record.go   the bytes of an event in its topic (plain.go: as others write them)
 //	claim.go    what tells a copy of an event from the event
 //	data.go     strict I-JSON in, the form that JSON.stringify prints out
 //	            (scan.go and number.go do it, rebuild.go has the last word)

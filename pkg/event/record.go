@@ -3,31 +3,43 @@ package event
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
+	"hash/crc32"
 	"slices"
 	"time"
 )
 
-// An event's record, in the topic of its environment:
+// An event's record, in the topic of its environment, as we write it. What others
+// write there is read by plain.go.
 //
 //	 0         1      2         3       4           12
 //	┌─────────┬──────┬─────────┬───────┬───────────┬────────┬─ ─ ─ ─ ─ ─ ─┬─ ─ ─ ─ ─ ─
 //	│ version │ env  │ members │ flags │ timestamp │ n(head)│ head         │ data
 //	└─────────┴──────┴─────────┴───────┴───────────┴────────┴─ ─ ─ ─ ─ ─ ─┴─ ─ ─ ─ ─ ─
 //	timestamp   milliseconds since 1970, big endian, signed
-//	head        id type org key corridor network n(orgs) org… claim; each text is n and so many bytes
+//	head        id type org key corridor network n(orgs) org… claim sum; each text is n and so many bytes
 //	claim       its id and, as two bytes, big endian, the index; there if the flag says so
-//	flags       1: every org may see it (and n(orgs) is 0); 2: it has a claim
+//	sum         CRC-32C of all that stands before it and of data, big endian; there if the flag says so
+//	flags       1: every org may see it (and n(orgs) is 0); 2: it has a claim; 4: it has a sum
 //	data        a JSON object in canonical form, up to the end of the record
 //
 // n is an unsigned varint. Offset and log time are the log's. The head stands
 // apart so that decoding makes one string of it, and every attribute is a part
-// of that string.
+// of that string. A later release may add members behind sum, each with a flag:
+// this one passes over them.
+//
+// The sum says that the record is as ingest made it: nobody parses its data
+// again. A record without one is checked as if it had just been sent.
 const (
 	recordVersion = 1
 	recordFixed   = 12
 	flagAll       = 1
 	flagClaim     = 2
+	flagSum       = 4
+	sumBytes      = 4
 )
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // MaxAudience bounds the orgs that one event names.
 const MaxAudience = 1000
@@ -37,23 +49,45 @@ const MaxAttribute = 128
 
 // The ways in which bytes can be no event.
 var (
-	ErrVersion = errors.New("event: record of an unknown version")
-	ErrRecord  = errors.New("event: record is damaged")
+	ErrVersion     = errors.New("event: record of an unknown version")
+	ErrRecord      = errors.New("event: record is damaged")
+	ErrEnvironment = errors.New("event: record of another environment")
 )
+
+// FromLog reads a record of the environment's topic, whoever wrote it, and sets
+// what the log knows of the event. Its data may be a part of value, which must not
+// change any more. Whatever the bytes are, it doesn't panic: ErrVersion, ErrRecord
+// and ErrEnvironment say what is wrong with them, in some hundred bytes of text.
+func FromLog(value []byte, env Environment, offset int64, logged time.Time) (*Event, error) {
+	var ev *Event
+	var err error
+	if len(value) > 0 && value[0] == '{' {
+		ev, err = decodePlain(value, env, logged)
+	} else {
+		ev, err = DecodeRecord(value)
+	}
+	switch {
+	case err != nil:
+		return nil, err
+	case ev.Environment != env:
+		return nil, fmt.Errorf("%w: it says %s", ErrEnvironment, ev.Environment)
+	}
+	ev.Offset, ev.Logged = offset, logged
+	return ev, nil
+}
 
 // AppendRecord adds the event's bytes to dst. Offset and Logged aren't in them.
 func (ev *Event) AppendRecord(dst []byte) []byte {
-	var flags byte
+	flags, more := byte(flagSum), sumBytes
 	orgs := ev.Audience.Orgs
 	if ev.Audience.All {
-		flags, orgs = flagAll, nil
+		flags, orgs = flags|flagAll, nil
 	}
-	claim := 0
 	if ev.Claim != (Claim{}) {
-		flags, claim = flags|flagClaim, claimBytes
+		flags, more = flags|flagClaim, more+claimBytes
 	}
 	texts := [...]string{ev.ID, ev.Type, ev.Org, ev.Key, ev.Corridor, ev.Network}
-	head := uvarintLen(len(orgs)) + claim
+	head := uvarintLen(len(orgs)) + more
 	for _, s := range texts {
 		head += uvarintLen(len(s)) + len(s)
 	}
@@ -61,6 +95,7 @@ func (ev *Event) AppendRecord(dst []byte) []byte {
 		head += uvarintLen(len(s)) + len(s)
 	}
 	dst = slices.Grow(dst, recordFixed+binary.MaxVarintLen32+head+len(ev.Data))
+	begin := len(dst)
 	dst = append(dst, recordVersion, byte(ev.Environment), byte(ev.Members), flags)
 	dst = binary.BigEndian.AppendUint64(dst, uint64(ev.Timestamp.UnixMilli()))
 	dst = binary.AppendUvarint(dst, uint64(head))
@@ -71,18 +106,20 @@ func (ev *Event) AppendRecord(dst []byte) []byte {
 	for _, s := range orgs {
 		dst = appendText(dst, s)
 	}
-	if claim > 0 {
+	if flags&flagClaim != 0 {
 		dst = append(dst, ev.Claim.ID[:]...)
 		dst = binary.BigEndian.AppendUint16(dst, ev.Claim.Index)
 	}
+	dst = binary.BigEndian.AppendUint32(dst, sumOf(dst[begin:], ev.Data))
 	return append(dst, ev.Data...)
 }
 
-// DecodeRecord reads what AppendRecord wrote. The event's data is a part of
-// value, which must not change any more. Whatever the bytes are, it doesn't
-// panic: ErrVersion and ErrRecord say what is wrong with them. What it returns
-// has a valid environment, type and id, and an audience in order; data is only
-// looked at for its braces.
+func sumOf(before, data []byte) uint32 {
+	return crc32.Update(crc32.Checksum(before, castagnoli), castagnoli, data)
+}
+
+// DecodeRecord reads what AppendRecord wrote, as FromLog does; Offset and Logged
+// are not set.
 func DecodeRecord(value []byte) (*Event, error) {
 	if len(value) == 0 {
 		return nil, ErrRecord
@@ -100,6 +137,7 @@ func DecodeRecord(value []byte) (*Event, error) {
 	}
 	end := start + int(size)
 	h := head{rest: string(value[start:end])}
+	flags := value[3]
 	ev := &Event{
 		Environment: Environment(value[1]),
 		Members:     Members(value[2]),
@@ -110,14 +148,20 @@ func DecodeRecord(value []byte) (*Event, error) {
 		Key:         h.text(),
 		Corridor:    h.text(),
 		Network:     h.text(),
-		Audience:    Audience{All: value[3]&flagAll != 0, Orgs: h.orgs()},
+		Audience:    Audience{All: flags&flagAll != 0, Orgs: h.orgs()},
 		Data:        value[end:len(value):len(value)],
 	}
-	if value[3]&flagClaim != 0 {
+	if flags&flagClaim != 0 {
 		ev.Claim = h.claim()
 	}
-	if h.bad || len(h.rest) > 0 || !ev.wellFormed() {
+	at := end - len(h.rest)
+	if flags&flagSum != 0 && h.sum() != sumOf(value[:at], ev.Data) || h.bad || !ev.wellFormed() {
 		return nil, ErrRecord
+	}
+	if flags&flagSum == 0 {
+		if err := ev.check(); err != nil {
+			return nil, err
+		}
 	}
 	return ev, nil
 }
@@ -191,6 +235,14 @@ func (h *head) claim() (c Claim) {
 	c.Index = uint16(h.rest[n])<<8 | uint16(h.rest[n+1])
 	h.rest = h.rest[claimBytes:]
 	return c
+}
+
+func (h *head) sum() uint32 {
+	if len(h.rest) < sumBytes {
+		h.bad = true
+		return 0
+	}
+	return binary.BigEndian.Uint32([]byte(h.rest[:sumBytes]))
 }
 
 func appendText(dst []byte, s string) []byte {

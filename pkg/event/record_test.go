@@ -42,15 +42,32 @@ func TestRecord(t *testing.T) {
 func TestRecordLayout(t *testing.T) {
 	ev := sample()
 	ev.Audience = Audience{Orgs: []string{"o"}}
-	want := "\x01\x02\x02\x00" + "\x00\x00\x01\xa2\x01\x29\xbc\x4b" + "\x41" +
-		"\x05evt_1" + "\x0brfq.created" + "\x05org_a" + "\x0arfq_xyz789" + "\x11ethereum-optimism" + "\x08ethereum" + "\x01\x01o" + `{"id":1,"a":"é"}`
-	if got := ev.AppendRecord(nil); string(got) != want {
-		t.Errorf("got  %q\nwant %q", got, want)
+	const fixed, head = "\x00\x00\x01\xa2\x01\x29\xbc\x4b", "\x05evt_1" + "\x0brfq.created" + "\x05org_a" + "\x0arfq_xyz789" + "\x11ethereum-optimism" + "\x08ethereum" + "\x01\x01o"
+	const claim, data = "a claim's 16 id.\x01\x02", `{"id":1,"a":"é"}`
+	for _, c := range []struct {
+		claim Claim
+		want  string
+	}{
+		{Claim{}, "\x01\x02\x02\x04" + fixed + "\x45" + head + "\x68\x13\x28\x0a" + data},
+		{Claim{ID: ClaimID([]byte("a claim's 16 id.")), Index: 258}, "\x01\x02\x02\x06" + fixed + "\x57" + head + claim + "\x8f\xdb\xc0\x8c" + data},
+	} {
+		ev.Claim = c.claim
+		if got := ev.AppendRecord(nil); string(got) != c.want {
+			t.Errorf("got  %q\nwant %q", got, c.want)
+		}
 	}
-	ev.Claim = Claim{ID: ClaimID([]byte("a claim's 16 id.")), Index: 258}
-	want = "\x01\x02\x02\x02" + want[4:12] + "\x53" + want[13:len(want)-len(ev.Data)] + "a claim's 16 id." + "\x01\x02" + string(ev.Data)
-	if got := ev.AppendRecord(nil); string(got) != want {
-		t.Errorf("got  %q\nwant %q", got, want)
+
+	// Without a sum, as others may write it; with members that a later release added.
+	for name, value := range map[string]string{
+		"no sum":            "\x01\x02\x02\x00" + fixed + "\x41" + head + data,
+		"no sum, a claim":   "\x01\x02\x02\x02" + fixed + "\x53" + head + claim + data,
+		"more behind":       "\x01\x02\x02\x88" + fixed + "\x44" + head + "new" + data,
+		"more behind a sum": "\x01\x02\x02\x8c" + fixed + "\x48" + head + "\xa4\x60\x53\xff" + "new" + data,
+	} {
+		got, err := DecodeRecord([]byte(value))
+		if err != nil || string(got.Data) != data || got.Audience.Orgs[0] != "o" || got.Members != MemberID {
+			t.Errorf("%s: %+v, %v", name, got, err)
+		}
 	}
 }
 
@@ -70,19 +87,32 @@ func TestRecordRefuses(t *testing.T) {
 	}
 	allAndSome, noClaim := slices.Clone(good), slices.Clone(good)
 	allAndSome[3], noClaim[3] = flagAll, flagClaim
+	unsummed := func(data string) []byte {
+		b := change(func(ev *Event) { ev.Data = []byte(data) })
+		b[3] = 0
+		return b
+	}
+	changed := slices.Clone(good)
+	changed[len(changed)-3]++
 	for name, value := range map[string][]byte{
-		"nothing":      nil,
-		"environment":  change(func(ev *Event) { ev.Environment = 3 }),
-		"type":         change(func(ev *Event) { ev.Type = "*" }),
-		"id":           change(func(ev *Event) { ev.ID = "a b" }),
-		"no data":      change(func(ev *Event) { ev.Data = nil }),
-		"list":         change(func(ev *Event) { ev.Data = []byte(`[1]`) }),
-		"orgs' order":  change(func(ev *Event) { ev.Audience.Orgs = []string{"b", "a"} }),
-		"org twice":    change(func(ev *Event) { ev.Audience.Orgs = []string{"a", "a"} }),
-		"all and some": allAndSome,
-		"no claim":     noClaim,
-		"large head":   append(slices.Clone(good[:recordFixed]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
-		"many orgs":    change(func(ev *Event) { ev.Audience.Orgs = slices.Repeat([]string{"a"}, MaxAudience+1) }),
+		"nothing":        nil,
+		"environment":    change(func(ev *Event) { ev.Environment = 3 }),
+		"type":           change(func(ev *Event) { ev.Type = "*" }),
+		"id":             change(func(ev *Event) { ev.ID = "a b" }),
+		"no data":        change(func(ev *Event) { ev.Data = nil }),
+		"list":           change(func(ev *Event) { ev.Data = []byte(`[1]`) }),
+		"orgs' order":    change(func(ev *Event) { ev.Audience.Orgs = []string{"b", "a"} }),
+		"org twice":      change(func(ev *Event) { ev.Audience.Orgs = []string{"a", "a"} }),
+		"all and some":   allAndSome,
+		"no claim":       noClaim,
+		"large head":     append(slices.Clone(good[:recordFixed]), 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01),
+		"a bit of data":  changed,
+		"no JSON":        unsummed(`{nothing}`),
+		"a member twice": unsummed(`{"a":1,"a":2}`),
+		"not UTF-8":      unsummed("{\"a\":\"\xff\"}"),
+		"too deep":       unsummed(strings.Repeat(`{"a":`, MaxDepth) + "{}" + strings.Repeat("}", MaxDepth)),
+		"too large":      unsummed(`{"a":"` + strings.Repeat("x", MaxData) + `"}`),
+		"many orgs":      change(func(ev *Event) { ev.Audience.Orgs = slices.Repeat([]string{"a"}, MaxAudience+1) }),
 	} {
 		if ev, err := DecodeRecord(value); !errors.Is(err, ErrRecord) {
 			t.Errorf("%s: %+v, %v", name, ev, err)
@@ -96,12 +126,14 @@ func FuzzRecord(f *testing.F) {
 	claimed.Claim.Index = 7
 	f.Add(claimed.AppendRecord(nil))
 	f.Add([]byte("poison"))
+	f.Add([]byte(plainEvent))
 	f.Add(bytes.Repeat([]byte{1}, 64))
 	f.Fuzz(func(t *testing.T, value []byte) {
-		ev, err := DecodeRecord(value)
+		ev, err := FromLog(value, Live, 7, time.Unix(1, 0))
 		if err != nil {
 			return
 		}
+		ev.Offset, ev.Logged = 0, time.Time{}
 		again, err := DecodeRecord(ev.AppendRecord(nil))
 		if err != nil || !reflect.DeepEqual(ev, again) {
 			t.Fatalf("%q is %+v\nis %+v, %v", value, ev, again, err)
