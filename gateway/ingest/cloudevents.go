@@ -94,14 +94,16 @@ func (p *parser) cloudEvent() {
 	}
 	c := p.newCloud()
 	before := len(p.issues)
-	var others []string // attributes that we don't know
+	named := 0                          // like c.seen, those that are null too
+	others := make(map[string]struct{}) // attributes that we don't know
 	ok := p.members(begin, func(name []byte) {
 		bit := ceBits[string(name)]
-		if bit != 0 && c.seen&bit != 0 || bit == 0 && slices.Contains(others, string(name)) {
+		_, twice := others[string(name)]
+		if twice || named&bit != 0 {
 			p.twice(name)
 		}
-		if bit == 0 {
-			others = append(others, string(name))
+		if named |= bit; bit == 0 {
+			others[string(name)] = struct{}{}
 		}
 		p.next()
 		if bit == 0 || p.null() {
@@ -136,8 +138,8 @@ func (p *parser) cloudBinary(header func(string) string) {
 		if value == "" {
 			continue
 		}
-		// What isn't printable ASCII comes percent-encoded.
-		text, err := url.PathUnescape(value)
+		// What isn't printable ASCII comes percent-encoded; older senders quote.
+		text, err := url.PathUnescape(unquoted(value))
 		if err != nil || !utf8.ValidString(text) {
 			p.issue("must be UTF-8, with % encoding what isn't printable ASCII", ceHeader+name)
 			continue
@@ -219,12 +221,9 @@ func (p *parser) ceAudience(ev *event.Event, text string) {
 
 // cloudEnd takes in a CloudEvent that was read whole.
 func (p *parser) cloudEnd(c *cloud, before int) {
-	for _, need := range []struct {
-		name string
-		bit  int
-	}{{"specversion", hasSpecversion}, {"id", hasID}, {"source", hasSource}, {"type", hasType}} {
-		if c.seen&need.bit == 0 {
-			p.issue("is missing; a CloudEvent has specversion, id, source and type", need.name)
+	for _, need := range []string{"specversion", "id", "source", "type"} {
+		if c.seen&ceBits[need] == 0 {
+			p.issue("is missing; a CloudEvent has specversion, id, source and type", need)
 		}
 	}
 	if len(p.issues) > before {
@@ -249,7 +248,28 @@ func ceID(source, id string) string {
 	return "ce_" + base64.RawURLEncoding.EncodeToString(hash[:18])
 }
 
-// jsonMedia reports whether a media type, in lower case, is JSON's; none is.
+// unquoted gives what a header's quoted string stands for; any other value stands
+// for itself.
+func unquoted(value string) string {
+	if len(value) < 2 || value[0] != '"' || value[len(value)-1] != '"' {
+		return value
+	}
+	value = value[1 : len(value)-1]
+	if !strings.Contains(value, `\`) {
+		return value
+	}
+	text := make([]byte, 0, len(value))
+	for i := 0; i < len(value); i++ {
+		if value[i] == '\\' && i+1 < len(value) {
+			i++
+		}
+		text = append(text, value[i])
+	}
+	return string(text)
+}
+
+// jsonMedia reports whether a media type, in lower case, is JSON's, as CloudEvents
+// has it: with the subtype json, or one that ends in +json. None is JSON's, too.
 func jsonMedia(mt string) bool {
-	return mt == "" || mt == "application/json" || strings.HasSuffix(mt, "+json")
+	return mt == "" || strings.HasSuffix(mt, "/json") || strings.HasSuffix(mt, "+json")
 }

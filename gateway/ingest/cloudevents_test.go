@@ -2,9 +2,11 @@ package ingest
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/pkg/event"
 )
@@ -48,6 +50,10 @@ func TestCloudEvents(t *testing.T) {
 	if status, answer, _ := post(t, in, broadcaster, &Request{ContentType: "application/cloudevents+json", Body: []byte(strings.Replace(structured, "1.0,", "2,", 1))}); status != 409 {
 		t.Errorf("other data: %d %s", status, answer)
 	}
+	other := `[{"specversion":"1.0","id":"new","source":"/s","type":"a.b"},` + strings.Replace(structured, "1.0,", "2,", 1) + `]`
+	if status, answer, _ := post(t, in, broadcaster, &Request{ContentType: "application/cloudevents-batch+json", Body: []byte(other)}); status != 409 || !strings.Contains(answer, `"path":["1","id"]`) {
+		t.Errorf("other data in a batch: %d %s", status, answer)
+	}
 }
 
 // The ids are documented, and so are for good.
@@ -82,6 +88,7 @@ func TestCloudEventsRefused(t *testing.T) {
 		{one, ce(`,"audience":"nobody"`), 400, `["audience"]`, "no such org"},
 		{one, ce(`,"source":"/t"`), 400, `["source"]`, "twice"},
 		{one, ce(`,"other":1,"other":1`), 400, `["other"]`, "twice"},
+		{one, ce(`,"subject":null,"subject":"s"`), 400, `["subject"]`, "twice"},
 		{one, strings.Replace(ce(""), `"a.b"`, `"Order"`, 1), 400, `["type"]`, "two or more words"},
 		{one, strings.Replace(ce(""), `"1.0"`, `"0.3"`, 1), 400, `["specversion"]`, "1.0"},
 		{one, strings.Replace(ce(""), `"id":"1",`, ``, 1), 400, `["id"]`, "missing"},
@@ -110,9 +117,18 @@ func TestCloudEventsRefused(t *testing.T) {
 		t.Errorf("1,001 events: %d %s", status, answer)
 	}
 	binary := map[string]string{"ce-specversion": "1.0", "ce-id": "1", "ce-source": "/s", "ce-type": "a.b"}
-	for contentType, want := range map[string]int{"text/plain": 415, "application/x-ndjson": 400} {
-		if status, answer, _ := post(t, in, broadcaster, &Request{ContentType: contentType, Header: headers(binary), Body: []byte(`x`)}); status != want {
+	const ours = `{"type":"a.b","data":{}}` // as good as CloudEvents' data
+	for contentType, want := range map[string]int{"text/plain": 415, "application/x-ndjson": 415, "application/json": 503, "text/json": 503} {
+		if status, answer, _ := post(t, in, broadcaster, &Request{ContentType: contentType, Header: headers(binary), Body: []byte(ours)}); status != want {
 			t.Errorf("binary as %s: %d %s", contentType, status, answer)
+		}
+	}
+	for name := range binary {
+		lacking := maps.Clone(binary)
+		delete(lacking, name)
+		want := `["` + strings.TrimPrefix(name, "ce-") + `"]`
+		if status, answer, _ := post(t, in, broadcaster, &Request{Header: headers(lacking), Body: []byte(ours)}); status != 400 || !strings.Contains(answer, want) {
+			t.Errorf("without %s: %d %s", name, status, answer)
 		}
 	}
 	for _, wrong := range []string{"100%", "\xfc", "%fc"} {
@@ -123,6 +139,58 @@ func TestCloudEventsRefused(t *testing.T) {
 	}
 	if status, answer, _ := post(t, in, publisher, &Request{ContentType: one, Body: []byte(ce(`,"audience":"*"`))}); status != 403 {
 		t.Errorf("without the scope: %d %s", status, answer)
+	}
+}
+
+// Attributes in headers are percent-encoded, or quoted as senders did before.
+func TestCloudEventHeaders(t *testing.T) {
+	log, in := following(t)
+	for n, c := range []struct{ header, want string }{
+		{`Euro%20%E2%82%AC%20%F0%9F%98%80`, "Euro € 😀"},
+		{`"order 7"`, "order 7"},
+		{`"say \"hi\" \\ %22"`, `say "hi" \ "`},
+		{`"order%207"`, "order 7"},
+		{`a+b`, "a+b"},
+		{`100%2525`, "100%25"}, // decoded once
+		{`"`, `"`},
+		{`"open`, `"open`},
+	} {
+		list := map[string]string{"ce-specversion": "1.0", "ce-id": fmt.Sprint(n), "ce-source": "/s", "ce-type": "a.b", "ce-subject": c.header}
+		status, answer, _ := post(t, in, publisher, &Request{Header: headers(list)})
+		if events := log.events(t); status != 202 || events[len(events)-1].Key != c.want {
+			t.Errorf("%s: %d %s", c.header, status, answer)
+		}
+	}
+	// In quotes or not, it is the same event.
+	for n, id := range []string{`"b c"`, `b%20c`} {
+		list := map[string]string{"ce-specversion": `"1.0"`, "ce-id": id, "ce-source": "/s", "ce-type": "a.b"}
+		if status, answer, replayed := post(t, in, publisher, &Request{Header: headers(list)}); status != 202 || replayed != (n == 1) {
+			t.Errorf("%s: %d %s, %v", id, status, answer, replayed)
+		}
+	}
+}
+
+// What a request may hold is taken in time that grows with it, and no faster.
+func TestManyAttributes(t *testing.T) {
+	var b strings.Builder
+	b.WriteString(`{"specversion":"0.3"`)
+	for i := 0; b.Len() < MaxBody-100; i++ {
+		fmt.Fprintf(&b, `,"a%06x":1`, i)
+	}
+	b.WriteString(`}`)
+	in := newIngest(&kept{})
+	done := make(chan string, 1)
+	go func() {
+		_, answer, _ := post(t, in, publisher, &Request{ContentType: "application/cloudevents+json", Body: []byte(b.String())})
+		done <- answer
+	}()
+	select {
+	case answer := <-done:
+		if !strings.Contains(answer, "specversion") {
+			t.Error(answer)
+		}
+	case <-time.After(20 * time.Second):
+		t.Error("320,000 attributes are still being read after 20 s")
 	}
 }
 

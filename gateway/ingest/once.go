@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -17,7 +18,8 @@ type taking struct {
 	events []*event.Event
 	given  []int  // members that each was given; nil where there is no key and no id
 	key    string // Idempotency-Key; empty: none
-	batch  bool
+	form   form
+	body   []byte // what they were read from, if it was a body
 	now    time.Time
 
 	ids      []string // of the answer; nil: those of events
@@ -55,7 +57,7 @@ func (i *Ingest) take(ctx context.Context, t *taking) error {
 		return i.append(ctx, t.events)
 	}
 	first := t.events[0]
-	req := &idem.Request{Org: first.Org, Environment: first.Environment, Key: t.key, Batch: t.batch, Now: t.now,
+	req := &idem.Request{Org: first.Org, Environment: first.Environment, Key: t.key, Batch: t.form.batch(), Now: t.now,
 		Events: make([]idem.Event, len(t.events))}
 	for n, ev := range t.events {
 		if ev.Org != first.Org || ev.Environment != first.Environment {
@@ -89,13 +91,32 @@ func (t *taking) conflict(c *idem.Conflict) *dialect.Error {
 	const message = "was used for another event in the last 24 hours; give this one a new id"
 	e.Message = fmt.Sprintf("nothing was taken: the id %s %s", t.events[c.Events[0]].ID, message)
 	for _, n := range c.Events[:min(len(c.Events), maxIssues)] {
-		path := []string{"id"}
-		if t.batch {
-			path = []string{"events", strconv.Itoa(n), "id"}
-		}
-		e.Issues = append(e.Issues, dialect.Issue{Path: path, Message: message})
+		e.Issues = append(e.Issues, dialect.Issue{Path: append(t.form.path(t.body, n), "id"), Message: message})
 	}
 	return e
+}
+
+// path names the n-th event of a body in this form, as the parser does.
+func (f form) path(body []byte, n int) []string {
+	switch f {
+	case formBatch:
+		return []string{"events", strconv.Itoa(n)}
+	case formCloudBatch:
+		return []string{strconv.Itoa(n)}
+	case formLines:
+		line := 0
+		for text := range bytes.Lines(body) {
+			line++
+			if len(bytes.TrimSpace(text)) == 0 {
+				continue
+			}
+			if n--; n < 0 {
+				break
+			}
+		}
+		return []string{"line", strconv.Itoa(line)}
+	}
+	return nil
 }
 
 // appendAnswer adds {"id":"…"}, or {"ids":[…]} for a batch. Ids need no escapes.
@@ -106,7 +127,7 @@ func (t *taking) appendAnswer(dst []byte) []byte {
 		}
 		return t.events[n].ID
 	}
-	if !t.batch {
+	if !t.form.batch() {
 		return append(append(append(dst, `{"id":"`...), id(0)...), `"}`...)
 	}
 	dst = append(dst, `{"ids":[`...)

@@ -71,14 +71,22 @@ func TestPostIDsOnce(t *testing.T) {
 	if status, answer, replayed := post(t, in, publisher, &Request{Body: []byte(`{"type":"a.b","data":{},"id":"2"}`)}); status != 202 || answer != `{"id":"2"}` || !replayed {
 		t.Errorf("known: %d %s, %v", status, answer, replayed)
 	}
-	status, answer, _ = post(t, in, publisher, lines(`{"type":"a.b","data":{},"id":"3"}`+"\n"+`{"type":"a.b","data":{"x":1},"id":"2"}`))
-	if status != 409 || !strings.Contains(answer, `"path":["events","1","id"]`) && !strings.Contains(answer, `"path":["events",1,"id"]`) {
-		t.Errorf("another event: %d %s", status, answer)
+	// The id that is taken is named by where it stands.
+	const fresh, taken = `{"type":"a.b","data":{},"id":"3"}`, `{"type":"a.b","data":{"x":1},"id":"2"}`
+	for _, c := range []struct{ contentType, body, path string }{
+		{"application/x-ndjson", fresh + "\n\n \n" + taken, `["line","4","id"]`},
+		{"", `{"events":[` + fresh + `,` + taken + `]}`, `["events","1","id"]`},
+		{"", taken, `["id"]`},
+	} {
+		status, answer, _ = post(t, in, publisher, &Request{ContentType: c.contentType, Body: []byte(c.body)})
+		if status != 409 || !strings.Contains(answer, `"path":`+c.path) {
+			t.Errorf("another event: %d %s, not %s", status, answer, c.path)
+		}
 	}
 	if got := len(log.events(t)); got != 2 {
 		t.Errorf("%d events", got)
 	}
-	if got := refusals(t, in, "conflict"); got != 1 {
+	if got := refusals(t, in, "conflict"); got != 3 {
 		t.Errorf("%v conflicts were counted", got)
 	}
 }

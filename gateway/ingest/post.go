@@ -69,11 +69,11 @@ func (i *Ingest) post(ctx context.Context, principal *key.Principal, r *Request)
 		return nil, badRequest("nothing was taken: " + KeyHeader + " must have at most 255 characters, all of them printable ASCII")
 	}
 	p := parser{reader: reader{b: r.Body}, principal: principal, orgExists: i.cfg.OrgExists, now: time.Now(), keyed: idempotency != ""}
-	batch := p.read(form, r)
+	form = p.read(form, r)
 	if err := p.verdict(); err != nil {
 		return nil, err
 	}
-	t := &taking{events: p.events, given: p.given, key: idempotency, batch: batch, now: p.now}
+	t := &taking{events: p.events, given: p.given, key: idempotency, form: form, body: r.Body, now: p.now}
 	if err := i.take(ctx, t); err != nil {
 		return nil, err
 	}
@@ -84,56 +84,63 @@ func (i *Ingest) post(ctx context.Context, principal *key.Principal, r *Request)
 type form int
 
 const (
-	formJSON form = iota
+	formJSON  form = iota
+	formBatch      // {"events":[…]}, which only its body tells from formJSON
 	formLines
 	formCloudEvent
 	formCloudBatch
 	formCloudBinary // attributes in headers, data in the body
 )
 
+// batch reports whether it is answered with a list.
+func (f form) batch() bool { return f == formBatch || f == formLines || f == formCloudBatch }
+
 // formOf tells how a request is written. No media type is JSON.
 func formOf(r *Request) (form, error) {
 	mt, _, _ := strings.Cut(r.ContentType, ";")
 	mt = strings.ToLower(strings.TrimSpace(mt))
 	switch mt {
-	case "application/x-ndjson":
-		return formLines, nil
 	case "application/cloudevents+json":
 		return formCloudEvent, nil
 	case "application/cloudevents-batch+json":
 		return formCloudBatch, nil
 	}
-	switch binary := r.header(ceHeader+"specversion") != ""; {
+	// Without a specversion it is a CloudEvent that lacks one, rather than an event
+	// of ours: else its attributes would be lost without a word.
+	binary := r.header(ceHeader+"specversion") != "" || r.header(ceHeader+"id") != ""
+	switch {
 	case binary && jsonMedia(mt):
 		return formCloudBinary, nil
 	case binary:
 		return 0, &dialect.Error{Status: 415, Code: dialect.Unsupported,
-			Message: "the data of an event is a JSON object: Content-Type must be application/json, or left out"}
+			Message: "the data of a CloudEvent is a JSON object here: with its attributes as headers, Content-Type must be application/json, or left out"}
 	case mt == "" || mt == "application/json":
 		return formJSON, nil
+	case mt == "application/x-ndjson":
+		return formLines, nil
 	}
 	return 0, &dialect.Error{Status: 415, Code: dialect.Unsupported, Message: "Content-Type must be application/json, " +
 		"application/x-ndjson for an event on each line, application/cloudevents+json or application/cloudevents-batch+json"}
 }
 
-// read reads the body, and reports whether it is a batch.
-func (p *parser) read(form form, r *Request) (batch bool) {
-	switch form {
+// read reads the body, and gives its form, now that all is known of it.
+func (p *parser) read(f form, r *Request) form {
+	switch f {
 	case formLines:
 		p.lines()
-		return true
 	case formCloudEvent:
 		p.cloudEvent()
 		p.end()
-		return false
 	case formCloudBatch:
 		p.cloudBatch()
-		return true
 	case formCloudBinary:
 		p.cloudBinary(r.header)
-		return false
+	default:
+		if p.body() {
+			return formBatch
+		}
 	}
-	return p.body()
+	return f
 }
 
 const maxIdempotencyKey = 255
