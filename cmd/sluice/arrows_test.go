@@ -33,7 +33,7 @@ var arrows = []struct {
 	{"replay/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/..."}, "replay reads the past for both and knows neither"},
 	{"gateway/...", nil, []string{"sluice/dispatcher/..."}, "gateway and dispatcher meet in the log only"},
 	{"dispatcher/...", nil, []string{"sluice/gateway/..."}, "gateway and dispatcher meet in the log only"},
-	{"...", []string{"pkg/eventlog/..."}, []string{"github.com/twmb/franz-go/...", "github.com/cockroachdb/pebble/..."}, "only pkg/eventlog knows what is below the log"},
+	{"...", []string{"pkg/eventlog/...", "examples/..."}, []string{"github.com/twmb/franz-go/...", "github.com/cockroachdb/pebble/..."}, "only pkg/eventlog knows what is below the log"},
 	{"...", []string{"pkg/dialect/all", "cmd/sluice", "bench/...", "loadtest/..."}, []string{"sluice/pkg/dialect/tetrafi/..."}, "a dialect's name stands in its folder and in the list of dialects"},
 	{"...", []string{"pkg/dialect/all", "cmd/sluice", "bench/...", "loadtest/..."}, []string{"sluice/pkg/dialect/all"}, "who needs the dialects is handed them"},
 	{"...", []string{"cmd/sluice"}, []string{"sluice/bench/...", "sluice/loadtest/..."}, "the harnesses hang below the command alone"},

@@ -2,6 +2,7 @@ package event
 
 import (
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -32,7 +33,7 @@ type plain struct {
 func decodePlain(value []byte, env Environment, logged time.Time) (*Event, error) {
 	var p plain
 	if err := json.Unmarshal(value, &p, json.RejectUnknownMembers(true)); err != nil {
-		return nil, damaged(err.Error())
+		return nil, plainError(err)
 	}
 	ev := &Event{ID: p.ID, Org: p.Org, Type: p.Type, Environment: env, Data: p.Data, Timestamp: logged.UTC().Truncate(time.Millisecond)}
 	if p.Timestamp != nil {
@@ -75,6 +76,18 @@ func decodePlain(value []byte, env Environment, logged time.Time) (*Event, error
 	sum := sha256.Sum256([]byte("plain\x00" + ev.Org + "\x00" + ev.ID))
 	copy(ev.Claim.ID[:], sum[:])
 	return ev, nil
+}
+
+// plainError says for the producer what the decoder found.
+func plainError(err error) error {
+	var wrong *json.SemanticError
+	switch {
+	case !errors.As(err, &wrong):
+		return damaged(strings.TrimPrefix(strings.TrimPrefix(dataError(err).Error(), "data."), "data: "))
+	case errors.Is(err, json.ErrUnknownName):
+		return damaged(strings.Join(pathOf(wrong.JSONPointer), ".") + " is no member of an event")
+	}
+	return damaged(strings.Join(pathOf(wrong.JSONPointer), ".") + " is of the wrong kind")
 }
 
 // audience reads "*", a list of orgs, or nothing: then it is for its own org.

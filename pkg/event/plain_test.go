@@ -50,8 +50,8 @@ func TestPlainRefuses(t *testing.T) {
 	for value, says := range map[string]string{
 		`{`:                                                  "damaged",
 		`{}`:                                                 "id must have",
-		members(`,"audiance":"*"`):                           "audiance",
-		members(`,"id":"b"`):                                 "duplicate",
+		members(`,"audiance":"*"`):                           "audiance is no member of an event",
+		members(`,"id":"b"`):                                 "id: the name stands twice",
 		members(`,"audience":"org_b"`):                       "audience must be",
 		members(`,"audience":[]`):                            "audience must be",
 		members(`,"audience":["a",1]`):                       "audience must be",
