@@ -8,6 +8,8 @@
 //	ingest.go    events in: singles, batches, at a pace
 //	fanout.go    one event to many WebSocket connections
 //	webhook.go   signed POSTs to one endpoint
+//	start.go     exec to ready over a log that has much in it
+//	fill.go      how much gets into it
 //	floor.go     what the floor's processes do
 //	client.go    the WebSocket population of this process
 //
@@ -29,6 +31,7 @@ type Config struct {
 	Rows   []string  // names of rows; empty: all
 	Rounds int       // of floor and product each
 	Out    io.Writer // the table; progress goes there too
+	Start  Start     // what the row start begins with
 }
 
 // sample is what one run of one side gave.
@@ -38,15 +41,25 @@ type sample struct {
 	p50   time.Duration
 	p99   time.Duration
 	rssMB float64
+	more  []figure // what else the row measures, in the same order every time
+}
+
+// figure is one number of a sample that has no column.
+type figure struct {
+	name  string
+	value float64
 }
 
 // row is one line of the table: the same work, done by the floor and by the product.
 type row struct {
 	name, what, unit string
 	floor, product   func(ctx context.Context, cfg *Config) (sample, error)
+	// prepare does what is done once before all rounds; undo is called behind them.
+	// nil: nothing is.
+	prepare func(ctx context.Context, cfg *Config) (undo func(), err error)
 }
 
-var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, webhookRow}
+var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, webhookRow, startRow}
 
 // Names lists the rows that can be asked for.
 func Names() []string {
@@ -63,35 +76,63 @@ func Run(ctx context.Context, cfg Config) error {
 		if len(cfg.Rows) > 0 && !slices.Contains(cfg.Rows, r.name) {
 			continue
 		}
-		fmt.Fprintf(cfg.Out, "%s: %s\n", r.name, r.what)
-		var floor, product []sample
-		for i := range cfg.Rounds {
-			f, err := r.floor(ctx, &cfg)
-			if err != nil {
-				return fmt.Errorf("measure floor of %s: %w", r.name, err)
-			}
-			p, err := r.product(ctx, &cfg)
-			if err != nil {
-				return fmt.Errorf("measure %s: %w", r.name, err)
-			}
-			fmt.Fprintf(cfg.Out, "  round %d of %d: floor %.4f, sluice %.4f %s\n", i+1, cfg.Rounds, f.cpu, p.cpu, r.unit)
-			floor, product = append(floor, f), append(product, p)
+		if err := r.run(ctx, &cfg); err != nil {
+			return err
 		}
-		fmt.Fprintf(cfg.Out, "  %-8s %28s %12s %11s %11s %8s\n", "", r.unit+" min/med/max", "per second", "p50", "p99", "RSS MB")
-		print := func(name string, s []sample) {
-			cpu := of(s, func(s sample) float64 { return s.cpu })
-			fmt.Fprintf(cfg.Out, "  %-8s %10.4f/%8.4f/%8.4f %12.0f %11s %11s %8s\n", name, cpu[0], median(cpu), cpu[len(cpu)-1],
-				median(of(s, func(s sample) float64 { return s.rate })),
-				latency(s, func(s sample) time.Duration { return s.p50 }),
-				latency(s, func(s sample) time.Duration { return s.p99 }),
-				orDash(fmt.Sprintf("%.0f", median(of(s, func(s sample) float64 { return s.rssMB }))), "0"))
-		}
-		print("floor", floor)
-		print("sluice", product)
-		fmt.Fprintf(cfg.Out, "  sluice spends %.2f times the floor (medians of %d rounds)\n\n",
-			median(of(product, func(s sample) float64 { return s.cpu }))/median(of(floor, func(s sample) float64 { return s.cpu })), cfg.Rounds)
 	}
 	return nil
+}
+
+func (r *row) run(ctx context.Context, cfg *Config) error {
+	fmt.Fprintf(cfg.Out, "%s: %s\n", r.name, r.what)
+	if r.prepare != nil {
+		undo, err := r.prepare(ctx, cfg)
+		defer undo()
+		if err != nil {
+			return fmt.Errorf("prepare %s: %w", r.name, err)
+		}
+	}
+	var floor, product []sample
+	for i := range cfg.Rounds {
+		f, err := r.floor(ctx, cfg)
+		if err != nil {
+			return fmt.Errorf("measure floor of %s: %w", r.name, err)
+		}
+		p, err := r.product(ctx, cfg)
+		if err != nil {
+			return fmt.Errorf("measure %s: %w", r.name, err)
+		}
+		fmt.Fprintf(cfg.Out, "  round %d of %d: floor %.4f, sluice %.4f %s\n", i+1, cfg.Rounds, f.cpu, p.cpu, r.unit)
+		floor, product = append(floor, f), append(product, p)
+	}
+	r.print(cfg, floor, product)
+	return nil
+}
+
+func (r *row) print(cfg *Config, floor, product []sample) {
+	fmt.Fprintf(cfg.Out, "  %-8s %28s %12s %11s %11s %8s\n", "", r.unit+" min/med/max", "per second", "p50", "p99", "RSS MB")
+	print := func(name string, s []sample) {
+		cpu := of(s, func(s sample) float64 { return s.cpu })
+		fmt.Fprintf(cfg.Out, "  %-8s %10.4f/%8.4f/%8.4f %12.0f %11s %11s %8s\n", name, cpu[0], median(cpu), cpu[len(cpu)-1],
+			median(of(s, func(s sample) float64 { return s.rate })),
+			latency(s, func(s sample) time.Duration { return s.p50 }),
+			latency(s, func(s sample) time.Duration { return s.p99 }),
+			orDash(fmt.Sprintf("%.0f", median(of(s, func(s sample) float64 { return s.rssMB }))), "0"))
+	}
+	print("floor", floor)
+	print("sluice", product)
+	more(cfg.Out, "floor", floor)
+	more(cfg.Out, "sluice", product)
+	fmt.Fprintf(cfg.Out, "  sluice spends %.2f times the floor (medians of %d rounds)\n\n",
+		median(of(product, func(s sample) float64 { return s.cpu }))/median(of(floor, func(s sample) float64 { return s.cpu })), cfg.Rounds)
+}
+
+// more prints the figures that have no column.
+func more(out io.Writer, name string, samples []sample) {
+	for i, f := range samples[0].more {
+		v := of(samples, func(s sample) float64 { return s.more[i].value })
+		fmt.Fprintf(out, "  %-8s %10.2f/%8.2f/%8.2f %s\n", name, v[0], median(v), v[len(v)-1], f.name)
+	}
 }
 
 // latency gives the median of a latency; a dash where the row measures none.

@@ -143,25 +143,32 @@ func (p *product) publish(body []byte, contentType string) error {
 
 // post sends a request of the product's API, over a kept connection.
 func (p *product) post(path string, body []byte, contentType string, want int) error {
-	req, err := http.NewRequest(http.MethodPost, p.url+path, bytes.NewReader(body))
+	_, err := p.call(http.MethodPost, path, body, contentType, want)
+	return err
+}
+
+// call is post with any method, for whom the answer matters.
+func (p *product) call(method, path string, body []byte, contentType string, want int) (answer []byte, err error) {
+	req, err := http.NewRequest(method, p.url+path, bytes.NewReader(body))
 	if err != nil {
-		return err
+		return nil, err
 	}
 	req.Header.Set("Authorization", "Bearer "+p.key)
-	req.Header.Set("Content-Type", contentType)
+	if contentType != "" {
+		req.Header.Set("Content-Type", contentType)
+	}
 	r, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	defer r.Body.Close()
-	answer, err := io.ReadAll(r.Body)
-	if err != nil {
-		return err
+	if answer, err = io.ReadAll(r.Body); err != nil {
+		return nil, err
 	}
 	if r.StatusCode != want {
-		return fmt.Errorf("POST %s: %s: %s", path, r.Status, answer)
+		return nil, fmt.Errorf("%s %s: %s: %s", method, path, r.Status, answer)
 	}
-	return nil
+	return answer, nil
 }
 
 func dialRetrying(address string) (net.Conn, error) {

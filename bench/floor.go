@@ -2,14 +2,17 @@ package bench
 
 import (
 	"bytes"
+	"context"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
 	"io"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -18,13 +21,15 @@ import (
 	"time"
 
 	"github.com/valyala/fasthttp"
+
+	"sluice/pkg/eventlog/embedded"
 )
 
 // Floor does the work of a floor's process, as its arguments say, and returns
 // when it is done.
 func Floor(args []string) error {
-	if len(args) != 4 {
-		return fmt.Errorf("a floor takes a name, an address, a number and a size")
+	if len(args) < 4 {
+		return fmt.Errorf("a floor takes a name, an address, a number, a size, and maybe a directory")
 	}
 	n, err := strconv.Atoi(args[2])
 	if err != nil {
@@ -41,6 +46,8 @@ func Floor(args []string) error {
 		return floorSync(args[1])
 	case "post":
 		return floorPost(args[1], n, size)
+	case "open":
+		return floorOpen(args[1], args[4])
 	}
 	return fmt.Errorf("no floor is named %q", args[0])
 }
@@ -135,10 +142,8 @@ func floorSync(address string) error {
 		<-done
 		ctx.SetStatusCode(fasthttp.StatusAccepted)
 	}}
-	end := make(chan os.Signal, 1)
-	signal.Notify(end, syscall.SIGTERM)
 	go func() {
-		<-end
+		awaitEnd()
 		server.Shutdown()
 	}()
 	return server.ListenAndServe(address)
@@ -181,4 +186,37 @@ func floorPost(address string, n, size int) error {
 	workers.Wait()
 	close(errs)
 	return <-errs
+}
+
+// floorOpen opens the log in a data directory with no topic, so that nothing in it
+// is looked at, reads the bytes of control's snapshot, and says that it is ready.
+func floorOpen(address, data string) error {
+	log, err := embedded.Open(context.Background(), embedded.Config{Dir: filepath.Join(data, "log")})
+	if err != nil {
+		return err
+	}
+	defer log.Close()
+	snapshot, err := os.ReadFile(filepath.Join(data, "control.snapshot"))
+	if err != nil {
+		return err
+	}
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	server := http.Server{Handler: http.HandlerFunc(func(http.ResponseWriter, *http.Request) {})}
+	go func() {
+		awaitEnd()
+		server.Close()
+	}()
+	server.Serve(ln)
+	runtime.KeepAlive(snapshot)
+	return nil
+}
+
+// awaitEnd waits for the signal that ends a floor.
+func awaitEnd() {
+	end := make(chan os.Signal, 1)
+	signal.Notify(end, syscall.SIGTERM)
+	<-end
 }

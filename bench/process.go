@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bufio"
 	"bytes"
 	"context"
 	"fmt"
@@ -75,17 +76,67 @@ func (p *process) rssMB() float64 {
 	return pages * float64(os.Getpagesize()) / (1 << 20)
 }
 
-// product is a running sluice with an empty log of its own.
-type product struct {
-	*process
-	url, ws, key string
+// readMB tells what the process has read from files and sockets so far; caches of
+// the kernel count as well.
+func (p *process) readMB() float64 {
+	text, _ := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/io")
+	var chars float64
+	fmt.Sscanf(string(text), "rchar: %f", &chars)
+	return chars / (1 << 20)
 }
 
+// ended reports whether the process runs no more.
+func (p *process) ended() bool {
+	text, err := os.ReadFile("/proc/" + strconv.Itoa(p.cmd.Process.Pid) + "/stat")
+	return err != nil || bytes.Contains(text, []byte(") Z "))
+}
+
+// awaitReady waits until the process says on that address that it is ready. One
+// that isn't by then is stopped.
+func (p *process) awaitReady(ctx context.Context, ops string, within time.Duration) error {
+	for end := time.Now().Add(within); time.Now().Before(end); {
+		if r, err := http.Get("http://" + ops + "/readyz"); err == nil {
+			r.Body.Close()
+			if r.StatusCode == http.StatusOK {
+				return nil
+			}
+		}
+		if p.ended() {
+			break
+		}
+		select {
+		case <-time.After(5 * time.Millisecond):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	p.stop()
+	return fmt.Errorf("it ended or isn't ready after %s; it said: %s", within, p.stderr.String())
+}
+
+// product is a running sluice.
+type product struct {
+	*process
+	url, ws, ops, key string
+}
+
+// startProduct starts one with an empty log of its own.
 func startProduct(ctx context.Context, binary string) (*product, error) {
 	dir, err := os.MkdirTemp("", "sluice-bench-")
 	if err != nil {
 		return nil, err
 	}
+	p, err := serve(ctx, binary, filepath.Join(dir, "data"), string(key.New(event.Sandbox)), 10*time.Second)
+	if err != nil {
+		os.RemoveAll(dir)
+		return nil, err
+	}
+	p.dir = dir
+	return p, nil
+}
+
+// serve starts one over a data directory, and returns when it is ready.
+func serve(ctx context.Context, binary, data, token string, within time.Duration) (*product, error) {
 	listen, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -94,24 +145,31 @@ func startProduct(ctx context.Context, binary string) (*product, error) {
 	if err != nil {
 		return nil, err
 	}
-	token := string(key.New(event.Sandbox))
 	p, err := start(ctx, binary, []string{"SLUICE_BOOTSTRAP_KEY=" + token},
-		"serve", "--listen", listen, "--ops", ops, "--data", filepath.Join(dir, "data"), "--allow-private-endpoints")
+		"serve", "--listen", listen, "--ops", ops, "--data", data, "--allow-private-endpoints")
 	if err != nil {
 		return nil, err
 	}
-	p.dir = dir
-	for range 200 {
-		if r, err := http.Get("http://" + ops + "/readyz"); err == nil {
-			r.Body.Close()
-			if r.StatusCode == http.StatusOK {
-				return &product{process: p, url: "http://" + listen, ws: listen, key: token}, nil
-			}
-		}
-		time.Sleep(50 * time.Millisecond)
+	if err := p.awaitReady(ctx, ops, within); err != nil {
+		return nil, fmt.Errorf("start sluice: %w", err)
 	}
-	p.stop()
-	return nil, fmt.Errorf("sluice isn't ready after 10 s; it said: %s", p.stderr.String())
+	return &product{process: p, url: "http://" + listen, ws: listen, ops: ops, key: token}, nil
+}
+
+// metric gives the value of a metric without labels; 0 where there is none.
+func (p *product) metric(name string) float64 {
+	r, err := http.Get("http://" + p.ops + "/metrics")
+	if err != nil {
+		return 0
+	}
+	defer r.Body.Close()
+	for lines := bufio.NewScanner(r.Body); lines.Scan(); {
+		if text, ok := strings.CutPrefix(lines.Text(), name+" "); ok {
+			value, _ := strconv.ParseFloat(text, 64)
+			return value
+		}
+	}
+	return 0
 }
 
 func freeAddress() (string, error) {

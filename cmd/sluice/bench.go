@@ -12,9 +12,12 @@ import (
 
 // benchCmd measures this very binary beside the least that any program must spend.
 type benchCmd struct {
-	Rounds int      `default:"5" placeholder:"N" help:"Rounds of each row, of floor and product in turns. Default: ${default}."`
-	Floor  string   `hidden:"" help:"Be the floor of that name; what runs the rows calls this."`
-	Rows   []string `arg:"" optional:"" placeholder:"ROW" help:"Rows to measure. Default: all."`
+	Rounds    int      `default:"5" placeholder:"N" help:"Rounds of each row, of floor and product in turns. Default: ${default}."`
+	Endpoints int      `default:"100000" placeholder:"N" help:"Endpoints that the row start begins with. Default: ${default}."`
+	Events    int      `default:"10000000" placeholder:"N" help:"Events that it begins with. Default: ${default}."`
+	Fill      string   `placeholder:"DIR" help:"Where it puts them, and finds them the next time. Default: a directory that it removes again."`
+	Floor     string   `hidden:"" help:"Be the floor of that name; what runs the rows calls this."`
+	Rows      []string `arg:"" optional:"" placeholder:"ROW" help:"Rows to measure. Default: all."`
 }
 
 // Help is shown by sluice bench --help.
@@ -30,6 +33,9 @@ func (c *benchCmd) Validate() error {
 	}
 	if c.Rounds < 1 {
 		return fmt.Errorf("--rounds %d is too few: give 1 or more", c.Rounds)
+	}
+	if c.Endpoints < 1 || c.Events < 1 {
+		return fmt.Errorf("--endpoints %d and --events %d: give 1 or more of both", c.Endpoints, c.Events)
 	}
 	for _, row := range c.Rows {
 		if !slices.Contains(bench.Names(), row) {
@@ -47,5 +53,6 @@ func (c *benchCmd) Run(ctx context.Context, s std) error {
 	if err != nil {
 		return err
 	}
-	return bench.Run(ctx, bench.Config{Binary: binary, Rows: c.Rows, Rounds: c.Rounds, Out: s.Out})
+	return bench.Run(ctx, bench.Config{Binary: binary, Rows: c.Rows, Rounds: c.Rounds, Out: s.Out,
+		Start: bench.Start{Endpoints: c.Endpoints, Events: c.Events, Dir: c.Fill}})
 }
