@@ -6,6 +6,7 @@
 //	read.go       Bounds, Read, OffsetAt, Tail; never past the durable end
 //	keep.go       Trim, retention, Own
 //	space.go      a limit and a disk that fills: who is refused first
+//	tables.go     when what Pebble does in the background fails
 //	verify.go     reading everything again, to find what rotted
 //	backup.go     a copy of one moment, and how it knows that it is one
 //	key.go        how records and what is remembered lie in Pebble
@@ -24,6 +25,7 @@ import (
 	"strings"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -76,7 +78,8 @@ type Log struct {
 	room    *semaphore.Weighted // bytes of appends that wait
 	request sync.Pool           // of *request; the log's own, because channels belong to one synctest bubble
 
-	space space
+	space   space
+	trouble trouble
 
 	use    sync.RWMutex // held for reading while Pebble is used
 	closed chan struct{}
@@ -143,9 +146,9 @@ func Open(_ context.Context, cfg Config) (*Log, error) {
 	if cfg.FS == nil {
 		l.fs = vfs.Default
 		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
-			return nil, fmt.Errorf("the log's directory can't be made: %w", err)
+			return nil, l.openError(err)
 		}
-		lock, err := lockDir(cfg.Dir)
+		lock, err := l.lockDir()
 		if err != nil {
 			return nil, err
 		}
@@ -171,11 +174,14 @@ func Open(_ context.Context, cfg Config) (*Log, error) {
 }
 
 func (l *Log) open(cfg Config) (err error) {
+	if err := l.roomToOpen(); err != nil {
+		return err
+	}
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
 	opts := &pebble.Options{
 		Cache:                       cache,
-		FS:                          cfg.FS,
+		FS:                          pausingFS{l.fs},
 		Logger:                      pebbleLog{l},
 		MemTableSize:                memTableBytes,
 		MemTableStopWritesThreshold: 4,
@@ -192,9 +198,8 @@ func (l *Log) open(cfg Config) (err error) {
 				l.corrupted.CompareAndSwap(nil, &err)
 				l.logger.Error("the log is damaged", "file", info.Path, "error", info.Details)
 			},
-			BackgroundError: func(err error) {
-				l.logger.Error("log: work in the background failed", "dir", l.dir, "error", err)
-			},
+			BackgroundError: l.backgroundFailed,
+			FlushEnd:        l.flushed,
 		},
 	}
 	opts.Experimental.ReadSamplingMultiplier = -1
@@ -224,9 +229,20 @@ func (l *Log) open(cfg Config) (err error) {
 
 // openError says what Pebble's refusal means to whoever starts us.
 func (l *Log) openError(err error) error {
+	cant := func(remedy string) error {
+		return fmt.Errorf("the log in %s can't be opened: %w; %s", l.dir, err, remedy)
+	}
 	switch {
 	case errors.Is(err, fs.ErrPermission):
-		return fmt.Errorf("the log in %s can't be opened: %w; the directory and all in it must belong to the user that runs this", l.dir, err)
+		return cant("the directory and all in it must belong to the user that runs this")
+	case errors.Is(err, syscall.EROFS):
+		return cant("its disk must be writable")
+	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
+		return cant("free some of its disk")
+	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
+		return cant("let this process open more files (ulimit -n)")
+	case strings.Contains(err.Error(), "unknown format major version"):
+		return cant("a newer release wrote it: start that one, or restore a backup from before it")
 	case strings.Contains(err.Error(), "WAL"):
 		logs, _ := filepath.Glob(filepath.Join(l.dir, "*.log"))
 		return l.damaged(fmt.Errorf("a write-ahead log (one of %s): %w", strings.Join(logs, ", "), err))
@@ -359,15 +375,15 @@ func (l *Log) partition(p eventlog.Partition) (*partition, error) {
 	return nil, fmt.Errorf("the log has no partition %d of topic %q", p.Number, p.Topic)
 }
 
-// Healthy tells why nothing can be appended any more, and what can't be read, or
-// nil. Damage to some records stops no appends: new ones go to other files, and
+// Healthy tells why nothing can be appended any more, or soon, and what can't be
+// read, or nil. Damage to some records stops no appends: new ones go to other files, and
 // refusing them would lose those, too.
 func (l *Log) Healthy() error {
 	var damage error
 	if d := l.damage.Load(); d != nil {
 		damage = *d
 	}
-	return errors.Join(l.failure(), damage)
+	return errors.Join(l.failure(), l.trouble.now(), damage)
 }
 
 func (l *Log) failure() error {
@@ -413,22 +429,24 @@ func (l *Log) Close() error {
 	l.once.Do(func() {
 		l.queue.close()
 		close(l.closed)
-		l.wg.Wait() // the appender drains its queue first
-		l.use.Lock()
-		defer l.use.Unlock()
-		if l.failure() != nil {
+		if l.idle(); l.failure() != nil {
 			// A failed Pebble may wait for its own flush for ever; the process is to be
 			// started again, and what matters is that its lock can be had.
 			l.closeErr = l.failure()
-		} else if err := l.db.Close(); err != nil {
+		} else if err := l.closePebble(); err != nil {
 			l.closeErr = fmt.Errorf("the log in %s closed with an error: %w", l.dir, err)
 		}
 		if l.lock != nil {
 			l.closeErr = errors.Join(l.closeErr, l.lock.release())
 		}
 	})
-	l.wg.Wait()
 	return l.closeErr
+}
+
+func (l *Log) closePebble() error {
+	l.use.Lock()
+	defer l.use.Unlock()
+	return l.db.Close()
 }
 
 // pebbleLog takes Pebble's messages. Its tidings of flushes and compactions are

@@ -25,26 +25,26 @@ func (l *Log) Private() {}
 
 type dirLock struct{ file *os.File }
 
-func lockDir(dir string) (*dirLock, error) {
-	path := filepath.Join(dir, lockName)
+func (l *Log) lockDir() (*dirLock, error) {
+	path := filepath.Join(l.dir, lockName)
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o600)
 	if err != nil {
-		return nil, fmt.Errorf("the log's directory can't be locked: %w", err)
+		return nil, l.openError(err)
 	}
 	if err := syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
 		defer f.Close()
 		if !errors.Is(err, syscall.EWOULDBLOCK) {
-			return nil, fmt.Errorf("the log's directory can't be locked: %s: %w", path, err)
+			return nil, l.openError(fmt.Errorf("lock %s: %w", path, err))
 		}
 		holder := "another process"
 		if text, err := io.ReadAll(io.LimitReader(f, 256)); err == nil && len(text) > 0 {
 			holder = strings.TrimSpace(string(text))
 		}
-		return nil, fmt.Errorf("the log in %s is in use by %s: stop it, or use another directory", dir, holder)
+		return nil, fmt.Errorf("the log in %s is in use by %s: stop it, or use another directory", l.dir, holder)
 	}
 	who := fmt.Sprintf("process %d, started %s\n", os.Getpid(), time.Now().UTC().Format(time.RFC3339))
 	if err := errors.Join(f.Truncate(0), writeAt(f, who)); err != nil {
-		return nil, errors.Join(fmt.Errorf("the log's directory can't be locked: %w", err), f.Close())
+		return nil, errors.Join(l.openError(fmt.Errorf("lock %s: %w", path, err)), f.Close())
 	}
 	return &dirLock{f}, nil
 }

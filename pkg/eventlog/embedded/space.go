@@ -76,7 +76,8 @@ type Space struct {
 	// append is.
 	YieldingRefused, AllRefused bool
 
-	floor int64 // of Free
+	floor   int64 // of Free
+	trouble bool  // tables can't be written: new events would only wait
 }
 
 // Space tells how full the log is.
@@ -93,6 +94,7 @@ func (l *Log) look() Space {
 	m := l.db.Metrics()
 	s := Space{
 		Used: int64(m.WAL.PhysicalSize + m.Table.Local.LiveSize + m.BlobFiles.Local.LiveSize), Limit: l.space.limit,
+		trouble:         l.trouble.now() != nil,
 		YieldingRefused: l.space.yielding.shut.Load(), AllRefused: l.space.others.shut.Load(),
 	}
 	if disk, err := l.fs.GetDiskUsage(l.dir); err == nil {
@@ -105,6 +107,9 @@ func (l *Log) look() Space {
 // room tells how many bytes fit before one kind of topic is refused.
 func (s Space) room(reserves int64) int64 {
 	room := int64(math.MaxInt64)
+	if s.trouble && reserves > 0 {
+		return 0
+	}
 	if s.Limit > 0 {
 		room = s.Limit - reserves*(s.Limit/10) - s.Used
 	}
