@@ -10,6 +10,7 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
+	"io"
 	"math/big"
 	"net"
 	"net/http"
@@ -63,12 +64,16 @@ func (a *authority) write(name string, text []byte) string {
 
 // issue writes name.crt and name.key.
 func (a *authority) issue(name string) (cert, key string) {
+	return a.issueUntil(name, time.Now().Add(time.Hour))
+}
+
+func (a *authority) issueUntil(name string, end time.Time) (cert, key string) {
 	a.t.Helper()
 	pair, _ := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	a.next++
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(a.next), Subject: pkix.Name{CommonName: name},
-		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: end,
 		DNSNames: []string{"localhost"}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
@@ -146,8 +151,7 @@ func TestTLS(t *testing.T) {
 		t.Error("TLS 1.1 was spoken")
 	}
 
-	replace := func(from string) {
-		newCert, newKey := a.issue(from)
+	replace := func(newCert, newKey string) {
 		for to, from := range map[string]string{cert: newCert, key: newKey} {
 			if err := os.Rename(from, to); err != nil {
 				t.Fatal(err)
@@ -164,7 +168,7 @@ func TestTLS(t *testing.T) {
 			return nil
 		})
 	}
-	replace("second")
+	replace(a.issue("second"))
 	hup("certificate reloaded")
 	if name := a.shown(p.address); name != "second" {
 		t.Errorf("after SIGHUP it shows %s", name)
@@ -176,5 +180,38 @@ func TestTLS(t *testing.T) {
 	if name := a.shown(p.address); name != "second" {
 		t.Errorf("after a bad reload it shows %s", name)
 	}
+	replace(a.issueUntil("third", time.Now().Add(-time.Minute)))
+	hup(cert + " expired on ")
+	if name := a.shown(p.address); name != "second" {
+		t.Errorf("after one that had expired it shows %s", name)
+	}
 	publish() // on the connection from before
+}
+
+// A process that shows no certificate isn't ended by SIGHUP. Its ops port tells
+// nobody what stood on its command line.
+func TestNothingToReload(t *testing.T) {
+	t.Parallel()
+	p := startProcess(t, []string{"--data", filepath.Join(t.TempDir(), "data"), "--admin-token", "hidden-token"})
+	p.cmd.Process.Signal(syscall.SIGHUP)
+	eventually(t, 10*time.Second, func() error {
+		if !strings.Contains(p.messages.String(), "nothing to read again") {
+			return os.ErrNotExist
+		}
+		return nil
+	})
+	if err := p.call(t.Context(), "POST", "/v1/events", "application/json", []byte(`{"type":"a.b","data":{}}`), 202, nil); err != nil {
+		t.Error(err)
+	}
+	for _, path := range []string{"/debug/pprof/cmdline", "/debug/pprof/", "/metrics", "/readyz"} {
+		r, err := http.Get("http://" + p.ops + path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		text, err := io.ReadAll(r.Body)
+		r.Body.Close()
+		if err != nil || bytes.Contains(text, []byte("hidden-token")) {
+			t.Errorf("%s: %v: %s", path, err, text)
+		}
+	}
 }

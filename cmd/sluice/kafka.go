@@ -95,7 +95,14 @@ func (f *kafkaFlags) tls() (*tls.Config, error) {
 	}
 	if f.Cert != "" {
 		load := func() (*tls.Certificate, error) {
-			return loadPair("--kafka-tls-cert", f.Cert, "--kafka-tls-key", f.Key)
+			p, err := loadPair("--kafka-tls-cert", f.Cert, "--kafka-tls-key", f.Key)
+			if err == nil {
+				err = p.invalid()
+			}
+			if err != nil {
+				return nil, err
+			}
+			return &p.Certificate, nil
 		}
 		if _, err := load(); err != nil {
 			return nil, err

@@ -123,6 +123,9 @@ func (n *node) bind(context.Context) (err error) {
 			if n.certificate, err = newCertificate(n.cfg.TLSCert, n.cfg.TLSKey); err != nil {
 				return err
 			}
+			if err := n.certificate.current.Load().invalid(); err != nil {
+				n.cfg.Logger.Warn("clients will refuse the certificate", "error", err)
+			}
 		}
 		if n.listen, err = n.take("--listen", n.cfg.Listen); err != nil {
 			return err
@@ -335,6 +338,15 @@ func reachable(scheme string, ln net.Listener) string {
 
 // AdminToken lets in to the admin API.
 func (n *node) AdminToken() string { return n.admin }
+
+// reload reads again what may change while the node runs: its certificate.
+func (n *node) reload() {
+	if n.certificate == nil {
+		n.cfg.Logger.Info("nothing to read again: this process shows no certificate")
+		return
+	}
+	n.certificate.reload(n.cfg.Logger)
+}
 
 // Failed tells when a part ended that shouldn't have.
 func (n *node) Failed() <-chan error { return n.failed }

@@ -2,10 +2,12 @@ package main
 
 import (
 	"bytes"
+	"log/slog"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 // TestRefusedStarts: a start that can't be names the setting, its value and the
@@ -14,6 +16,7 @@ func TestRefusedStarts(t *testing.T) {
 	a := newAuthority(t)
 	cert, key := a.issue("one")
 	_, other := a.issue("two")
+	expired, expiredKey := a.issueUntil("old", time.Now().Add(-time.Minute))
 	junk := a.write("junk", []byte("junk"))
 	secret := a.write("secret", []byte(strings.Repeat("0123456789abcdef", 4)))
 	open := a.write("open", []byte(strings.Repeat("0123456789abcdef", 4)))
@@ -36,6 +39,7 @@ func TestRefusedStarts(t *testing.T) {
 		{"too open", []string{"--secrets-key-file=" + open}, []string{"--secrets-key-file", open, "0644", "chmod 600"}, false},
 		{"no authority", append(brokers, "--kafka-tls-ca="+junk), []string{"--kafka-tls-ca", junk, "BEGIN CERTIFICATE"}, false},
 		{"another's key for brokers", append(brokers, "--kafka-tls-cert="+cert, "--kafka-tls-key="+other), []string{"--kafka-tls-key", other, "does not match"}, false},
+		{"an expired certificate for brokers", append(brokers, "--kafka-tls-cert="+expired, "--kafka-tls-key="+expiredKey), []string{"--kafka-tls-cert", expired, "expired on", "renew"}, false},
 		{"no password", append(brokers, "--kafka-sasl=plain", "--kafka-sasl-user=u", "--kafka-sasl-password-file=/nowhere"), []string{"--kafka-sasl-password-file", "/nowhere"}, false},
 		{"open password", append(brokers, "--kafka-sasl=plain", "--kafka-sasl-user=u", "--kafka-sasl-password-file="+open), []string{"--kafka-sasl-password-file", open, "0644"}, false},
 		{"nobody there", brokers, []string{"--brokers", "127.0.0.1:1", "are they running"}, true},
@@ -63,6 +67,24 @@ func TestRefusedStarts(t *testing.T) {
 			}
 		})
 	}
+	t.Run("an expired certificate", func(t *testing.T) { // is said by the check, and by a start that goes on
+		var out, errs bytes.Buffer
+		if code := run(t.Context(), []string{"config", "check", "--tls-cert=" + expired, "--tls-key=" + expiredKey}, std{Out: &out, Err: &errs}); code != 1 || !strings.Contains(errs.String(), expired+" expired on ") {
+			t.Errorf("exit code %d: %s", code, &errs)
+		}
+		var said lockedBuffer
+		n, err := startNode(t.Context(), nodeConfig{Listen: "127.0.0.1:0", Ops: "127.0.0.1:0", Data: filepath.Join(t.TempDir(), "data"),
+			TLSCert: expired, TLSKey: expiredKey, Logger: newLogger(&said, "text", slog.LevelInfo)})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := n.Stop(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if !strings.Contains(said.String(), "clients will refuse the certificate") {
+			t.Errorf("the start says %s", said.String())
+		}
+	})
 	t.Run("another secrets key", func(t *testing.T) {
 		data := filepath.Join(t.TempDir(), "data")
 		n := startStory(t, nodeConfig{})

@@ -40,11 +40,10 @@ Every setting is in docs/configuration.md; sluice config check shows what is in 
 
 func (c *serveCmd) Run(ctx context.Context, s std) error {
 	logger := newLogger(s.Err, c.LogFormat, slog.LevelInfo)
+	// Caught in any case: where there is nothing to read again it mustn't end the process.
 	reload := make(chan os.Signal, 1)
-	if c.TLSCert != "" {
-		signal.Notify(reload, syscall.SIGHUP)
-		defer signal.Stop(reload)
-	}
+	signal.Notify(reload, syscall.SIGHUP)
+	defer signal.Stop(reload)
 	n, err := startNode(ctx, c.node(logger))
 	if err != nil {
 		return err
@@ -57,7 +56,7 @@ func (c *serveCmd) Run(ctx context.Context, s std) error {
 	for running := true; running; {
 		select {
 		case <-reload:
-			n.certificate.reload(logger)
+			n.reload()
 		case <-ctx.Done():
 			logger.Info("draining", "timeout", time.Duration(c.DrainTimeout).String())
 			running = false

@@ -64,7 +64,11 @@ func (s *settings) Validate() error {
 // try reads every file that the settings name.
 func (s *settings) try() error {
 	if s.TLSCert != "" {
-		if _, err := newCertificate(s.TLSCert, s.TLSKey); err != nil {
+		c, err := newCertificate(s.TLSCert, s.TLSKey)
+		if err == nil {
+			err = c.current.Load().invalid()
+		}
+		if err != nil {
 			return err
 		}
 	}
