@@ -12,9 +12,11 @@ package dispatcher
 
 import (
 	"context"
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"log/slog"
+	"os"
 	"slices"
 	"sync"
 	"time"
@@ -41,6 +43,7 @@ type Config struct {
 	Registerer prometheus.Registerer // nil: metrics aren't shown
 	Drain      time.Duration         // for attempts under way when the dispatcher stops; 0: 1 s
 	Trim       bool                  // the log is this process's alone: finished deliveries are given up
+	Address    string                // where this process is to be found, for people; empty: the machine's name
 }
 
 // Dispatcher runs the lanes of this process.
@@ -67,6 +70,9 @@ func New(cfg Config) *Dispatcher {
 	for _, d := range cfg.Dialects {
 		byName[d.Name] = d
 	}
+	if cfg.Address == "" {
+		cfg.Address, _ = os.Hostname()
+	}
 	return &Dispatcher{
 		cfg: cfg,
 		lane: lane.Config{
@@ -80,6 +86,8 @@ func New(cfg Config) *Dispatcher {
 			Metrics: lane.NewMetrics(cfg.Registerer),
 			Drain:   cfg.Drain,
 			Trim:    cfg.Trim,
+			Owner:   rand.Text(),
+			Address: cfg.Address,
 		},
 		fanout: fanout.Config{
 			Log:     cfg.Log,
@@ -124,7 +132,9 @@ func (d *Dispatcher) Run(ctx context.Context) error {
 	return d.cfg.Log.Own(ctx, delivery.LanesTopic, d.own)
 }
 
-// The pauses between two lives of a lane that can't go on.
+// The pauses between two lives of a lane that can't go on, or was claimed by
+// another while it is still given to us: two that are both given it would displace
+// one another no more often.
 const (
 	shortestPause = time.Second
 	longestPause  = 30 * time.Second
@@ -132,7 +142,9 @@ const (
 
 // own has a lane live as long as it is ours. A life that ended with an error is
 // followed by another, which learns from the log where the lane stands.
-func (d *Dispatcher) own(ctx context.Context, number int32) {
+func (d *Dispatcher) own(ctx context.Context, share eventlog.Share) {
+	number := share.Partition
+	defer d.note(number, nil) // whatever it is, it isn't ours any more
 	cfg := d.lane
 	// Two lanes have a fan-out beside them.
 	if i := int(number); i < len(event.Environments) {
@@ -141,12 +153,16 @@ func (d *Dispatcher) own(ctx context.Context, number int32) {
 	pause := shortestPause
 	for ctx.Err() == nil {
 		began := time.Now()
-		err := lane.Run(ctx, cfg, number, func() { d.note(number, nil) })
-		d.note(number, err)
-		if err == nil {
+		err := lane.Run(ctx, cfg, share, func() { d.note(number, nil) })
+		switch {
+		case err == nil:
 			return
+		case errors.Is(err, lane.ErrDisplaced):
+			d.cfg.Logger.Warn("lane claimed by another", "lane", number, "error", err)
+		default:
+			d.note(number, err)
+			d.cfg.Logger.Error("lane stopped", "lane", number, "error", err, "again", pause)
 		}
-		d.cfg.Logger.Error("lane stopped", "lane", number, "error", err, "again", pause)
 		if time.Since(began) > time.Minute {
 			pause = shortestPause
 		}

@@ -167,7 +167,7 @@ func TestPlaceOfFanOut(t *testing.T) {
 			t.Errorf("%d requests", len(got))
 		}
 		_, end, err := w.log.Bounds(context.Background(), eventlog.Partition{Topic: delivery.Tier(0), Number: delivery.Lane(ep.ID)})
-		if err != nil || end != 501 {
+		if end -= 2; err != nil || end != 501 { // a marker for each of two lives
 			t.Errorf("%d deliveries were appended, error %v", end, err)
 		}
 	})
@@ -193,7 +193,7 @@ func TestLostPlaces(t *testing.T) {
 		}
 	}
 	snapshot := func(version byte, body string) []byte {
-		b := binary.AppendUvarint([]byte{version, 'S', 0, 1}, uint64(time.Now().UnixNano()))
+		b := binary.AppendUvarint([]byte{version, 'S', 0, 0, 1}, uint64(time.Now().UnixNano()))
 		return append(b, body...)
 	}
 	for name, c := range map[string]struct {

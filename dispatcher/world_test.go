@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -244,7 +245,7 @@ func (w *world) publishAs(typ string, n, size int) []string {
 	return ids
 }
 
-// records reads all that a topic has in an endpoint's lane.
+// records reads all that a topic has in an endpoint's lane and that counts.
 func (w *world) records(topic, id string) []eventlog.Record {
 	w.t.Helper()
 	p := eventlog.Partition{Topic: topic, Number: delivery.Lane(id)}
@@ -261,7 +262,18 @@ func (w *world) records(topic, id string) []eventlog.Record {
 		all = append(all, r...)
 		from = r[len(r)-1].Offset + 1
 	}
-	return all
+	var fence delivery.Fence
+	return slices.DeleteFunc(all, func(r eventlog.Record) bool {
+		if g, err := delivery.DecodeMarker(r.Value); err == nil {
+			fence.Counts(g)
+			return true
+		}
+		if a, err := delivery.DecodeAttempt(r.Value); err == nil {
+			return !fence.Counts(a.Generation)
+		}
+		d, err := delivery.DecodeDelivery(r.Value)
+		return err == nil && !fence.Counts(d.Generation)
+	})
 }
 
 func (w *world) deliveries(topic, id string) []*delivery.Delivery {

@@ -157,7 +157,12 @@ func (l *Lane) tellMissed(t *target) {
 }
 
 func (l *Lane) command(ctx context.Context, cmd control.Command, done command) {
-	if _, err := l.cfg.Control.Do(ctx, cmd); err != nil && !errors.Is(err, control.ErrConflict) && !errors.Is(err, control.ErrNotFound) {
+	// What only seems to be ours may fail for reasons of its own.
+	err := l.confirm(ctx)
+	if err == nil {
+		_, err = l.cfg.Control.Do(ctx, cmd)
+	}
+	if err != nil && !errors.Is(err, control.ErrConflict) && !errors.Is(err, control.ErrNotFound) {
 		done.err = err
 		select {
 		case <-time.After(tryAgain):
@@ -269,7 +274,7 @@ func (l *Lane) deadChunk(c chunk) {
 			continue
 		}
 		d, err := delivery.DecodeDelivery(r.Value)
-		if err != nil || d.Endpoint != t.id || d.Reason != reasonExhausted {
+		if err != nil || !l.deadMarks.count(r.Offset, d.Generation) || d.Endpoint != t.id || d.Reason != reasonExhausted {
 			continue
 		}
 		hop := d.Next(delivery.Place{Topic: delivery.DeadTopic, Offset: r.Offset})

@@ -21,7 +21,8 @@ type target struct {
 	since  time.Time // its first failure, from when it was disabled until it is enabled
 	streak streak
 	held   held
-	again  again // dead letters to be sent again
+	again  again  // dead letters to be sent again
+	unread string // what a later release's snapshot says of it
 
 	// Of this life.
 	inflight  int

@@ -254,11 +254,14 @@ func (l *Lane) chunk(c chunk) {
 
 // feed gives an endpoint its next record of held.
 func (l *Lane) feed(t *target, j *job, r *eventlog.Record, now time.Time) {
+	j.decode(nil, r)
+	if j.marker != 0 || j.delivery != nil && !l.heldMarks.count(r.Offset, j.delivery.Generation) {
+		return // it was never owed
+	}
 	if !t.held.feed(r.Offset) {
 		return
 	}
 	l.dirty = true
-	j.decode(nil, r)
 	j.target = t
 	switch {
 	case j.bad != nil:

@@ -24,7 +24,8 @@ type journal struct {
 	begin   chan *group
 	written chan *group
 
-	wrote map[string]int64 // by topic: behind the newest record of ours that we know to be durable
+	generation uint64           // ours: of all that is appended
+	wrote      map[string]int64 // by topic: behind the newest record of ours that we know to be durable
 }
 
 // group is what is appended at once.
@@ -43,8 +44,8 @@ type entry struct {
 	held   *target // the record is owed to it
 	again  *target // all its dead letters below to are on the first tier
 	to     int64
-	record int  // index of the record
-	lanes  bool // the record is the first of a snapshot
+	record int // index of the record
+	pieces int // the record is the last of a snapshot of so many
 }
 
 func (jn *journal) init() {
@@ -57,6 +58,7 @@ func (jn *journal) init() {
 func (jn *journal) delivery(p eventlog.Partition, d *delivery.Delivery, e entry) {
 	g := jn.next
 	from := len(g.buf)
+	d.Generation = jn.generation
 	g.buf = d.AppendRecord(g.buf)
 	jn.add(p, d.Endpoint, g.buf[from:len(g.buf):len(g.buf)])
 	if e != (entry{}) {
@@ -68,6 +70,7 @@ func (jn *journal) delivery(p eventlog.Partition, d *delivery.Delivery, e entry)
 func (jn *journal) attempt(p eventlog.Partition, a *delivery.Attempt) {
 	g := jn.next
 	from := len(g.buf)
+	a.Generation = jn.generation
 	g.buf = a.AppendRecord(g.buf)
 	jn.add(p, a.Endpoint, g.buf[from:len(g.buf):len(g.buf)])
 }
@@ -147,8 +150,8 @@ func (l *Lane) durable(g *group) error {
 		if e.again != nil && e.again.again.active {
 			l.againFrom(e.again, e.to)
 		}
-		if e.lanes {
-			l.trim(g.offsets[e.record])
+		if e.pieces > 0 {
+			l.trim(g.offsets[e.record-e.pieces+1], g.offsets[e.record])
 		}
 	}
 	l.pumpWaiting()

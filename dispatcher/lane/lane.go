@@ -25,7 +25,8 @@
 //	journal.go    appending in groups
 //	window.go     which records of a partition are finished
 //	snapshot.go   what is kept of a lane every few seconds
-//	recover.go    a new owner: snapshot, then journal, then sending
+//	claim.go      whose lane it is, as the log sees it
+//	recover.go    a new owner: claim, snapshot, then journal, then sending
 //	stop.go       the end of a lane's life
 //	events.go     data that didn't travel along
 //	metrics.go    what is counted
@@ -38,6 +39,11 @@
 // between any two steps repeats attempts that were in flight, and loses nothing.
 // When an append fails, nobody knows what the log holds: the lane's life ends,
 // and the next begins by reading it.
+//
+// All that an owner appends carries its generation, and once the next has begun
+// it counts for nothing: neither outcomes nor snapshots of one that was thought
+// dead are ever acted upon, and what it would give up (trim, disable) it confirms
+// first.
 package lane
 
 import (
@@ -66,13 +72,16 @@ type Config struct {
 	Logger  *slog.Logger
 	Metrics *Metrics
 
-	PerEndpoint int           // requests under way to one endpoint [32]
-	PerLane     int           // requests under way [1024]
-	Queue       int           // deliveries in memory that wait for one endpoint's room [1024]
-	QueueBytes  int           // what all that wait take together [32 MiB]
-	Checkpoint  time.Duration // between snapshots [5 s]
-	Drain       time.Duration // for attempts under way when the lane's life ends [1 s]
-	HeldFor     time.Duration // what is held for longer expires [7 d]
+	PerEndpoint int // requests under way to one endpoint [32]
+	PerLane     int // requests under way [1024]
+	Queue       int // deliveries in memory that wait for one endpoint's room [1024]
+	QueueBytes  int // what all that wait take together [32 MiB]
+	// Owner and Address say in a claim who owns the lane, for people.
+	Owner, Address string
+
+	Checkpoint time.Duration // between snapshots [5 s]
+	Drain      time.Duration // for attempts under way when the lane's life ends [1 s]
+	HeldFor    time.Duration // what is held for longer expires [7 d]
 
 	// FanOut runs beside the lane as long as the lane lives; nil: none does. Its
 	// place is kept in the lane's snapshots.
@@ -95,7 +104,14 @@ type Events interface {
 type Lane struct {
 	cfg    Config
 	number int32
+	ours   func() bool // as far as the clock tells
 	log    *slog.Logger
+
+	watch                watch
+	starts               map[string]int64 // by topic, when we claimed the lane
+	heldMarks, deadMarks marks
+	unread               string   // what a later release's snapshot says of the lane
+	foreign              []string // parts of it that this one has no use for
 
 	sources  []*source          // one for each tier, the shortest delay first
 	targets  map[string]*target // by endpoint
@@ -131,12 +147,14 @@ type Lane struct {
 // until ctx ends, then waits for what is under way and writes down where it
 // stands. An error says that it stopped for another reason; what was under way
 // will be sent again in the next life. Ready is called when the lane begins to
-// send; nil: nobody wants to know.
-func Run(ctx context.Context, cfg Config, number int32, ready func()) error {
+// send; nil: nobody wants to know. ErrDisplaced says that another owner has begun,
+// and decides from now on.
+func Run(ctx context.Context, cfg Config, share eventlog.Share, ready func()) error {
 	cfg.defaults()
+	number := share.Partition
 	// What runs for the lane outlives ctx a little: a life ends in order.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
-	l := newLane(life, cfg, number)
+	l := newLane(life, cfg, share)
 	defer func() {
 		end()
 		l.running.Wait()
@@ -163,17 +181,19 @@ func Run(ctx context.Context, cfg Config, number int32, ready func()) error {
 	return nil
 }
 
-func newLane(life context.Context, cfg Config, number int32) *Lane {
+func newLane(life context.Context, cfg Config, share eventlog.Share) *Lane {
 	l := &Lane{
 		cfg:      cfg,
-		number:   number,
-		log:      cfg.Logger.With("lane", number),
+		number:   share.Partition,
+		ours:     share.Ours,
+		log:      cfg.Logger.With("lane", share.Partition),
+		starts:   make(map[string]int64),
 		targets:  make(map[string]*target),
 		batches:  make(chan batch),
 		chunks:   make(chan chunk),
 		told:     make(chan command),
 		failures: make(chan error),
-		changes:  changes{lane: number, news: make(chan struct{}, 1)},
+		changes:  changes{lane: share.Partition, news: make(chan struct{}, 1)},
 		life:     life,
 	}
 	for _, d := range cfg.Delays {

@@ -19,6 +19,7 @@ type Metrics struct {
 	dead     prometheus.Counter
 	dropped  prometheus.Counter
 	doubles  prometheus.Counter
+	fenced   prometheus.Counter
 	inflight *prometheus.GaugeVec
 	lag      *prometheus.GaugeVec
 	owed     *prometheus.GaugeVec
@@ -51,6 +52,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		dead:     counter("dead_total", "Dead letters."),
 		dropped:  counter("dropped_total", "Deliveries dropped because their endpoint was deleted."),
 		doubles:  counter("doubles_total", "Deliveries that fan-out had appended before, dropped."),
+		fenced:   counter("fenced_total", "Records of an owner of a lane that the next had displaced already: they count for nothing."),
 		inflight: perLane("inflight", "Attempts under way."),
 		lag:      perLane("lag", "Records of the first tier that wait for the lane to take them, as far as it has read."),
 		owed:     perLane("held", "Deliveries held."),
@@ -61,7 +63,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.attempts[c] = attempts.WithLabelValues(string(c))
 	}
 	if reg != nil {
-		reg.MustRegister(attempts, m.latency, m.late, m.held, m.missed, m.dead, m.dropped, m.doubles, m.inflight, m.lag, m.owed, m.oldest, m.window)
+		reg.MustRegister(attempts, m.latency, m.late, m.held, m.missed, m.dead, m.dropped, m.doubles, m.fenced, m.inflight, m.lag, m.owed, m.oldest, m.window)
 	}
 	return m
 }

@@ -46,9 +46,11 @@ func (l *Lane) endedAll(j *job) error {
 func (l *Lane) ended(j *job) error {
 	t, d, res := j.target, j.delivery, &j.result
 	switch {
+	case res.silent && !l.winding:
+		return errSilent
 	case res.cut && l.workers.ctx.Err() == nil:
 		return errCut
-	case res.cut:
+	case res.cut, res.silent:
 		l.release(j)
 		return nil
 	case res.fatal != "":

@@ -16,8 +16,9 @@ import (
 
 // FanOutStart is where fan-out goes on.
 type FanOutStart struct {
-	Next   int64                       // offset of the first event; -1: no snapshot says
-	Buried map[delivery.Place]struct{} // records that are with the dead letters already
+	Next       int64                       // offset of the first event; -1: no snapshot says
+	Buried     map[delivery.Place]struct{} // records that are with the dead letters already
+	Generation uint64                      // of the lane's owner
 }
 
 // fanOut is what a lane knows of the fan-out that runs beside it.
@@ -45,10 +46,10 @@ const someEnvironment = event.Sandbox
 // stop a lane until an operator says from where it shall go on.
 var errPosition = errors.New("a position is outside the log")
 
-// takeOver learns where the lane stands: from the newest snapshot, and from what
-// the owner before appended behind it.
+// takeOver claims the lane and learns where it stands: from the newest snapshot,
+// and from what the owner before appended behind it, up to our markers.
 //
-//	snapshot ──► ends ─────── journal ───────► now
+//	snapshot ──► ends ─────── journal ───────► marker
 //	             attempts   an outcome; delivered, or a test: its origin is finished
 //	             tier.*     a hop: its origin is finished
 //	             held       the same, and it is owed
@@ -60,17 +61,20 @@ func (l *Lane) takeOver(ctx context.Context) error {
 	if err := l.cfg.Control.Fresh(ctx); err != nil {
 		return err
 	}
+	if err := l.claim(ctx); err != nil {
+		return err
+	}
 	st, err := l.loadSnapshot(ctx)
 	if err != nil {
 		return err
 	}
 	jr := &replayed{l: l, st: st, folded: make(map[delivery.Place]struct{}), buried: make(map[delivery.Place]struct{}), sent: make(map[string]int64)}
-	if err := jr.begin(ctx); err != nil {
+	if err := jr.begin(); err != nil {
 		return err
 	}
 	for _, step := range []struct {
 		topic string
-		each  func(*eventlog.Record)
+		each  func(*eventlog.Record, *delivery.Fence)
 	}{{delivery.AttemptsTopic, jr.attempt}, {delivery.HeldTopic, jr.hop}, {delivery.DeadTopic, jr.hop}} {
 		if err := jr.scan(ctx, step.topic, step.each); err != nil {
 			return err
@@ -89,7 +93,7 @@ func (l *Lane) takeOver(ctx context.Context) error {
 	if len(l.targets) == 0 && len(jr.folded) == 0 {
 		level = slog.LevelDebug // every lane of a new log would say so
 	}
-	l.log.Log(ctx, level, "lane taken over", "endpoints", len(l.targets), "outcomes", len(jr.folded), "snapshot", st.found)
+	l.log.Log(ctx, level, "lane taken over", "generation", l.journal.generation, "endpoints", len(l.targets), "outcomes", len(jr.folded), "snapshot", st.found)
 
 	l.run(l.writer)
 	for _, s := range l.sources {
@@ -98,7 +102,7 @@ func (l *Lane) takeOver(ctx context.Context) error {
 	}
 	l.fanOut.next.Store(st.fanOut)
 	if l.cfg.FanOut != nil {
-		start := FanOutStart{Next: st.fanOut, Buried: jr.buried}
+		start := FanOutStart{Next: st.fanOut, Buried: jr.buried, Generation: l.journal.generation}
 		fan, stop := context.WithCancel(l.life)
 		l.fanOut.stop, l.fanOut.done = stop, make(chan struct{})
 		l.run(func(context.Context) {
@@ -129,20 +133,19 @@ type origin struct {
 }
 
 // begin takes what the snapshot says.
-func (jr *replayed) begin(ctx context.Context) error {
+func (jr *replayed) begin() error {
 	l, st := jr.l, jr.st
 	for id, t := range st.targets {
 		if ep := l.cfg.Control.Endpoint(id); ep != nil {
 			jr.know(t, ep)
 		}
 	}
+	l.heldMarks, l.deadMarks, l.unread, l.foreign = st.heldMarks, st.deadMarks, st.unread, st.foreign
 	for _, s := range l.sources {
-		start, end, err := l.cfg.Log.Bounds(ctx, l.partition(s.topic))
-		if err != nil {
-			return err
-		}
+		start, end := l.starts[s.topic], l.journal.wrote[s.topic]
 		if k := st.tiers[s.topic]; k != nil {
-			s.window, s.read, s.ruled = k.window, k.read, k.read
+			s.window, s.read, s.ruled, s.fence, s.unread = k.window, k.read, k.read, k.fence, k.unread
+			delete(st.tiers, s.topic)
 		} else {
 			s.window = newWindow(0)
 		}
@@ -150,6 +153,9 @@ func (jr *replayed) begin(ctx context.Context) error {
 			return fmt.Errorf("%w: %s, partition %d, has offsets %d to %d, and the lane stands at %d", errPosition, s.topic, l.number, start, end, from)
 		}
 		s.trimmed = start
+	}
+	for _, s := range st.tiers {
+		l.foreign = append(l.foreign, s.part)
 	}
 	return nil
 }
@@ -180,31 +186,33 @@ func (jr *replayed) target(id string, epoch uint64) *target {
 	return t
 }
 
-// scan reads a topic from the snapshot's end on.
-func (jr *replayed) scan(ctx context.Context, topic string, each func(*eventlog.Record)) error {
+// scan reads a topic from the snapshot's end to our marker.
+func (jr *replayed) scan(ctx context.Context, topic string, each func(*eventlog.Record, *delivery.Fence)) error {
 	l := jr.l
-	from := jr.st.ends[topic]
-	start, _, err := l.cfg.Log.Bounds(ctx, l.partition(topic))
-	if err != nil {
-		return err
-	}
+	from, start := jr.st.ends[topic], l.starts[topic]
 	// Others write to dead as well, so its old end may be gone by age; but what was
 	// appended since the snapshot can't be, if that isn't as old as that.
 	if from < start && (jr.st.found || start == 0) && time.Since(jr.st.at) < delivery.Retention-time.Hour {
 		from = start
 	}
-	l.journal.wrote[topic] = from
-	return l.scan(ctx, topic, from, func(r *eventlog.Record) error {
-		l.journal.wrote[topic] = r.Offset + 1
-		each(r)
+	// The snapshot's owner had its markers everywhere before it began.
+	fence := delivery.Fence(jr.st.generation)
+	return l.scan(ctx, topic, from, l.journal.wrote[topic], func(r *eventlog.Record) error {
+		each(r, &fence)
 		return nil
 	})
 }
 
-func (jr *replayed) attempt(r *eventlog.Record) {
+func (jr *replayed) attempt(r *eventlog.Record, fence *delivery.Fence) {
 	a, err := delivery.DecodeAttempt(r.Value)
-	if err != nil {
-		jr.damaged(r, err)
+	switch {
+	case err != nil:
+		if !jr.marker(r, fence) {
+			jr.damaged(r, err)
+		}
+		return
+	case !fence.Counts(a.Generation):
+		jr.l.cfg.Metrics.fenced.Inc()
 		return
 	}
 	if !a.Test {
@@ -215,12 +223,16 @@ func (jr *replayed) attempt(r *eventlog.Record) {
 	}
 }
 
-func (jr *replayed) hop(r *eventlog.Record) {
+func (jr *replayed) hop(r *eventlog.Record, fence *delivery.Fence) {
 	d, err := delivery.DecodeDelivery(r.Value)
-	if err != nil {
-		if r.Topic == delivery.HeldTopic {
+	switch {
+	case err != nil:
+		if !jr.marker(r, fence) && r.Topic == delivery.HeldTopic {
 			jr.damaged(r, err) // those of tiers are met again, those of dead are there
 		}
+		return
+	case !fence.Counts(d.Generation):
+		jr.l.cfg.Metrics.fenced.Inc()
 		return
 	}
 	if r.Topic == delivery.HeldTopic {
@@ -241,6 +253,22 @@ func (jr *replayed) hop(r *eventlog.Record) {
 		jr.buried[d.Origin] = struct{}{}
 	}
 	jr.finished = append(jr.finished, origin{d.Origin, d.Endpoint})
+}
+
+// marker notes an owner's marker, and reports whether the record is one.
+func (jr *replayed) marker(r *eventlog.Record, fence *delivery.Fence) bool {
+	generation, err := delivery.DecodeMarker(r.Value)
+	if err != nil {
+		return false
+	}
+	fence.Counts(generation)
+	switch r.Topic {
+	case delivery.HeldTopic:
+		jr.l.heldMarks.add(r.Offset, generation)
+	case delivery.DeadTopic:
+		jr.l.deadMarks.add(r.Offset, generation)
+	}
+	return true
 }
 
 func (jr *replayed) damaged(r *eventlog.Record, err error) {
@@ -285,6 +313,16 @@ func (jr *replayed) end() {
 			l.buryRecord(at, "the record can't be read: "+j.bad.Error())
 		}
 	}
+	owed := l.journal.wrote[delivery.HeldTopic]
+	l.heldMarks.add(owed-1, l.journal.generation)
+	l.deadMarks.add(l.journal.wrote[delivery.DeadTopic]-1, l.journal.generation)
+	for _, t := range l.targets {
+		if t.held.count > 0 {
+			owed = min(owed, t.held.next)
+		}
+	}
+	l.heldMarks.forget(owed)
+	l.deadMarks.forget(l.starts[delivery.DeadTopic])
 	for _, t := range l.targets {
 		l.sync(t, t.ep)
 		if t.again.active {
@@ -308,31 +346,26 @@ func (h *held) finished(offset int64) {
 	h.settle()
 }
 
-// scan reads a partition from an offset, or its start if that is -1, to its end.
-func (l *Lane) scan(ctx context.Context, topic string, from int64, each func(*eventlog.Record) error) error {
-	p := l.partition(topic)
-	start, end, err := l.cfg.Log.Bounds(ctx, p)
-	if err != nil {
-		return err
+// scan reads a partition from an offset up to another.
+func (l *Lane) scan(ctx context.Context, topic string, from, to int64, each func(*eventlog.Record) error) error {
+	if start := l.starts[topic]; from < start || from > to {
+		return fmt.Errorf("%w: %s, partition %d, has offsets %d to %d, and the lane knows it up to %d", errPosition, topic, l.number, start, to, from)
 	}
-	if from < 0 {
-		from = start
-	}
-	if from < start || from > end {
-		return fmt.Errorf("%w: %s, partition %d, has offsets %d to %d, and the lane knows it up to %d", errPosition, topic, l.number, start, end, from)
-	}
-	for from < end {
-		records, err := l.cfg.Log.Read(ctx, p, from, 1<<20)
+	for from < to {
+		records, err := l.cfg.Log.Read(ctx, l.partition(topic), from, 1<<20)
 		if err != nil {
 			return fmt.Errorf("read %s from %d: %w", topic, from, err)
 		}
-		if len(records) == 0 {
-			return nil
-		}
 		for i := range records {
+			if records[i].Offset >= to {
+				return nil
+			}
 			if err := each(&records[i]); err != nil {
 				return err
 			}
+		}
+		if len(records) == 0 {
+			return nil
 		}
 		from = records[len(records)-1].Offset + 1
 	}

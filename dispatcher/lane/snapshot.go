@@ -13,21 +13,28 @@ import (
 
 // A snapshot is what a lane knows at one moment between two appends. It lies in
 // the topic lanes, in records of at most pieceBytes that stand one behind the
-// other, and counts only with its last.
+// other, and counts only with its last, and if no claim of a later owner stands
+// before that.
 //
-//	┌─────────┬───┬──────────┬──────┬──────┬───
-//	│ version │ S │ n(index) │ last │ n(id)│ a piece of:
-//	└─────────┴───┴──────────┴──────┴──────┴───
-//	ends      of held, dead, attempts and each tier: what lies below is known
-//	tiers     topic, read, window
-//	fan-out   its place + 1; 0: none runs here
-//	targets   high + 1, seen, shut, since, streak, held, dead letters to be sent again
+//	┌─────────┬───┬───────────────┬──────────┬──────┬──────┬───
+//	│ version │ S │ n(generation) │ n(index) │ last │ n(id)│ a piece of: n(parts) part…
+//	└─────────┴───┴───────────────┴──────────┴──────┴──────┴───
+//	parts, each n and so many bytes, of which the first says what it is
+//	H   lane      ends of held, dead and attempts, below which all is known; fan-out's place + 1, 0: none
+//	              runs here; markers of held, of dead
+//	T   tier      topic, end, read, highest generation below read, window
+//	E   endpoint  id, high + 1, seen, shut, since, streak, held, dead letters to be sent again
 //
-// Times are Unix nanoseconds, 0 for none.
+// Times are Unix nanoseconds, 0 for none. A part's bytes behind those that are
+// known, and parts that aren't, are a later release's: they are kept as they are.
 const (
 	snapshotVersion = 1
 	snapshotKind    = 'S'
 	pieceBytes      = 256 << 10
+
+	partLane     = 'H'
+	partTier     = 'T'
+	partEndpoint = 'E'
 )
 
 var errSnapshot = errors.New("snapshot is damaged")
@@ -45,40 +52,57 @@ func (l *Lane) addSnapshot() {
 		piece := body[:min(len(body), pieceBytes)]
 		body = body[len(piece):]
 		b := []byte{snapshotVersion, snapshotKind}
+		b = binary.AppendUvarint(b, l.journal.generation)
 		b = binary.AppendUvarint(b, uint64(i))
 		b = append(b, flag(len(body) == 0))
 		b = binary.AppendUvarint(b, id)
 		b = append(b, piece...)
 		l.journal.add(l.partition(delivery.LanesTopic), "", b)
-		if i == 0 {
-			l.journal.then(entry{lanes: true})
-		}
 		if len(body) == 0 {
+			l.journal.then(entry{pieces: i + 1})
 			return
 		}
 	}
 }
 
+// encode adds the parts to b.
 func (l *Lane) encode(b []byte) []byte {
-	fixed := []string{delivery.HeldTopic, delivery.DeadTopic, delivery.AttemptsTopic}
-	for _, topic := range fixed {
-		b = binary.AppendVarint(b, l.journal.wrote[topic])
+	b = binary.AppendUvarint(b, uint64(1+len(l.sources)+len(l.targets)+len(l.foreign)))
+	var part []byte
+	add := func() { b = append(binary.AppendUvarint(b, uint64(len(part))), part...) }
+
+	part = append(part, partLane)
+	for _, topic := range []string{delivery.HeldTopic, delivery.DeadTopic, delivery.AttemptsTopic} {
+		part = binary.AppendVarint(part, l.journal.wrote[topic])
 	}
-	b = binary.AppendUvarint(b, uint64(len(l.sources)))
+	part = binary.AppendVarint(part, l.fanOut.next.Load()+1)
+	part = l.deadMarks.append(l.heldMarks.append(part))
+	part = append(part, l.unread...)
+	add()
 	for _, s := range l.sources {
-		b = appendText(b, s.topic)
+		part = appendText(append(part[:0], partTier), s.topic)
 		// What was read and is ours is known: between two appends, nothing of ours is
 		// in the log that we weren't told of.
-		b = binary.AppendVarint(b, max(s.read, l.journal.wrote[s.topic]))
-		b = binary.AppendVarint(b, s.read)
-		b = s.window.append(b)
+		part = binary.AppendVarint(part, max(s.read, l.journal.wrote[s.topic]))
+		part = s.append(part)
+		add()
 	}
-	b = binary.AppendVarint(b, l.fanOut.next.Load()+1)
-	b = binary.AppendUvarint(b, uint64(len(l.targets)))
 	for _, t := range l.targets {
-		b = t.append(b)
+		part = t.append(append(part[:0], partEndpoint))
+		add()
+	}
+	for _, other := range l.foreign {
+		b = appendText(b, other)
 	}
 	return b
+}
+
+// append adds what is kept of a tier that was read.
+func (s *source) append(b []byte) []byte {
+	b = binary.AppendVarint(b, s.read)
+	b = binary.AppendUvarint(b, uint64(s.fence))
+	b = s.window.append(b)
+	return append(b, s.unread...)
 }
 
 func (t *target) append(b []byte) []byte {
@@ -121,48 +145,69 @@ func (t *target) append(b []byte) []byte {
 		b = binary.AppendVarint(b, t.again.next)
 		b = binary.AppendVarint(b, t.again.end)
 	}
-	return b
+	return append(b, t.unread...)
 }
 
 // state is what a snapshot says. ends and tiers are by topic.
 type state struct {
-	found   bool
-	at      time.Time // when it was made
-	ends    map[string]int64
-	tiers   map[string]*source
-	fanOut  int64 // -1: none
-	targets map[string]*target
+	found      bool
+	generation uint64    // of the owner that made it
+	at         time.Time // when it was made
+	ends       map[string]int64
+	tiers      map[string]*source
+	fanOut     int64 // -1: none
+	targets    map[string]*target
+
+	heldMarks, deadMarks marks
+	unread               string   // of the lane's part
+	foreign              []string // parts that aren't known
 }
 
 func decodeState(b []byte) (*state, error) {
 	d := &decoder{rest: b}
-	st := &state{found: true, ends: make(map[string]int64), tiers: make(map[string]*source), targets: make(map[string]*target)}
+	st := &state{found: true, fanOut: -1, ends: make(map[string]int64), tiers: make(map[string]*source), targets: make(map[string]*target)}
+	for range d.count() {
+		part := d.text()
+		in := &decoder{rest: []byte(part)}
+		switch in.byte() {
+		case partLane:
+			st.readLane(in)
+		case partTier:
+			s := &source{topic: in.text(), part: part}
+			st.ends[s.topic] = in.varint()
+			s.decode(in)
+			st.tiers[s.topic] = s
+		case partEndpoint:
+			t := readTarget(in)
+			st.targets[t.id] = t
+		default:
+			st.foreign = append(st.foreign, part)
+		}
+		if err := errors.Join(d.err, in.err); err != nil {
+			return nil, errSnapshot
+		}
+	}
+	if d.err != nil || len(d.rest) > 0 {
+		return nil, errSnapshot
+	}
+	return st, nil
+}
+
+// decode reads what append wrote.
+func (s *source) decode(d *decoder) {
+	s.read, s.fence = d.varint(), delivery.Fence(d.uvarint())
+	w, err := readWindow(d)
+	d.err = errors.Join(d.err, err)
+	s.window, s.unread = w, string(d.rest)
+}
+
+func (st *state) readLane(d *decoder) {
 	for _, topic := range []string{delivery.HeldTopic, delivery.DeadTopic, delivery.AttemptsTopic} {
 		st.ends[topic] = d.varint()
 	}
-	for range d.count() {
-		s := &source{topic: d.text()}
-		st.ends[s.topic] = d.varint()
-		s.read = d.varint()
-		w, err := readWindow(d)
-		if err != nil {
-			return nil, err
-		}
-		s.window = w
-		st.tiers[s.topic] = s
-	}
 	st.fanOut = d.varint() - 1
-	for range d.count() {
-		t := readTarget(d)
-		if d.err != nil {
-			break
-		}
-		st.targets[t.id] = t
-	}
-	if d.err == nil && len(d.rest) > 0 {
-		d.err = errSnapshot
-	}
-	return st, d.err
+	st.heldMarks, st.deadMarks = readMarks(d), readMarks(d)
+	st.unread = string(d.rest)
 }
 
 func readTarget(d *decoder) *target {
@@ -181,61 +226,86 @@ func readTarget(d *decoder) *target {
 	if d.flag() {
 		t.again = again{active: true, since: d.time(), next: d.varint(), end: d.varint()}
 	}
+	t.unread = string(d.rest)
 	return t
 }
 
-// loadSnapshot finds the newest whole snapshot of the lane; where there is none
-// the state is empty.
+// loadSnapshot finds the newest whole snapshot of the lane before our claim that
+// counts; where there is none the state is empty.
 func (l *Lane) loadSnapshot(ctx context.Context) (*state, error) {
-	var whole, part []byte
-	var id uint64
-	var at time.Time
-	next, found := -1, false // next is the index that the part at hand needs
-	err := l.scan(ctx, delivery.LanesTopic, -1, func(r *eventlog.Record) error {
-		d := &decoder{rest: r.Value}
-		version, kind, index, last, of := d.byte(), d.byte(), d.count(), d.flag(), d.uvarint()
-		switch {
-		case d.err != nil || kind != snapshotKind:
-			next = -1
-			return nil // not ours to judge: one that is damaged doesn't count
-		case version != snapshotVersion:
-			return fmt.Errorf("snapshot of version %d at offset %d: a newer release wrote it", version, r.Offset)
-		case index == 0:
-			part, id, next = part[:0], of, 0
-		case index != next || of != id:
-			next = -1
-			return nil
-		}
-		part = append(part, d.rest...)
-		next++
-		if last {
-			whole, found, next = append(whole[:0], part...), true, -1
-			at = time.Unix(0, int64(id))
-		}
-		return nil
-	})
+	start, _, err := l.cfg.Log.Bounds(ctx, l.partition(delivery.LanesTopic))
 	if err != nil {
 		return nil, err
 	}
-	if !found {
+	var f finder
+	l.starts[delivery.LanesTopic] = start
+	// Behind our claim there can be none but those of owners before.
+	if err := l.scan(ctx, delivery.LanesTopic, start, int64(l.journal.generation)-1, f.record); err != nil {
+		return nil, err
+	}
+	if !f.found {
 		return &state{at: time.Now(), fanOut: -1}, nil
 	}
-	st, err := decodeState(whole)
+	st, err := decodeState(f.whole)
 	if err != nil {
 		return nil, fmt.Errorf("read the newest snapshot: %w", err)
 	}
-	st.at = at
+	st.generation, st.at = f.generation, time.Unix(0, int64(f.wholeID))
 	return st, nil
 }
 
-// trim gives up what the snapshot whose first record is durable at the offset
-// makes needless.
-func (l *Lane) trim(snapshot int64) {
+// finder puts the pieces of snapshots together.
+type finder struct {
+	fence       delivery.Fence
+	part, whole []byte
+	id, wholeID uint64
+	next        int // the index that the part at hand needs; -1: there is none
+	found       bool
+	generation  uint64 // of the whole one's owner
+}
+
+// record takes the next record of lanes. One that is damaged isn't ours to judge:
+// it doesn't count.
+func (f *finder) record(r *eventlog.Record) error {
+	d := &decoder{rest: r.Value}
+	version, kind := d.byte(), d.byte()
+	if version == snapshotVersion && kind == claimKind {
+		f.fence.Counts(uint64(r.Offset) + 1)
+		return nil
+	}
+	generation, index, last, id := d.uvarint(), d.count(), d.flag(), d.uvarint()
+	switch {
+	case kind != snapshotKind:
+		return nil
+	case version != snapshotVersion:
+		return fmt.Errorf("snapshot of version %d at offset %d: a newer release wrote it", version, r.Offset)
+	case d.err != nil:
+		f.next = -1
+		return nil
+	case !f.fence.Counts(generation):
+		return nil
+	case index == 0:
+		f.part, f.id, f.next = f.part[:0], id, 0
+	case index != f.next || id != f.id:
+		f.next = -1
+		return nil
+	}
+	f.part = append(f.part, d.rest...)
+	f.next++
+	if last {
+		f.whole, f.wholeID, f.generation, f.found, f.next = append(f.whole[:0], f.part...), id, generation, true, -1
+	}
+	return nil
+}
+
+// trim gives up what a snapshot makes needless that is durable at the offsets,
+// once it is known to count: what the lane's next owner needs isn't ours to trim.
+func (l *Lane) trim(first, last int64) {
 	type cut struct {
 		topic  string
 		before int64
 	}
-	cuts := []cut{{delivery.LanesTopic, snapshot}}
+	cuts := []cut{{delivery.LanesTopic, first}}
 	if l.cfg.Trim {
 		for _, s := range l.sources {
 			if s.trimmed < s.kept {
@@ -245,6 +315,9 @@ func (l *Lane) trim(snapshot int64) {
 		}
 	}
 	l.run(func(ctx context.Context) {
+		if l.watch.until(ctx, last+1) != nil {
+			return
+		}
 		for _, c := range cuts {
 			if err := l.cfg.Log.Trim(ctx, l.partition(c.topic), c.before); err != nil && ctx.Err() == nil {
 				l.log.Error("finished records can't be trimmed", "topic", c.topic, "before", c.before, "error", err)

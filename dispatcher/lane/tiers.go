@@ -2,6 +2,7 @@ package lane
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -17,8 +18,11 @@ type source struct {
 	delay  time.Duration
 	window window
 
-	read  int64 // the next offset to be taken
-	ruled int64 // from here on the rule for doubles applies; below, the window decides
+	read   int64          // the next offset to be taken
+	ruled  int64          // from here on the rules for doubles and generations apply; below, the window decides
+	fence  delivery.Fence // of what was taken
+	unread string         // what a later release's snapshot says of it
+	part   string         // of the snapshot, which it was read from
 
 	jobs          []job         // of the batch at hand
 	head          int           // the next of them
@@ -37,8 +41,9 @@ type job struct {
 	offset   int64
 	logged   time.Time
 	bytes    int
-	bad      error // the record isn't one
-	under    bool  // it has room in its endpoint and in the lane
+	marker   uint64 // it is none, but an owner's marker of that generation
+	bad      error  // the record isn't one
+	under    bool   // it has room in its endpoint and in the lane
 
 	result result // of the attempt
 }
@@ -107,10 +112,16 @@ func (l *Lane) follow(ctx context.Context, s *source, from int64) {
 // decode makes the job of a record; s is nil for one of held.
 func (j *job) decode(s *source, r *eventlog.Record) {
 	d, err := delivery.DecodeDelivery(r.Value)
-	if err == nil && d.Endpoint == "" {
+	var marker uint64
+	switch {
+	case err == nil && d.Endpoint == "":
 		d, err = nil, delivery.ErrRecord
+	case errors.Is(err, delivery.ErrKind):
+		if g, none := delivery.DecodeMarker(r.Value); none == nil {
+			marker, err = g, nil
+		}
 	}
-	*j = job{delivery: d, source: s, offset: r.Offset, logged: r.Time, bytes: len(r.Value) + 400, bad: err}
+	*j = job{delivery: d, source: s, offset: r.Offset, logged: r.Time, bytes: len(r.Value) + 400, marker: marker, bad: err}
 }
 
 // batch puts what was read behind the head.
@@ -149,6 +160,17 @@ func (l *Lane) take(s *source, j *job, now time.Time) {
 	s.window.skip(s.read, j.offset) // where the log has holes
 	s.read = max(s.read, j.offset+1)
 	done := s.window.done(j.offset)
+	if j.offset >= s.ruled && !s.counts(j) && !done {
+		l.cfg.Metrics.fenced.Inc()
+		l.finish(j)
+		return
+	}
+	if j.marker != 0 {
+		if !done {
+			l.finish(j)
+		}
+		return
+	}
 	if j.bad != nil {
 		if !done {
 			l.bury(j, "the record can't be read: "+j.bad.Error())
@@ -181,6 +203,16 @@ func (l *Lane) take(s *source, j *job, now time.Time) {
 		l.cfg.Metrics.late.Observe(now.Sub(j.delivery.Due).Seconds())
 	}
 	l.route(j, now)
+}
+
+// counts reports whether the next record of the tier counts: one that an owner
+// appended after the next had begun doesn't.
+func (s *source) counts(j *job) bool {
+	generation := j.marker
+	if j.delivery != nil {
+		generation = j.delivery.Generation
+	}
+	return s.fence.Counts(generation)
 }
 
 // drop ends a delivery that nobody is owed any more.

@@ -30,6 +30,7 @@ type result struct {
 	outcome delivery.Outcome
 	ended   time.Time
 	cut     bool   // it counts for nothing
+	silent  bool   // it wasn't made: the lane may be another's
 	fatal   string // why it can never be sent
 }
 
@@ -105,6 +106,9 @@ func (l *Lane) attempt(r *attempt.Request, j *job) {
 	}
 	now := time.Now()
 	attempt.Build(r, res.hook, d, res.ep, d.Attempts+1, now)
+	if res.silent = !l.ours(); res.silent {
+		return
+	}
 	outcome, err := l.cfg.Sender.Send(l.workers.ctx, r)
 	res.cut = err != nil
 	outcome.Epoch = res.ep.Epoch

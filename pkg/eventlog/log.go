@@ -120,6 +120,18 @@ type Tail interface {
 	Close()
 }
 
+// Share is one partition that falls to a process.
+type Share struct {
+	Partition int32
+	// Ours reports whether the partition is still this process's, by the clock: a
+	// process that was stopped for a while knows it from here before the end of
+	// work's context has reached all of its goroutines. Where that ended in order,
+	// the partition is ours until work returns. It is for whoever is about to do what
+	// can't be undone, costs next to nothing, and may be called from any number of
+	// goroutines.
+	Ours func() bool
+}
+
 // Keeper looks after what is kept and who may work on it.
 type Keeper interface {
 	// Trim gives up the records below the offset. It may take its time.
@@ -130,9 +142,10 @@ type Keeper interface {
 	// process. The context of work ends when its partition goes to somebody else,
 	// when the coordinator has been silent for half of its time-out, or when ctx
 	// ends; until work has returned, nobody else is given the partition, except
-	// when this process seems dead. Own returns when ctx has ended and all work
-	// has returned.
-	Own(ctx context.Context, topic string, work func(ctx context.Context, partition int32)) error
+	// when this process seems dead, or work takes seconds to return: then two may
+	// work on it for a while, and it is theirs to find out which of them counts.
+	// Own returns when ctx has ended and all work has returned.
+	Own(ctx context.Context, topic string, work func(ctx context.Context, share Share)) error
 
 	// Close waits for what is being appended, then gives the log up.
 	Close() error

@@ -203,7 +203,7 @@ func (l *Log) oldest(p *partition) (int64, error) {
 
 // Own implements eventlog.Keeper. The directory is this process's alone, so all
 // partitions are, too.
-func (l *Log) Own(ctx context.Context, name string, work func(ctx context.Context, partition int32)) error {
+func (l *Log) Own(ctx context.Context, name string, work func(ctx context.Context, share eventlog.Share)) error {
 	t := l.topics[name]
 	if t == nil {
 		return fmt.Errorf("the log has no topic %q", name)
@@ -220,7 +220,9 @@ func (l *Log) Own(ctx context.Context, name string, work func(ctx context.Contex
 	defer cancel()
 	var wg sync.WaitGroup
 	for n := range t.Partitions {
-		wg.Go(func() { work(ctx, n) })
+		wg.Go(func() {
+			work(ctx, eventlog.Share{Partition: n, Ours: func() bool { return true }})
+		})
 	}
 	var err error
 	select {

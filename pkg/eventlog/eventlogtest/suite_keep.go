@@ -115,13 +115,18 @@ type owned struct {
 	running map[int32]int
 	began   chan int32
 	most    atomic.Int32
+	wrong   atomic.Int32 // shares that weren't ours when they began
 }
 
-func (o *owned) work(ctx context.Context, n int32) {
+func (o *owned) work(ctx context.Context, share eventlog.Share) {
+	n := share.Partition
 	o.mu.Lock()
 	o.running[n]++
 	o.most.Store(max(o.most.Load(), int32(o.running[n])))
 	o.mu.Unlock()
+	if !share.Ours() {
+		o.wrong.Add(1)
+	}
 	o.began <- n
 	<-ctx.Done()
 	o.mu.Lock()
@@ -174,7 +179,7 @@ func newOwned() *owned { return &owned{running: make(map[int32]int), began: make
 
 func testOwn(s *suite) {
 	s.log = s.open(s.T, []eventlog.Topic{{Name: "x", Partitions: 4}})
-	if err := s.log.Own(s.ctx, "none", func(context.Context, int32) {}); err == nil {
+	if err := s.log.Own(s.ctx, "none", func(context.Context, eventlog.Share) {}); err == nil {
 		s.Error("an unknown topic can be owned")
 	}
 	ctx, cancel := context.WithCancel(s.ctx)
@@ -187,6 +192,9 @@ func testOwn(s *suite) {
 	}
 	if !o.idle() {
 		s.Error("Own returned before its work")
+	}
+	if n := o.wrong.Load(); n > 0 {
+		s.Errorf("%d shares weren't ours", n)
 	}
 }
 
@@ -241,7 +249,7 @@ func testClosed(s *suite) {
 	_, err = tail.Next(s.ctx)
 	s.wantError("Next", err, eventlog.ErrClosed)
 	s.wantError("Trim", s.log.Trim(s.ctx, a0, 1), eventlog.ErrClosed)
-	s.wantError("Own", s.log.Own(s.ctx, "a", func(context.Context, int32) {}), eventlog.ErrClosed)
+	s.wantError("Own", s.log.Own(s.ctx, "a", func(context.Context, eventlog.Share) {}), eventlog.ErrClosed)
 }
 
 func testReopen(s *suite) {

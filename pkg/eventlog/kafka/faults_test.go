@@ -223,7 +223,7 @@ func TestCoordinatorSilent(t *testing.T) {
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() {
-		err := l.Own(ctx, "lanes", func(ctx context.Context, n int32) {
+		err := l.Own(ctx, "lanes", func(ctx context.Context, share eventlog.Share) {
 			began <- time.Now()
 			<-ctx.Done()
 			ended <- time.Now()

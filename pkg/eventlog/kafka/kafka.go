@@ -44,8 +44,8 @@ type Config struct {
 	SASL   *SASL       // nil: none
 	Logger *slog.Logger
 
-	// Session is how long an owner may be silent before it counts as dead; 0: 10 s.
-	// Brokers refuse less than 6 s by default.
+	// Session is how long an owner may be silent before it counts as dead; 0: 6 s,
+	// less than which brokers refuse by default.
 	Session time.Duration
 	// Dial replaces the network, in tests.
 	Dial func(ctx context.Context, network, address string) (net.Conn, error)
@@ -67,7 +67,7 @@ const (
 	// metadataMinAge: the default of 5 s would stall a produce for as long when a
 	// leader moves.
 	metadataMinAge = 50 * time.Millisecond
-	session        = 10 * time.Second
+	session        = 6 * time.Second
 )
 
 // Log is a log on brokers. It implements eventlog.Log.

@@ -27,8 +27,9 @@ func newShares(t *testing.T) *shares {
 }
 
 // work is what one owner runs; leaving takes the time.
-func (s *shares) work(who string, leaving time.Duration) func(context.Context, int32) {
-	return func(ctx context.Context, n int32) {
+func (s *shares) work(who string, leaving time.Duration) func(context.Context, eventlog.Share) {
+	return func(ctx context.Context, share eventlog.Share) {
+		n := share.Partition
 		s.mu.Lock()
 		if other, taken := s.of[n]; taken {
 			s.t.Errorf("%s and %s work on partition %d at once", who, other, n)
