@@ -1,0 +1,21 @@
+// Package loadtest drives a deployment from outside, breaks it meanwhile, and
+// holds what came out against what was acknowledged.
+//
+//	publishers ──► api ──┐            ┌──► gateway ──► stream clients
+//	     │               ├──► broker ─┤                     │
+//	     │           nemesis (kill -9, SIGSTOP, SIGTERM)    │
+//	     │               │            └──► dispatcher ──► receivers
+//	     ▼               ▼                                  ▼
+//	   acknowledged    faults                             seen
+//	     └───────────────┴────────► ledger ◄────────────────┘
+//
+// The deployment is five processes with a role or two each, on a broker of its own.
+// Nothing in here knows what is inside them: events go in at the front door, and
+// the WebSocket client, the HTTP server and the check of signatures are others'.
+//
+//	ledger/           what was promised, what was seen, and whether they agree
+//	fleet_test.go     the processes     broker_test.go    the broker
+//	publish_test.go   events in         receive_test.go, stream_test.go  events out
+//	load_test.go      all three at once, and the end: wait, read the log, check
+//	nemesis_test.go   faults by seed    rolling_test.go, gateway_test.go one fault each
+package loadtest

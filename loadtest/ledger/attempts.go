@@ -1,0 +1,200 @@
+package ledger
+
+import (
+	"cmp"
+	"slices"
+	"time"
+)
+
+// theAttempts checks what receivers got, endpoint by endpoint.
+func (c *check) theAttempts() {
+	slices.SortFunc(c.attempts, func(a, b attempt) int {
+		return cmp.Or(cmp.Compare(a.endpoint, b.endpoint), cmp.Compare(a.event, b.event), cmp.Compare(a.started, b.started))
+	})
+	rest := c.attempts
+	for number := range c.endpoints {
+		ep := &c.endpoints[number]
+		var repeats []repeat
+		var first []attempt
+		arrived := make(map[uint32]bool)
+		for len(rest) > 0 && int(rest[0].endpoint) == number {
+			n := 1
+			for n < len(rest) && rest[n].endpoint == rest[0].endpoint && rest[n].event == rest[0].event {
+				n++
+			}
+			of := rest[:n]
+			rest = rest[n:]
+			if of[0].number == 1 {
+				first = append(first, of[0])
+			}
+			done, again := c.delivery(ep, of)
+			arrived[of[0].event] = done
+			repeats = append(repeats, again...)
+		}
+		c.lost(ep, uint16(number), arrived)
+		c.repeated(ep, repeats)
+		c.order(ep, first)
+	}
+}
+
+// repeat is an attempt that came again, and the one that it repeats.
+type repeat struct{ before, again attempt }
+
+// delivery checks the attempts of one event at one endpoint, oldest first. It says
+// whether one succeeded, and which came again.
+func (c *check) delivery(ep *Endpoint, of []attempt) (done bool, again []repeat) {
+	e := &c.events[of[0].event]
+	for i, a := range of {
+		if a.status/100 != 2 {
+			c.report.Failed++
+		}
+		if !a.verified {
+			c.violated(Unsigned, e, ep.ID, a.started, "attempt %d", a.number)
+		}
+		if a.delivery != of[0].delivery {
+			c.violated(Misnumbered, e, ep.ID, a.started, "attempt %d has another delivery id than the one before", a.number)
+		}
+		c.content(e, ep.Org, ep.Environment, ep.Patterns, ep.ID, a.data, a.canary, a.started)
+		if before, repeats := repeatOf(of[:i], a); repeats {
+			again = append(again, repeat{before, a})
+		} else {
+			c.turn(ep, e, of[:i], a)
+		}
+		done = done || a.status/100 == 2
+	}
+	return done, again
+}
+
+// repeatOf finds the attempt that a repeats: one that succeeded, or had its number,
+// or a later one.
+func repeatOf(before []attempt, a attempt) (attempt, bool) {
+	for i := len(before) - 1; i >= 0; i-- {
+		if b := before[i]; b.status/100 == 2 || b.number >= a.number {
+			return b, true
+		}
+	}
+	return attempt{}, false
+}
+
+// turn checks that an attempt follows from those before it, at its time.
+func (c *check) turn(ep *Endpoint, e *event, before []attempt, a attempt) {
+	if int(a.number) > len(ep.Schedule)+1 || a.number == 0 {
+		c.violated(Misnumbered, e, ep.ID, a.started, "attempt %d of a schedule with %d", a.number, len(ep.Schedule)+1)
+		return
+	}
+	last := 0 // the number before this
+	var earliest, latest time.Duration
+	for _, b := range before {
+		if int(b.number) > last {
+			last, earliest = int(b.number), b.ended
+		}
+		latest = b.ended
+	}
+	if int(a.number) != last+1 {
+		if !c.touched(latest, a.started) { // else one may have been cut off on its way
+			c.violated(Misnumbered, e, ep.ID, a.started, "attempt %d came after attempt %d", a.number, last)
+		}
+		return
+	}
+	if last == 0 {
+		return
+	}
+	delay := ep.Schedule[last-1]
+	if wait := a.started - earliest; wait < delay-earlyBy {
+		c.violated(Early, e, ep.ID, a.started, "attempt %d came %v after the one before, and %v is its delay", a.number, wait, delay)
+	}
+	if wait := a.started - latest; ep.Late > 0 && wait > delay+delay/5+ep.Late && !c.delayed(latest, a.started-ep.Late) {
+		c.violated(Late, e, ep.ID, a.started, "attempt %d came %v after the one before, and %v is its delay", a.number, wait, delay)
+	}
+}
+
+// earlyBy is what clocks are rounded by.
+const earlyBy = 5 * time.Millisecond
+
+// lost checks that what an endpoint is owed has arrived.
+func (c *check) lost(ep *Endpoint, number uint16, arrived map[uint32]bool) {
+	for i := range c.events {
+		e := &c.events[i]
+		p := e.published
+		if p == nil || p.Acknowledged.IsZero() || p.Sent.Before(ep.Since) || !p.sees(ep.Org, ep.Environment) || !c.want(ep.Patterns, p.Type) {
+			continue
+		}
+		c.report.Owed++
+		if arrived[uint32(i)] {
+			c.report.Delivered++
+		} else if state := c.owed[pair{uint32(i), number}]; state != "" {
+			c.report.Admitted++
+		} else {
+			c.violated(Lost, e, ep.ID, p.Acknowledged.Sub(c.began), "it was acknowledged then and never arrived")
+		}
+	}
+}
+
+// repeated checks that what came again was in flight when something broke: the
+// attempt before it had hardly ended then, and no fault accounts for more than may
+// be in flight. Each repeat is put down to the fault that can account for others
+// for the shortest time still.
+func (c *check) repeated(ep *Endpoint, repeats []repeat) {
+	slices.SortFunc(repeats, func(a, b repeat) int { return cmp.Compare(a.again.started, b.again.started) })
+	left := make([]int, len(c.faults))
+	for i, f := range c.faults {
+		if f.Repeats {
+			left[i] = ep.InFlight
+		}
+	}
+	for _, r := range repeats {
+		c.report.Repeats++
+		best, until := -1, time.Duration(0)
+		for i, f := range c.faults {
+			from, to := f.From.Sub(c.began)-c.rules.Slack, f.Until.Sub(c.began)+c.rules.Settle
+			if left[i] > 0 && from <= r.before.ended && from <= r.again.started && r.again.started <= to && (best < 0 || to < until) {
+				best, until = i, to
+			}
+		}
+		if best < 0 {
+			c.violated(Repeated, &c.events[r.again.event], ep.ID, r.again.started, "attempt %d, answered with %d, came again as attempt %d, %v after its end, and no fault accounts for it",
+				r.before.number, r.before.status, r.again.number, (r.again.started - r.before.ended).Round(time.Millisecond))
+			continue
+		}
+		left[best]--
+		c.report.Worst = max(c.report.Worst, ep.InFlight-left[best])
+	}
+}
+
+// order checks that first attempts of one key began in the log's order. What is
+// sent at the same time arrives in any: only what began when a later one had
+// already ended is out of order.
+func (c *check) order(ep *Endpoint, first []attempt) {
+	slices.SortFunc(first, func(a, b attempt) int { return cmp.Compare(a.started, b.started) })
+	type keyed struct {
+		running []attempt // begun, and perhaps not ended
+		newest  attempt   // of those that have ended, the last in the log
+		offset  int64
+	}
+	keys := make(map[string]*keyed)
+	for _, a := range first {
+		e := &c.events[a.event]
+		if e.published == nil || e.offset < 0 {
+			continue
+		}
+		k := keys[e.published.Key]
+		if k == nil {
+			k = &keyed{offset: -1}
+			keys[e.published.Key] = k
+		}
+		k.running = slices.DeleteFunc(k.running, func(b attempt) bool {
+			if b.ended+c.rules.Slack >= a.started {
+				return false
+			}
+			if o := c.events[b.event].offset; o > k.offset {
+				k.newest, k.offset = b, o
+			}
+			return true
+		})
+		if k.offset > e.offset && !c.delayed(k.newest.started, a.started) {
+			c.violated(Reordered, e, ep.ID, a.started, "key %q: it lies before %s in the log, and came %v after that had ended",
+				e.published.Key, c.events[k.newest.event].id, (a.started - k.newest.ended).Round(time.Millisecond))
+		}
+		k.running = append(k.running, a)
+	}
+}

@@ -1,0 +1,101 @@
+package ledger
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+)
+
+// Kind says what is wrong; the package comment lists what must hold.
+type Kind string
+
+// The kinds of violations.
+const (
+	Lost        Kind = "lost"        // acknowledged, and never delivered to who wants it
+	Unlogged    Kind = "unlogged"    // acknowledged, and not in the log
+	Twice       Kind = "twice"       // at two places of the log
+	Invented    Kind = "invented"    // never published
+	Altered     Kind = "altered"     // not as it was published
+	Unsigned    Kind = "unsigned"    // the signature is wrong
+	Foreign     Kind = "foreign"     // seen by who may not
+	Unwanted    Kind = "unwanted"    // seen by who didn't ask
+	Repeated    Kind = "repeated"    // again, and not because it was in flight when something broke
+	Misnumbered Kind = "misnumbered" // an attempt's number doesn't follow, or the delivery's id changed
+	Early       Kind = "early"       // before its turn in the schedule
+	Late        Kind = "late"        // long after it
+	Reordered   Kind = "reordered"   // begun after a later event of its key had ended
+	Backwards   Kind = "backwards"   // a frame at or before the client's place
+	Hole        Kind = "hole"        // missing, and not declared
+	Miscounted  Kind = "miscounted"  // declared, and not missing
+)
+
+// Violation is one thing that must not be.
+type Violation struct {
+	Kind  Kind
+	Event string        // id; of a hole: the first that is missing
+	Whom  string        // the endpoint, or the name of the client
+	At    time.Duration // since the ledger began; when it was seen, or should have been
+	Text  string
+}
+
+func (v Violation) String() string {
+	return fmt.Sprintf("%s: event %s, %s, at %v: %s", v.Kind, v.Event, v.Whom, v.At.Round(time.Millisecond), v.Text)
+}
+
+// Report is the outcome of a check.
+type Report struct {
+	Published    int // events, acknowledged or not
+	Acknowledged int
+	Owed         int // deliveries of what was acknowledged
+	Delivered    int // of them
+	Admitted     int // of them: not delivered, and the deployment says so
+	Attempts     int // requests that came
+	Failed       int // answered with another status than 2xx
+	Repeats      int // deliveries that came again, because of faults or not
+	Worst        int // of them: the most of one endpoint that one fault accounts for
+	Frames       int
+	Declared     int // events that streams were told they don't get
+	Faults       int
+	Repeating    int // faults that may repeat what is in flight
+
+	Count      map[Kind]int // of all violations
+	Violations []Violation  // the first of each kind, up to worth showing
+}
+
+// shown is how many violations of a kind are kept.
+const shown = 20
+
+func (r *Report) add(v Violation) {
+	r.Count[v.Kind]++
+	if r.Count[v.Kind] <= shown {
+		r.Violations = append(r.Violations, v)
+	}
+}
+
+// OK says that nothing was violated.
+func (r *Report) OK() bool { return len(r.Count) == 0 }
+
+// String is the figures, and what was violated, in lines.
+func (r *Report) String() string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "events      %d published, %d acknowledged\n", r.Published, r.Acknowledged)
+	fmt.Fprintf(&b, "deliveries  %d owed, %d arrived, %d admitted as pending, held or dead\n", r.Owed, r.Delivered, r.Admitted)
+	fmt.Fprintf(&b, "attempts    %d came, %d were refused on purpose, %d were repeats, at most %d of one endpoint by one fault\n", r.Attempts, r.Failed, r.Repeats, r.Worst)
+	fmt.Fprintf(&b, "streams     %d frames, %d events declared missing\n", r.Frames, r.Declared)
+	fmt.Fprintf(&b, "faults      %d, of which %d may repeat what is in flight\n", r.Faults, r.Repeating)
+	if r.OK() {
+		b.WriteString("verdict     everything holds\n")
+		return b.String()
+	}
+	b.WriteString("verdict     VIOLATED:")
+	for _, kind := range slices.Sorted(maps.Keys(r.Count)) {
+		fmt.Fprintf(&b, " %d %s", r.Count[kind], kind)
+	}
+	b.WriteString("\n")
+	for _, v := range r.Violations {
+		fmt.Fprintf(&b, "  %s\n", v)
+	}
+	return b.String()
+}
