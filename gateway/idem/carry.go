@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"fmt"
+	"time"
 
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
@@ -88,6 +89,7 @@ func (c *Claims) together(j *carrying, came <-chan verdict, w *work) error {
 
 // inTurn appends the claim, then those of its events that the log gives it.
 func (c *Claims) inTurn(ctx context.Context, j *carrying, came <-chan verdict, w *work) error {
+	begun := time.Now()
 	if _, err := c.cfg.Append(ctx, []eventlog.Record{j.claim}); err != nil {
 		return err
 	}
@@ -96,6 +98,9 @@ func (c *Claims) inTurn(ctx context.Context, j *carrying, came <-chan verdict, w
 		return fmt.Errorf("read own claim: %w", err)
 	}
 	if said.won {
+		if time.Since(begun) > beginBy {
+			return errLate
+		}
 		var mine []eventlog.Record
 		for n, i := range j.index {
 			if said.owned[i] {

@@ -47,9 +47,17 @@ func newCompletion(d *digest, c *unfinished) *completion {
 
 // complete takes a claim over and appends what is missing of it.
 func (c *Claims) complete(j *completion, w *work) {
-	ctx, cancel := context.WithTimeout(context.Background(), giveUp)
-	done, err := c.takeOver(ctx, j, w)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
+	// What it has to read may be much, and what it has read stays read: it begins
+	// before the claim is its own.
+	err := c.find(ctx, j)
 	cancel()
+	var done *doneRecord
+	if err == nil {
+		ctx, cancel := context.WithTimeout(context.Background(), giveUp)
+		done, err = c.takeOver(ctx, j, w)
+		cancel()
+	}
 	c.view.free(j.claim)
 	w.err = err
 	close(w.ended)
@@ -63,6 +71,7 @@ func (c *Claims) complete(j *completion, w *work) {
 func (c *Claims) takeOver(ctx context.Context, j *completion, w *work) (*doneRecord, error) {
 	came, forget := c.view.await(j.by)
 	defer forget()
+	begun := time.Now()
 	take := &takeRecord{id: j.id, seq: len(j.spans), by: j.by}
 	if _, err := c.cfg.Append(ctx, []eventlog.Record{{Partition: j.partition, Value: take.encode()}}); err != nil {
 		return nil, err
@@ -72,12 +81,13 @@ func (c *Claims) takeOver(ctx context.Context, j *completion, w *work) (*doneRec
 		return nil, err
 	}
 	c.metrics.completed.Inc()
-	found := make(map[int]bool)
-	for _, at := range j.spans {
-		if err := c.find(ctx, j, at, found); err != nil {
-			return nil, fmt.Errorf("look for events of an unfinished claim: %w", err)
-		}
+	if err := c.find(ctx, j); err != nil {
+		return nil, err
 	}
+	if time.Since(begun) > beginBy {
+		return nil, errLate
+	}
+	found := maps.Clone(j.sought.found)
 	var missing []eventlog.Record
 	for i, r := range j.events {
 		if !found[i] {
@@ -105,9 +115,30 @@ const (
 	readBytes = 1 << 20
 )
 
-// find looks for events of the claim where somebody who had it at that time may
-// have appended some.
-func (c *Claims) find(ctx context.Context, j *completion, at time.Time, found map[int]bool) error {
+// sought is how far a node has looked for the events of a claim. Whoever has it
+// busy uses it.
+type sought struct {
+	next  int64        // all that is to be read below is read
+	found map[int]bool // events that are in the log
+}
+
+// find looks for events of the claim wherever somebody who had it may have
+// appended some.
+func (c *Claims) find(ctx context.Context, j *completion) error {
+	if j.sought.found == nil {
+		j.sought.found = make(map[int]bool)
+	}
+	for _, at := range j.spans {
+		if err := c.findAt(ctx, j, at); err != nil {
+			return fmt.Errorf("look for events of an unfinished claim: %w", err)
+		}
+	}
+	return nil
+}
+
+// findAt reads what is new where somebody who had the claim at that time may have
+// appended.
+func (c *Claims) findAt(ctx context.Context, j *completion, at time.Time) error {
 	p := eventlog.Partition{Topic: j.env.Topic()}
 	from, err := c.cfg.Log.OffsetAt(ctx, p, at.Add(-slack))
 	if err != nil {
@@ -117,8 +148,9 @@ func (c *Claims) find(ctx context.Context, j *completion, at time.Time, found ma
 	if err != nil {
 		return err
 	}
-	for from < to {
-		records, err := c.cfg.Log.Read(ctx, p, from, readBytes)
+	s := &j.sought
+	for s.next = max(s.next, from); s.next < to; {
+		records, err := c.cfg.Log.Read(ctx, p, s.next, readBytes)
 		if err != nil {
 			return err
 		}
@@ -127,10 +159,10 @@ func (c *Claims) find(ctx context.Context, j *completion, at time.Time, found ma
 		}
 		for i := range records {
 			if ev, err := event.DecodeRecord(records[i].Value); err == nil && ev.Claim.ID == j.id {
-				found[int(ev.Claim.Index)] = true
+				s.found[int(ev.Claim.Index)] = true
 			}
 		}
-		from = records[len(records)-1].Offset + 1
+		s.next = records[len(records)-1].Offset + 1
 	}
 	return nil
 }

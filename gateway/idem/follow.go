@@ -101,11 +101,22 @@ func (f *follower) tail(ctx context.Context) error {
 }
 
 func (f *follower) begin(ctx context.Context) error {
-	_, end, err := f.cfg.Log.Bounds(ctx, f.partition)
+	start, end, err := f.cfg.Log.Bounds(ctx, f.partition)
 	if err != nil {
 		return fmt.Errorf("look up end of %s: %w", f.partition.Topic, err)
 	}
-	from, err := f.cfg.Log.OffsetAt(ctx, f.partition, time.Now().Add(-Kept-grace))
+	now := time.Now()
+	if start < end {
+		newest, err := f.cfg.Log.Read(ctx, f.partition, end-1, 1)
+		if err != nil {
+			return fmt.Errorf("read end of %s: %w", f.partition.Topic, err)
+		}
+		// The day is the log's, and our clock may be ahead of it.
+		if len(newest) > 0 && newest[0].Time.Before(now) {
+			now = newest[0].Time
+		}
+	}
+	from, err := f.cfg.Log.OffsetAt(ctx, f.partition, now.Add(-Kept-grace))
 	if err != nil {
 		return fmt.Errorf("look up %s a day ago: %w", f.partition.Topic, err)
 	}

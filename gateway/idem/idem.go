@@ -23,9 +23,10 @@
 // On a log that is eventlog.Private a claim and its events are one append: then
 // nothing is ever left unfinished. On any other the events follow their claim,
 // each with the place it has there (event.Claim), and a done follows them. Who
-// claims stops 4 s later, whatever came of it, and nobody takes over before 6 s,
-// so that never two append the same; should a broker be later than that, readers
-// pass over the copy (event.Doubles).
+// claims begins with its events within 1.5 s or not at all, a log on brokers goes
+// on trying for 4 s, and nobody takes over before 6 s, so that never two append
+// the same; should a broker answer for what it did later than that, readers pass
+// over the copy (event.Doubles).
 package idem
 
 import (
@@ -54,9 +55,10 @@ const DefaultEntries = 1_000_000
 
 // The times of a claim, from its append on.
 const (
-	giveUp   = 4 * time.Second  // who has it appends nothing more
-	takeOver = 6 * time.Second  // others may have it, since they read it
-	patience = 10 * time.Second // of a request, whatever it waits for
+	beginBy  = 1500 * time.Millisecond // who has it begins to append events no later
+	giveUp   = 4 * time.Second         // who has it waits no longer
+	takeOver = 6 * time.Second         // others may have it, since they read it
+	patience = 10 * time.Second        // of a request, whatever it waits for
 )
 
 // Config is what Claims are made of.
@@ -140,6 +142,7 @@ func (e *Conflict) Error() string {
 var (
 	ErrNotReady = errors.New("the requests of the last day are still being read")
 	ErrUnderWay = errors.New("the same request is under way, or was given up and can't be completed yet")
+	errLate     = errors.New("the claim took too long: others may have its events appended")
 )
 
 // Do publishes what of the request isn't known yet, and returns when all of it

@@ -528,6 +528,186 @@ func TestEviction(t *testing.T) {
 	})
 }
 
+// What was forgotten of an unfinished claim leaves the rest of it to be completed.
+func TestEvictionOfUnfinished(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &faulty{Log: eventlogtest.Mem(t, topics...)}
+		c := startNode(t, log, 10)
+		log.before.Store(failing(event.Sandbox.Topic(), 0))
+		if _, err := c.Do(t.Context(), request("", "a=1", "b=1", "c=1")); err == nil {
+			t.Fatal("taken")
+		}
+		log.before.Store(nil)
+		for i := range 9 { // which forgets a and b
+			do(t, c, request("", fmt.Sprintf("e%d=1", i)))
+		}
+		begun := time.Now()
+		if do(t, c, request("", "c=1")).Replayed || time.Since(begun) > takeOver {
+			t.Errorf("c was replayed, or completed after %v", time.Since(begun))
+		}
+		if !do(t, c, request("", "c=1")).Replayed {
+			t.Error("c isn't known")
+		}
+		if n := len(c.view.open); n != 0 {
+			t.Errorf("%d claims stay open that nothing leads to", n)
+		}
+	})
+}
+
+// Who had to wait long for its claim appends nothing: others may be about to.
+func TestLateClaim(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &faulty{Log: eventlogtest.Mem(t, topics...)}
+		c := startNode(t, log, 0)
+		slow := func(records []eventlog.Record) error {
+			if records[0].Topic == Topic.Name {
+				time.Sleep(2 * time.Second)
+			}
+			return nil
+		}
+		log.after.Store(&slow)
+		if _, err := c.Do(t.Context(), request("key", "=1")); err == nil {
+			t.Error("taken")
+		}
+		expectLogged(t, log)
+		log.after.Store(nil)
+		do(t, c, request("key", "=1"))
+		if got := len(logged(t, log)); got != 1 {
+			t.Errorf("%d events", got)
+		}
+	})
+}
+
+// Events of an unfinished claim may stand among so many that they aren't found at
+// once: the next try goes on where the one before stopped.
+func TestSearchGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &slowReads{faulty: faulty{Log: eventlogtest.Mem(t, topics...)}}
+		c := startNode(t, log, 0)
+		log.after.Store(failing(event.Sandbox.Topic(), 0))
+		if _, err := c.Do(t.Context(), request("key", "=1")); err == nil {
+			t.Fatal("taken")
+		}
+		log.after.Store(nil)
+		for i := range 60 {
+			do(t, c, request("", fmt.Sprintf("e%d=1", i)))
+		}
+		time.Sleep(time.Minute)
+		log.slow.Store(true) // one event each 300 ms: 18 s for all of them, twice what is given to one try
+		tries := 0
+		for ; tries < 5; tries++ {
+			result, err := c.Do(t.Context(), request("key", "=1"))
+			if err == nil && !result.Replayed {
+				t.Error("it was appended again")
+			}
+			if err == nil {
+				break
+			}
+		}
+		if tries == 5 {
+			t.Error("never completed")
+		}
+		if got := len(logged(t, log)); got != 61 {
+			t.Errorf("%d events", got)
+		}
+	})
+}
+
+// slowReads is a log whose events are read one by one.
+type slowReads struct {
+	faulty
+	slow atomic.Bool
+}
+
+func (s *slowReads) Read(ctx context.Context, p eventlog.Partition, from int64, most int) ([]eventlog.Record, error) {
+	if s.slow.Load() && p.Topic == event.Sandbox.Topic() {
+		select {
+		case <-time.After(300 * time.Millisecond):
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+		most = 1
+	}
+	return s.Log.Read(ctx, p, from, most)
+}
+
+// The day that a key is known is the log's: a node whose clock is hours ahead
+// reads as far back as any other.
+func TestClockAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &behind{Log: eventlogtest.Mem(t, topics...), by: 5 * time.Hour}
+		do(t, startNode(t, log, 0), request("key", "=1"))
+		time.Sleep(Kept - time.Hour)
+		if c := startNode(t, log, 0); !do(t, c, request("key", "=1")).Replayed {
+			t.Error("forgotten by a restart")
+		}
+		if got := len(logged(t, log.Log)); got != 1 {
+			t.Errorf("%d events", got)
+		}
+	})
+}
+
+// behind is a log that nodes share, on a broker whose clock is behind.
+type behind struct {
+	eventlog.Log
+	by time.Duration
+}
+
+func (b *behind) Read(ctx context.Context, p eventlog.Partition, from int64, most int) ([]eventlog.Record, error) {
+	records, err := b.Log.Read(ctx, p, from, most)
+	return b.put(records), err
+}
+
+func (b *behind) OffsetAt(ctx context.Context, p eventlog.Partition, t time.Time) (int64, error) {
+	return b.Log.OffsetAt(ctx, p, t.Add(b.by))
+}
+
+func (b *behind) Tail(ctx context.Context, p eventlog.Partition, from int64) (eventlog.Tail, error) {
+	tail, err := b.Log.Tail(ctx, p, from)
+	return &tailBehind{tail, b}, err
+}
+
+func (b *behind) put(records []eventlog.Record) []eventlog.Record {
+	for i := range records {
+		records[i].Time = records[i].Time.Add(-b.by)
+	}
+	return records
+}
+
+type tailBehind struct {
+	eventlog.Tail
+	log *behind
+}
+
+func (t *tailBehind) Next(ctx context.Context) ([]eventlog.Record, error) {
+	records, err := t.Tail.Next(ctx)
+	return t.log.put(records), err
+}
+
+// One broker whose clock runs away has nothing forgotten in other partitions.
+func TestClocksOfPartitions(t *testing.T) {
+	v := newView(10, func() { t.Error("evicted") })
+	apply := func(number int32, at time.Time, id string) verdict {
+		t.Helper()
+		r := &claimRecord{id: newID(), env: event.Sandbox, org: "org_a", events: []claimedEvent{{own: true, claimed: true, id: id}}}
+		came, forget := v.await(r.id)
+		defer forget()
+		if err := v.apply(&eventlog.Record{Partition: eventlog.Partition{Topic: Topic.Name, Number: number}, Time: at, Value: r.encode()}); err != nil {
+			t.Fatal(err)
+		}
+		return <-came
+	}
+	now := time.Now()
+	apply(1, now, "a")
+	apply(2, now.Add(48*time.Hour), "b")
+	if said := apply(1, now.Add(time.Hour), "a"); said.owned[0] {
+		t.Error("a is claimed a second time")
+	}
+	if said := apply(1, now.Add(Kept), "a"); !said.owned[0] {
+		t.Error("a is known for more than a day")
+	}
+}
+
 func TestRecords(t *testing.T) {
 	for _, r := range []interface{ encode() []byte }{
 		&claimRecord{id: newID(), keyed: true, env: event.Live, now: time.UnixMilli(1795315842123).UTC(), org: "org_a", key: sum{1}, whole: sum{2},

@@ -19,9 +19,8 @@ type view struct {
 	mu      sync.Mutex
 	keys    map[sum]keyEntry
 	ids     map[sum]idEntry
-	order   ring // of keys and ids, oldest first
-	count   int  // of keys and ids, and of the ids that answers to keys hold
-	newest  int64
+	orders  []order                  // of each partition
+	count   int                      // of keys and ids, and of the ids that answers to keys hold
 	open    map[event.ClaimID]*claim // those with events that may not be in the log
 	running map[sum]*work            // keys and ids of requests under way on this node
 	awaited map[event.ClaimID]chan<- verdict
@@ -59,7 +58,9 @@ type claim struct {
 
 	spans   []time.Time   // when it, and who took it over, were logged
 	due     time.Time     // by this node's clock: from then on it may be taken over
-	busy    bool          // this node takes it over
+	busy    bool          // this node takes it over, or tries to
+	sought  sought        // of who has it busy
+	leads   int           // entries that lead to it
 	changed chan struct{} // closed when any of this changes
 }
 
@@ -70,7 +71,7 @@ type verdict struct {
 }
 
 func newView(most int, evicted func()) *view {
-	return &view{most: most, evicted: evicted,
+	return &view{most: most, evicted: evicted, orders: make([]order, Topic.Partitions),
 		keys: make(map[sum]keyEntry), ids: make(map[sum]idEntry), open: make(map[event.ClaimID]*claim),
 		running: make(map[sum]*work), awaited: make(map[event.ClaimID]chan<- verdict)}
 }
@@ -103,16 +104,17 @@ func (v *view) apply(rec *eventlog.Record) error {
 	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
-	v.newest = max(v.newest, rec.Time.UnixMilli())
+	o := &v.orders[rec.Number]
+	o.newest = max(o.newest, rec.Time.UnixMilli())
 	switch r := decoded.(type) {
 	case *claimRecord:
-		v.tell(r.id, v.claim(r, rec.Time))
+		v.tell(r.id, v.claim(r, rec.Time, o))
 	case *doneRecord:
 		v.done(r)
 	case *takeRecord:
 		v.tell(r.by, verdict{won: v.take(r, rec.Time)})
 	}
-	v.forget()
+	v.forget(o)
 	return nil
 }
 
@@ -125,7 +127,7 @@ func (v *view) tell(id event.ClaimID, said verdict) {
 
 // claim decides on a claim: it counts unless its key is taken, or an id of its
 // events with other content. What other claims have is theirs.
-func (v *view) claim(r *claimRecord, at time.Time) verdict {
+func (v *view) claim(r *claimRecord, at time.Time, o *order) verdict {
 	now := at.UnixMilli()
 	c := &claim{id: r.id, env: r.env, now: r.now, spans: []time.Time{at}, due: time.Now().Add(takeOver), changed: make(chan struct{}),
 		ids: make([]string, len(r.events)), sums: make([]sum, len(r.events)), left: make([]bool, len(r.events))}
@@ -153,7 +155,7 @@ func (v *view) claim(r *claimRecord, at time.Time) verdict {
 		c.sums[i] = s
 	}
 	owned := append([]bool(nil), c.left...)
-	v.remember(c, r, now)
+	v.remember(c, r, now, o)
 	if r.along {
 		v.done(&doneRecord{id: c.id})
 	}
@@ -161,8 +163,7 @@ func (v *view) claim(r *claimRecord, at time.Time) verdict {
 }
 
 // remember enters a claim's key and ids.
-func (v *view) remember(c *claim, r *claimRecord, now int64) {
-	entered := false
+func (v *view) remember(c *claim, r *claimRecord, now int64, o *order) {
 	for i, s := range c.sums {
 		if c.left[i] {
 			c.missing++
@@ -170,24 +171,24 @@ func (v *view) remember(c *claim, r *claimRecord, now int64) {
 		if s != (sum{}) {
 			v.drop(slot{sum: s, at: v.ids[s].at}) // one of more than a day ago
 			v.ids[s] = idEntry{content: r.events[i].content, at: now, open: c, index: uint16(i)}
-			v.order.push(slot{sum: s, at: now})
+			o.push(slot{sum: s, at: now})
 			v.count++
-			entered = true
+			c.leads++
 		}
 	}
 	if r.keyed {
 		e := keyEntry{whole: r.whole, at: now, open: c, ids: strings.Join(c.ids, " ")}
-		if c.missing == 0 {
+		if c.leads++; c.missing == 0 {
 			e.open = nil
+			c.leads--
 		}
 		v.drop(slot{sum: r.key, at: v.keys[r.key].at, key: true})
 		v.keys[r.key] = e
-		v.order.push(slot{sum: r.key, at: now, key: true})
+		o.push(slot{sum: r.key, at: now, key: true})
 		v.count += e.weight()
-		entered = true
 	}
 	// One that nothing leads to can't be completed by anybody.
-	if entered && c.missing > 0 {
+	if c.leads > 0 && c.missing > 0 {
 		v.open[c.id] = c
 	}
 }
@@ -212,7 +213,7 @@ func (v *view) done(r *doneRecord) {
 			v.landed(c, i)
 		}
 	}
-	if c.missing == 0 {
+	if c.missing == 0 || c.leads == 0 {
 		if e, ok := v.keys[c.key]; ok && e.open == c {
 			e.open = nil
 			v.keys[c.key] = e
@@ -231,6 +232,7 @@ func (v *view) landed(c *claim, i int) {
 	if e, ok := v.ids[c.sums[i]]; ok && e.open == c {
 		e.open = nil
 		v.ids[c.sums[i]] = e
+		c.leads--
 	}
 }
 
@@ -265,29 +267,36 @@ func live(at, now int64) bool { return now-at < Kept.Milliseconds() }
 // clocks differ.
 const grace = time.Minute
 
-// forget drops what is too old, and the oldest of what is too much.
-func (v *view) forget() {
-	for {
-		s, ok := v.order.first()
-		old := ok && v.newest-s.at >= (Kept+grace).Milliseconds()
-		if !ok || !old && v.count <= v.most {
-			return
-		}
-		v.order.pop()
+// forget drops what is too old in a partition, and the oldest of what is too much
+// in all of them.
+func (v *view) forget(o *order) {
+	for s, ok := o.first(); ok && o.newest-s.at >= (Kept+grace).Milliseconds(); s, ok = o.first() {
+		o.pop()
 		v.drop(s)
-		if !old {
+	}
+	for v.count > v.most {
+		var oldest *order
+		var least slot
+		for i := range v.orders {
+			if s, ok := v.orders[i].first(); ok && (oldest == nil || s.at < least.at) {
+				oldest, least = &v.orders[i], s
+			}
+		}
+		oldest.pop()
+		// Where nothing has come since, it may have been of no use for long.
+		if v.drop(least) && live(least.at, o.newest) {
 			v.evicted()
 		}
 	}
 }
 
 // drop forgets a key or an id, unless it was used anew since.
-func (v *view) drop(s slot) {
+func (v *view) drop(s slot) bool {
 	var c *claim
 	if s.key {
 		e, ok := v.keys[s.sum]
 		if !ok || e.at != s.at {
-			return
+			return false
 		}
 		c = e.open
 		v.count -= e.weight()
@@ -295,16 +304,28 @@ func (v *view) drop(s slot) {
 	} else {
 		e, ok := v.ids[s.sum]
 		if !ok || e.at != s.at {
-			return
+			return false
 		}
 		c = e.open
 		v.count--
 		delete(v.ids, s.sum)
 	}
-	if c != nil {
-		delete(v.open, c.id)
-		c.stir()
+	if c == nil {
+		return true
 	}
+	if c.leads--; c.leads == 0 {
+		delete(v.open, c.id)
+	}
+	c.stir()
+	return true
+}
+
+// order is a partition's keys and ids, oldest first. What follows from its records
+// depends on them and on its own clock alone, so that one broker whose clock is
+// wrong has nothing forgotten that others keep.
+type order struct {
+	ring
+	newest int64 // time of its newest record, ms since 1970
 }
 
 // slot is where a key or an id stands in the order of the log.
