@@ -133,6 +133,13 @@ type refusedError struct {
 	status     int
 	retryAfter time.Duration // zero: not said
 	message    string
+	issues     []issue
+}
+
+// issue is one thing that is wrong with a request; the path is to its member.
+type issue struct {
+	path    []string
+	message string
 }
 
 func (e *refusedError) Error() string { return e.message }
@@ -146,7 +153,7 @@ func (c *client) refusal(resp *http.Response, answer []byte) error {
 		Error struct {
 			Code, Message string
 			Issues        []struct {
-				Path    []any
+				Path    []string
 				Message string
 			}
 		}
@@ -157,12 +164,9 @@ func (c *client) refusal(resp *http.Response, answer []byte) error {
 	}
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s (%d %s)", said.Error.Message, resp.StatusCode, said.Error.Code)
-	for _, issue := range said.Error.Issues {
-		var path []string
-		for _, p := range issue.Path {
-			path = append(path, fmt.Sprint(p))
-		}
-		fmt.Fprintf(&b, "\n  %s: %s", strings.Join(path, "."), issue.Message)
+	for _, i := range said.Error.Issues {
+		fmt.Fprintf(&b, "\n  %s: %s", strings.Join(i.Path, "."), i.Message)
+		e.issues = append(e.issues, issue{i.Path, i.Message})
 	}
 	if resp.StatusCode == http.StatusUnauthorized {
 		fmt.Fprintf(&b, "; check %s", c.secret)

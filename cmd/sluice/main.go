@@ -13,7 +13,8 @@
 //	demo*.go      a node, and everybody who would use one
 //	client.go     calls of the API, for the commands below
 //	backup.go     a copy of the log
-//	publish.go tail.go org.go key.go endpoint.go bench.go version.go
+//	publish.go (publish_lines.go: its batches; publish_progress.go: what is seen of them)
+//	tail.go org.go key.go endpoint.go bench.go version.go
 //	config_check.go topics.go: for operators, offline
 package main
 

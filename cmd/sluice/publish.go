@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bufio"
 	"bytes"
 	"context"
 	"crypto/sha256"
@@ -9,8 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"net/http"
 	"os"
 	"path/filepath"
 	"time"
@@ -21,25 +18,37 @@ import (
 // publishCmd sends events, in batches that are answered when they are durable.
 //
 //	--type, --data ─┐
-//	file, stdin ────┴─► ids ─► batches ─► POST /v1/events ─► ids on stdout
-//	                                          ▲      │ 503
-//	                                          └──────┘ the same ids again
+//	file, stdin ────┴─► ids ─► batches ─► POST /v1/events ─► ids on stdout, progress on a terminal
+//	                              ▲           │ 503, 429, no answer: the same ids again
+//	                              └───────────┤
+//	                                          └ a line is refused: told, and left out
+//
+// The batches are in publish_lines.go, what is seen of them in publish_progress.go.
 type publishCmd struct {
 	apiFlags
 	Type     string   `placeholder:"TYPE" help:"Type of the one event to publish, such as rfq.created."`
 	Data     string   `placeholder:"JSON" help:"Its data: a JSON object of at most 256 KiB."`
 	Audience []string `placeholder:"ORG" help:"Who may see it: org ids with commas between, or '*' for every org. Default: the key's own org. Others than that need a key with scope broadcast."`
 	Corridor string   `placeholder:"NAME" help:"Its corridor, which subscribers can choose by."`
+	From     int      `default:"1" placeholder:"LINE" help:"Begin the file at this line. Default: ${default}."`
 	File     string   `arg:"" optional:"" placeholder:"FILE" help:"Publish what the file holds, one event (as in the body of POST /v1/events) a line; - is standard input."`
 }
 
 // Help is shown by sluice publish --help.
 func (publishCmd) Help() string {
-	return `Prints the id of every event, once it is durable. Events without an id are given one first, so that
-a batch that is sent again, because the log didn't answer, is never published twice. On a line of a
-file that id follows from the file's name, the line's number and its text: after a failure publish the
-same file again, within 24 hours, and what was published before isn't published a second time. Where
-the same line of the same file shall be a new event, give it an id of its own or use standard input.
+	return `Prints the id of every event, once it is durable; where standard output is a terminal, the events of a
+file are only counted. While sluice can't take any more (503, 429), or can't be reached once it could, the same
+is sent again for two minutes.
+
+Events without an id are given one first, so that a batch that is sent again is never published twice. On
+a line of a file that id follows from the file's name, the line's number and its text: after a failure, or a
+kill, publish the same file again, and what was published before isn't published a second time. That is so for
+24 hours, and as long as sluice knows the ids (--idempotency-entries of sluice serve, 1,000,000): with a longer
+file go on with --from, at the line that the error names. Where the same line of the same file shall be a new
+event, give it an id of its own. Standard input has no name: there only events with ids of their own are known.
+
+A line that is no event, or that sluice refuses, is told by its number and left out; the others are published, and
+the exit code is 1. Mend it where it is: a line that moves gets another id. After 100 of them nothing more is sent.
 
 Examples:
 
@@ -48,12 +57,6 @@ Examples:
     generate | sluice publish --key sk_test_… -`
 }
 
-const (
-	batchEvents = 1000    // the API's limit
-	batchBytes  = 3 << 20 // below the API's 4 MiB
-	publishFor  = 30 * time.Second
-)
-
 // Validate wants one event or a file of them: flags beside a file would be
 // without effect, and --audience one that nobody may miss.
 func (c *publishCmd) Validate() error {
@@ -61,6 +64,10 @@ func (c *publishCmd) Validate() error {
 		return err
 	}
 	switch one := c.Data != "" || len(c.Audience) > 0 || c.Corridor != ""; {
+	case c.From < 1:
+		return fmt.Errorf("--from %d is no line: the first is 1", c.From)
+	case c.From > 1 && c.File == "":
+		return errors.New("--from is for a file")
 	case c.File != "" && (c.Type != "" || one):
 		return errors.New("a file's events say all of themselves: give it alone, or --type and --data for one event")
 	case c.File == "" && c.Type == "" && one:
@@ -72,29 +79,37 @@ func (c *publishCmd) Validate() error {
 }
 
 func (c *publishCmd) Run(ctx context.Context, s std) error {
-	p := publisher{ctx: ctx, api: c.client(), out: s.Out, id: func([]byte) string { return event.NewID(time.Now()) }}
+	p := publisher{ctx: ctx, api: c.client(), ids: s.Out, from: c.From, id: func(int, []byte) string { return event.NewID(time.Now()) }}
+	p.progress.to = s.Err
 	if c.Type != "" {
-		ev, err := c.event()
+		text, err := c.event()
 		if err != nil {
 			return err
 		}
-		if err := p.add(ev, nil); err != nil {
-			return err
-		}
-		return p.flush()
+		return p.one(text)
+	}
+	p.progress.terminal = isTerminal(s.Err)
+	if isTerminal(s.Out) {
+		p.ids = nil
 	}
 	if c.File == "-" {
-		return p.addLines(s.In)
+		return p.lines(s.In)
 	}
 	f, err := os.Open(c.File)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
+	if info, err := f.Stat(); err == nil && info.Mode().IsRegular() {
+		p.progress.size = info.Size()
+	}
 	name := filepath.Base(c.File)
-	p.id = func(text []byte) string { return lineID(name, p.line, text) }
-	if err := p.addLines(f); err != nil {
-		return fmt.Errorf("%w; publish %s again to go on, nothing comes twice", err, c.File)
+	p.id = func(line int, text []byte) string { return lineID(name, line, text) }
+	switch err := p.lines(f); {
+	case errors.Is(err, errBadLines):
+		return fmt.Errorf("%w: mend them where they are, and publish %s again: nothing comes twice", err, c.File)
+	case err != nil:
+		return fmt.Errorf("%w: publish %s again to go on, nothing comes twice; --from %d begins where this ended", err, c.File, p.through+1)
 	}
 	return nil
 }
@@ -109,106 +124,19 @@ func lineID(file string, line int, text []byte) string {
 }
 
 // event makes the one event that the flags describe.
-func (c *publishCmd) event() (map[string]json.RawMessage, error) {
+func (c *publishCmd) event() ([]byte, error) {
 	if !json.Valid([]byte(c.Data)) {
 		return nil, fmt.Errorf("--data %q is no JSON: give an object, as in '{\"rfq\":{\"id\":\"rfq_1\"}}'", c.Data)
 	}
-	ev := map[string]json.RawMessage{"data": json.RawMessage(c.Data), "type": quoted(c.Type)}
+	ev := map[string]any{"data": json.RawMessage(c.Data), "type": c.Type}
 	switch {
 	case len(c.Audience) == 1 && c.Audience[0] == "*":
-		ev["audience"] = quoted("*")
+		ev["audience"] = "*"
 	case len(c.Audience) > 0:
-		ev["audience"], _ = json.Marshal(c.Audience)
+		ev["audience"] = c.Audience
 	}
 	if c.Corridor != "" {
-		ev["corridor"] = quoted(c.Corridor)
+		ev["corridor"] = c.Corridor
 	}
-	return ev, nil
-}
-
-func quoted(s string) json.RawMessage {
-	text, _ := json.Marshal(s)
-	return text
-}
-
-// publisher gathers events into batches.
-type publisher struct {
-	ctx   context.Context
-	api   *client
-	out   io.Writer
-	id    func(text []byte) string // of an event without one
-	line  int                      // that is being read
-	batch bytes.Buffer
-	count int
-}
-
-func (p *publisher) addLines(in io.Reader) error {
-	lines := bufio.NewScanner(in)
-	lines.Buffer(nil, batchBytes)
-	for lines.Scan() {
-		p.line++
-		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
-			continue
-		}
-		var ev map[string]json.RawMessage
-		if err := json.Unmarshal(lines.Bytes(), &ev); err != nil {
-			return errors.Join(p.flush(), fmt.Errorf("line %d is no JSON object: %w; the lines before it were published", p.line, err))
-		}
-		if err := p.add(ev, lines.Bytes()); err != nil {
-			return err
-		}
-	}
-	return errors.Join(p.flush(), lines.Err())
-}
-
-// add puts an event into the batch; text is how it was written.
-func (p *publisher) add(ev map[string]json.RawMessage, text []byte) error {
-	if _, ok := ev["id"]; !ok {
-		ev["id"] = quoted(p.id(text))
-	}
-	line, err := json.Marshal(ev)
-	if err != nil {
-		return err
-	}
-	if p.count == batchEvents || p.batch.Len()+len(line) > batchBytes {
-		if err := p.flush(); err != nil {
-			return err
-		}
-	}
-	p.batch.Write(append(line, '\n'))
-	p.count++
-	return nil
-}
-
-// flush publishes the batch, again and again while the log doesn't answer. It may
-// have been logged all the same; its ids see to it that it isn't again.
-func (p *publisher) flush() error {
-	if p.count == 0 {
-		return nil
-	}
-	var answer struct{ IDs []string }
-	for began := time.Now(); ; {
-		text, err := p.api.send(p.ctx, http.MethodPost, "/v1/events", "application/x-ndjson", p.batch.Bytes())
-		var refused *refusedError
-		if errors.As(err, &refused) && refused.status == http.StatusServiceUnavailable && time.Since(began) < publishFor {
-			select {
-			case <-time.After(max(refused.retryAfter, time.Second)):
-				continue
-			case <-p.ctx.Done():
-			}
-		}
-		if err != nil {
-			return err
-		}
-		if err := json.Unmarshal(text, &answer); err != nil {
-			return fmt.Errorf("%s answered what is no list of ids: does --url name a sluice?", p.api.base)
-		}
-		break
-	}
-	p.batch.Reset()
-	p.count = 0
-	for _, id := range answer.IDs {
-		fmt.Fprintln(p.out, id)
-	}
-	return nil
+	return json.Marshal(ev)
 }
