@@ -75,15 +75,16 @@ func (c *Claims) carry(j *carrying, end func(error), w *work) {
 // together appends claim and events at once. It waits for the log however long
 // that takes: until then nobody can know whether they are in it.
 func (c *Claims) together(j *carrying, came <-chan verdict, w *work) error {
-	records := append([]eventlog.Record{j.claim}, j.events...)
-	if _, err := c.cfg.Append(context.Background(), records); err != nil {
+	n := len(j.events)
+	if _, err := c.cfg.Append(context.Background(), append([]eventlog.Record{j.claim}, j.events...)); err != nil {
 		return err
 	}
+	j.events = nil // they may take long to be read
 	said, err := c.hear(context.Background(), came)
 	if err != nil {
 		return err
 	}
-	w.verdict, w.appended = said, len(j.events)
+	w.verdict, w.appended = said, n
 	return nil
 }
 

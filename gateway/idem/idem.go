@@ -61,6 +61,10 @@ const (
 	patience = 10 * time.Second        // of a request, whatever it waits for
 )
 
+// mostAwaited bounds the claims that this node waits to read, should it be unable
+// to.
+const mostAwaited = 16 << 10
+
 // Config is what Claims are made of.
 type Config struct {
 	Log eventlog.Reader
@@ -141,13 +145,15 @@ func (e *Conflict) Error() string {
 // Why a request can't be taken now.
 var (
 	ErrNotReady = errors.New("the requests of the last day are still being read")
+	ErrCrowded  = errors.New("too many requests wait for the log to judge their claims; nothing was taken")
 	ErrUnderWay = errors.New("the same request is under way, or was given up and can't be completed yet")
 	errLate     = errors.New("the claim took too long: others may have its events appended")
 )
 
 // Do publishes what of the request isn't known yet, and returns when all of it
 // is in the log. A *Conflict says that nothing was appended. After any other
-// error the same request, sent again, is completed without doubles.
+// error the same request, sent again, is completed without doubles. ctx ends the
+// waiting, and nothing that was begun.
 func (c *Claims) Do(ctx context.Context, req *Request) (*Result, error) {
 	select {
 	case <-c.ready:
@@ -161,6 +167,8 @@ func (c *Claims) Do(ctx context.Context, req *Request) (*Result, error) {
 	for {
 		work, s := c.next(d)
 		switch {
+		case s.crowded:
+			return nil, ErrCrowded
 		case s.conflict != nil:
 			c.metrics.conflicts.Inc()
 			return nil, s.conflict
@@ -195,6 +203,8 @@ func (c *Claims) next(d *digest) (*work, step) {
 	s := c.view.look(d, time.Now())
 	var w *work
 	switch {
+	case s.fresh != nil && len(c.view.awaited) >= mostAwaited:
+		s = step{crowded: true}
 	case s.fresh != nil:
 		w = newWork()
 		c.view.reserve(d, s.fresh, w)

@@ -494,6 +494,26 @@ func TestHangingAlone(t *testing.T) {
 	})
 }
 
+// A node that can't read its claims any more begins only so many.
+func TestNeverJudged(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := eventlogtest.Mem(t, topics...)
+		c := startNode(t, log, 0)
+		c.cfg.Append = func(_ context.Context, records []eventlog.Record) ([]int64, error) {
+			return make([]int64, len(records)), nil // and nobody will read them
+		}
+		var crowd sync.WaitGroup
+		for i := range mostAwaited {
+			crowd.Go(func() { c.Do(t.Context(), request("", fmt.Sprintf("e%d=1", i))) })
+		}
+		synctest.Wait()
+		if _, err := c.Do(t.Context(), request("", "one more=1")); !errors.Is(err, ErrCrowded) {
+			t.Errorf("one more: %v", err)
+		}
+		crowd.Wait()
+	})
+}
+
 func TestNotReady(t *testing.T) {
 	c := New(Config{Log: eventlogtest.Mem(t, topics...), Logger: slog.New(slog.DiscardHandler)})
 	if _, err := c.Do(t.Context(), request("", "a=1")); !errors.Is(err, ErrNotReady) {

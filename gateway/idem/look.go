@@ -9,6 +9,7 @@ import (
 // step is what is to be done next for a request: the first of these that is set,
 // in this order; none, and it is in the log.
 type step struct {
+	crowded  bool // nothing more can be begun now
 	conflict *Conflict
 	fresh    []bool          // to be claimed and appended
 	take     *unfinished     // to be completed

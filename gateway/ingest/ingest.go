@@ -219,7 +219,8 @@ func (i *Ingest) refusal(err error) error {
 		return unavailable("the log is full; nothing was taken, try again later", 30)
 	}
 	i.cfg.Logger.Error("events not appended", "error", err)
-	return unavailable("the log didn't answer; the events may be in it or not: send them again, with the same ids", 1)
+	return unavailable("the log didn't answer; the events may be in it or not: sent again with the same "+KeyHeader+
+		" or the same ids they are published once, without either perhaps twice", 1)
 }
 
 func unavailable(message string, retryAfter int) *dialect.Error {

@@ -72,8 +72,10 @@ func (i *Ingest) take(ctx context.Context, t *taking) error {
 		return t.conflict(other)
 	case errors.Is(err, idem.ErrNotReady):
 		return unavailable("the requests of the last day are still being looked through; nothing was taken, try again", 1)
+	case errors.Is(err, idem.ErrCrowded):
+		return errCrowded
 	case errors.Is(err, idem.ErrUnderWay):
-		return unavailable("the same request is under way, or was given up a moment ago: send it again", 1)
+		return unavailable("the same request is under way, or was given up a moment ago: send it again, with the same "+KeyHeader+" or ids", 1)
 	case err != nil:
 		return i.refusal(err)
 	}
