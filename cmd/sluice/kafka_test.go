@@ -128,11 +128,11 @@ func freePorts(t *testing.T, n int) int {
 	return 0
 }
 
-// allowGuest lets the guest do all with topics of the prefix but make them.
-func (b *secureBroker) allowGuest(t *testing.T, prefix string) {
+// allowGuest lets the guest do this with topics and groups of the prefix.
+func (b *secureBroker) allowGuest(t *testing.T, prefix string, may ...kadm.ACLOperation) {
 	t.Helper()
 	acl := kadm.NewACLs().Topics(prefix).Groups(prefix).ResourcePatternType(kadm.ACLPatternPrefixed).
-		Operations(kadm.OpDescribe, kadm.OpDescribeConfigs, kadm.OpRead, kadm.OpWrite, kadm.OpDelete).Allow("User:" + kafkaGuest).AllowHosts()
+		Operations(may...).Allow("User:" + kafkaGuest).AllowHosts()
 	done, err := b.admin.CreateACLs(t.Context(), acl)
 	if err != nil {
 		t.Fatal(err)
@@ -198,9 +198,12 @@ func TestSecureBrokers(t *testing.T) {
 		t.Run("topics", func(t *testing.T) {
 			c := cfg(b.sasl, kafkaFlags{CA: ca, SASL: "plain", User: kafkaGuest, PasswordFile: password})
 			c.Prefix = "guest."
-			b.allowGuest(t, c.Prefix)
+			poor := c
+			poor.Prefix = "poor."
+			b.allowGuest(t, c.Prefix, kadm.OpDescribe, kadm.OpDescribeConfigs, kadm.OpRead, kadm.OpWrite, kadm.OpDelete)
+			b.allowGuest(t, poor.Prefix, kadm.OpDescribe, kadm.OpRead)
 			refusedStart(t, c, "guest.tier.0s", "guest.events.live", "may not create", "sluice topics")
-			printed := topicsPrinted(t, c.Prefix)
+			printed := append(topicsPrinted(t, c.Prefix), topicsPrinted(t, poor.Prefix)...)
 			for _, topic := range printed {
 				config := make(map[string]*string)
 				for k, v := range topic.Config {
@@ -219,6 +222,7 @@ func TestSecureBrokers(t *testing.T) {
 				}
 				return err
 			})
+			refusedStart(t, poor, "may not Delete on poor.attempts, ", "; DescribeConfigs on poor.attempts, ", "; Write on poor.attempts, ")
 			n := startStory(t, c)
 			a := n.member(t)
 			h, l := a.hook(t, nil, "*"), a.listen(t, "", "*")

@@ -24,9 +24,10 @@ type topicsCmd struct {
 // Help is shown by sluice topics --help.
 func (topicsCmd) Help() string {
 	return `sluice serve makes its topics itself where it may. Where it may not, create them first, exactly so:
-the number of partitions is for good, and message.timestamp.type and cleanup.policy are checked at
-each start. The user of sluice serve then needs on these topics: Describe, DescribeConfigs, Read,
-Write and Delete (which is what giving up old records is called); and Read on the group.
+the number of partitions is for good, and each start looks at everything printed here: what would lose
+records or take none is refused, and few replicas are warned of. The user of sluice serve then needs on
+these topics: Describe, DescribeConfigs, Read, Write and Delete (which is what giving up old records is
+called); and Read on the group. What of these is missing is said at the start.
 
 Examples:
 

@@ -1,7 +1,8 @@
 // Package kafka is the log on brokers: Kafka, Redpanda, whatever speaks their
 // protocol.
 //
-//	kafka.go    Config, Open, Close; the topics as they must be
+//	kafka.go    Config, Open, Close
+//	topics.go   the topics as they must be, made or looked at
 //	append.go   Append: all replicas, no linger, a bound instead of a queue
 //	read.go     Bounds, Read, OffsetAt, Trim: one request each, to the leader
 //	tail.go     Tail: consumers that many tails share
@@ -16,7 +17,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -218,156 +218,6 @@ func (l *Log) ping(ctx context.Context) error {
 
 func (l *Log) startError(err error) error {
 	return fmt.Errorf("brokers %s: %w", strings.Join(l.cfg.Brokers, ","), err)
-}
-
-// The configuration of topics that the design rests on.
-const (
-	timestampType = "message.timestamp.type"
-	logAppendTime = "LogAppendTime"
-	cleanupPolicy = "cleanup.policy"
-)
-
-// ensureTopics makes the topics that aren't there, and refuses those that are
-// otherwise than they must be.
-func (l *Log) ensureTopics(ctx context.Context) error {
-	meta, err := l.admin.Metadata(ctx, l.names()...)
-	if err != nil {
-		return err
-	}
-	replicas := int16(min(len(meta.Brokers), 3))
-	var refused []string
-	var why error
-	for _, t := range l.cfg.Topics {
-		if meta.Topics.Has(l.name(t.Name)) && !errors.Is(meta.Topics[l.name(t.Name)].Err, kerr.UnknownTopicOrPartition) {
-			continue
-		}
-		switch err := l.makeTopic(ctx, t, replicas); {
-		case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
-			refused, why = append(refused, l.name(t.Name)), err
-		case err != nil:
-			return err
-		}
-	}
-	if len(refused) > 0 {
-		return fmt.Errorf("%w: %s (%w)", ErrMayNotCreate, strings.Join(refused, ", "), why)
-	}
-	if err := l.awaitLeaders(ctx); err != nil {
-		return err
-	}
-	return l.checkConfigs(ctx)
-}
-
-// Settings gives what a topic must be made with, on so many replicas, by the
-// names that brokers have for it.
-func Settings(t eventlog.Topic, replicas int) map[string]string {
-	keep, insync := "-1", "1"
-	if t.Retention > 0 {
-		keep = strconv.FormatInt(t.Retention.Milliseconds(), 10)
-	}
-	if replicas >= 3 {
-		insync = "2"
-	}
-	return map[string]string{
-		timestampType:         logAppendTime,
-		cleanupPolicy:         "delete",
-		"retention.ms":        keep,
-		"retention.bytes":     "-1",
-		"min.insync.replicas": insync,
-		"max.message.bytes":   strconv.Itoa(batchBytes + 64<<10),
-	}
-}
-
-func (l *Log) makeTopic(ctx context.Context, t eventlog.Topic, replicas int16) error {
-	name := l.name(t.Name)
-	settings := make(map[string]*string)
-	for k, v := range Settings(t, int(replicas)) {
-		settings[k] = &v
-	}
-	resp, err := l.admin.CreateTopic(ctx, t.Partitions, replicas, settings, name)
-	if err == nil {
-		err = resp.Err
-	}
-	// Another node may have been faster.
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		if resp.ErrMessage != "" {
-			err = fmt.Errorf("%w (%s)", err, resp.ErrMessage)
-		}
-		return fmt.Errorf("topic %s can't be made: %w", name, err)
-	}
-	return nil
-}
-
-// awaitLeaders waits until every partition can be written to, and counts them.
-func (l *Log) awaitLeaders(ctx context.Context) error {
-	if len(l.topics) == 0 {
-		return nil
-	}
-	for {
-		meta, err := l.admin.Metadata(ctx, l.names()...)
-		if err == nil {
-			err = l.checkPartitions(meta)
-		}
-		if err == nil {
-			return nil
-		}
-		if errors.Is(err, errOtherwise) || errors.Is(err, kerr.TopicAuthorizationFailed) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
-// errOtherwise marks what waiting doesn't mend.
-var errOtherwise = errors.New("topics aren't as they must be")
-
-func (l *Log) checkPartitions(meta kadm.Metadata) error {
-	for _, t := range l.cfg.Topics {
-		name := l.name(t.Name)
-		d := meta.Topics[name]
-		if errors.Is(d.Err, kerr.TopicAuthorizationFailed) {
-			return fmt.Errorf("this user may not see topic %s (%w): let it describe, read and write every topic that begins with %q", name, d.Err, l.cfg.Prefix)
-		}
-		if d.Err != nil {
-			return fmt.Errorf("topic %s: %w", name, d.Err)
-		}
-		if n := len(d.Partitions); n != int(t.Partitions) {
-			return fmt.Errorf("%w: topic %s has %d partitions, not %d; their number is fixed when a log is first used: "+
-				"use that number, or another prefix", errOtherwise, name, n, t.Partitions)
-		}
-		for _, p := range d.Partitions {
-			if p.Err != nil || p.Leader < 0 {
-				return fmt.Errorf("partition %d of topic %s has no leader: %w", p.Partition, name, errors.Join(p.Err, kerr.LeaderNotAvailable))
-			}
-		}
-	}
-	return nil
-}
-
-func (l *Log) checkConfigs(ctx context.Context) error {
-	if len(l.topics) == 0 {
-		return nil
-	}
-	all, err := l.admin.DescribeTopicConfigs(ctx, l.names()...)
-	if err != nil {
-		return err
-	}
-	for _, rc := range all {
-		if rc.Err != nil {
-			return fmt.Errorf("topic %s: %w", rc.Name, rc.Err)
-		}
-		for _, c := range rc.Configs {
-			want := map[string]string{timestampType: logAppendTime, cleanupPolicy: "delete"}[c.Key]
-			if want != "" && c.MaybeValue() != want {
-				return fmt.Errorf("%w: topic %s has %s=%s; set it to %s (kafka-configs --alter --topic %s --add-config %s=%s)",
-					errOtherwise, rc.Name, c.Key, c.MaybeValue(), want, rc.Name, c.Key, want)
-			}
-		}
-	}
-	return nil
 }
 
 func (l *Log) name(topic string) string { return l.cfg.Prefix + topic }

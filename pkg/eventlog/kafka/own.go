@@ -31,6 +31,9 @@ func (l *Log) Own(ctx context.Context, topic string, work func(ctx context.Conte
 		return fmt.Errorf("the log has no topic %q", topic)
 	}
 	name := l.name(topic)
+	if err := l.checkGroup(ctx, name); err != nil {
+		return err
+	}
 	o := &owner{log: l, topic: name, work: work, session: l.cfg.Session, began: time.Now(), assigned: make(map[int32]bool), running: make(map[int32]*running)}
 	client, err := l.client(
 		kgo.ConsumerGroup(name),
