@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 TESTFLAGS  ?= -race -timeout 15m
 
-.PHONY: help build demo test test-quick lint fuzz bench kafka-up kafka-down clean
+.PHONY: help build demo test test-quick lint fuzz soak bench kafka-up kafka-down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -36,6 +36,10 @@ fuzz: ## each fuzzer for FUZZTIME
 	    echo "$$pkg $$f"; $(GO) test -run '^$$' -fuzz "^$$f$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
 	  done; \
 	done
+
+SLUICE_SOAK ?= 30m
+soak: ## five processes and a broker under load, broken at random for SLUICE_SOAK=30m by SLUICE_SEED=n; told in dist/soak-…
+	SLUICE_SOAK=$(SLUICE_SOAK) $(GO) test -count 1 -timeout 0 -v -run '^TestNemesis$$' ./loadtest
 
 bench: build ## the first figures: floor and product side by side
 	dist/sluice bench
