@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"net"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,7 +22,8 @@ type conn struct {
 	number int
 	speaks int // the number of its dialect's stream
 	stream *dialect.Stream
-	nc     net.Conn // below the server's wrapper
+	nc     net.Conn // below the server's wrappers
+	from   netip.Prefix
 
 	// The reader's own.
 	in        net.Conn // where reads find what came behind the handshake, too

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -33,6 +34,7 @@ type Hub struct {
 	open     sync.WaitGroup // connections served
 	number   int            // of the next connection: its shard, its spread
 	unauth   int
+	from     map[netip.Prefix]int // of unauth, by whom
 	orgs     map[string]int
 	draining bool
 	stopped  bool
@@ -50,6 +52,7 @@ func New(cfg Config) *Hub {
 		replays:  make(chan struct{}, cfg.Limits.Replays),
 		position: make(map[event.Environment]*atomic.Int64),
 		doubles:  make(map[event.Environment]*event.Doubles),
+		from:     make(map[netip.Prefix]int),
 		orgs:     make(map[string]int),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())

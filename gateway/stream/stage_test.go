@@ -245,10 +245,14 @@ func (s *stage) dial() *client {
 	return c
 }
 
-func (s *stage) tryDial(header http.Header) (*client, error) {
+func (s *stage) tryDial(header http.Header) (*client, error) { return s.dialFrom("127.0.0.1", header) }
+
+// dialFrom connects from an address of this machine.
+func (s *stage) dialFrom(address string, header http.Header) (*client, error) {
+	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	ws, _, err := websocket.Dial(ctx, "ws://"+s.addr+"/v1/ws", &websocket.DialOptions{HTTPHeader: header, HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true}}})
+	ws, _, err := websocket.Dial(ctx, "ws://"+s.addr+"/v1/ws", &websocket.DialOptions{HTTPHeader: header, HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}})
 	if err != nil {
 		return nil, err
 	}

@@ -85,7 +85,7 @@ type Limits struct {
 	Rate, Burst int
 
 	PerOrg       int           // connections of one org (20,000)
-	Unauth       int           // connections that aren't authenticated (4,096)
+	Unauth       int           // connections that aren't authenticated (4,096); one address has half of them at most
 	Replay       int           // events replayed at most (100)
 	Replays      int           // replays that read at the same time (16)
 	ReplayWithin time.Duration // until a replay is given up (30 s)

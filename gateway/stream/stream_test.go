@@ -307,7 +307,7 @@ func (s *stage) revoke(id string) {
 }
 
 func TestTooManyOfAnOrg(t *testing.T) {
-	s := open(t, func(c *stream.Config) { c.Limits.PerOrg = 2; c.Limits.Unauth = 3 })
+	s := open(t, func(c *stream.Config) { c.Limits.PerOrg = 2; c.Limits.Unauth = 4 })
 	s.join(`"a.b"`)
 	second := s.join(`"a.b"`)
 	c := s.dial()
@@ -319,12 +319,35 @@ func TestTooManyOfAnOrg(t *testing.T) {
 	s.join(`"a.b"`)
 
 	eventually(t, "the others are gone", func() bool { return s.count("sluice_stream_connections", "unauthenticated") == 0 })
-	for range 3 {
-		s.dial()
+	// Who isn't authenticated can't take all the room, and more addresses can.
+	from := func(address string, want int) (open []*client) {
+		t.Helper()
+		for {
+			c, err := s.dialFrom(address, nil)
+			if err != nil {
+				if !strings.Contains(err.Error(), "503") {
+					t.Fatal(err)
+				}
+				break
+			}
+			open = append(open, c)
+		}
+		if len(open) != want {
+			t.Errorf("%s had room for %d, want %d", address, len(open), want)
+		}
+		return open
 	}
-	if _, err := s.tryDial(nil); err == nil || !strings.Contains(err.Error(), "503") {
-		t.Errorf("a fourth that isn't authenticated: %v", err)
+	first := from("127.0.0.1", 2)
+	from("127.0.0.2", 1)
+	from("127.0.0.3", 1)
+	from("127.0.0.4", 0)
+	if n := s.count("sluice_stream_refused_total", "full"); n != 2 {
+		t.Errorf("%v were refused because all was full", n)
 	}
+	first[0].ws.CloseNow()
+	eventually(t, "a place is free", func() bool { return s.count("sluice_stream_connections", "unauthenticated") == 3 })
+	from("127.0.0.1", 0)
+	from("127.0.0.4", 1)
 }
 
 func TestPoisonedRecord(t *testing.T) {

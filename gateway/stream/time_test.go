@@ -6,6 +6,7 @@ import (
 	"encoding/binary"
 	"io"
 	"net"
+	"net/netip"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -58,7 +59,7 @@ func bubble(t *testing.T, a anybody, pipe func() (ours, theirs net.Conn), f func
 		go func() { done <- h.Run(ctx) }()
 		<-h.Ready()
 		ours, theirs := pipe()
-		c, reason := h.admit(0)
+		c, reason := h.admit(0, netip.Prefix{})
 		if c == nil {
 			t.Fatal(reason)
 		}

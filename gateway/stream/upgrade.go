@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"iter"
 	"net"
+	"net/netip"
 	"net/url"
 	"slices"
 	"strconv"
@@ -63,7 +64,7 @@ func (h *Hub) handler(n int) fasthttp.RequestHandler {
 			h.refuse(ctx, fasthttp.StatusForbidden, dialect.Forbidden, "origin", "cookies from this origin aren't accepted", 0)
 			return
 		}
-		c, reason := h.admit(n)
+		c, reason := h.admit(n, network(ctx.RemoteIP()))
 		if c == nil {
 			h.refuse(ctx, fasthttp.StatusServiceUnavailable, dialect.Unavailable, reason, "no new connections now: come back later", 1+h.spread(5))
 			return
@@ -108,9 +109,23 @@ func (h *Hub) originAllowed(head *fasthttp.RequestHeader, host string) bool {
 	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
 }
 
+// network is whose a connection is before it says so: its address, or what one
+// subscriber is given of IPv6.
+func network(ip net.IP) netip.Prefix {
+	addr, _ := netip.AddrFromSlice(ip)
+	bits := 64
+	if addr = addr.Unmap(); addr.Is4() {
+		bits = 32
+	}
+	p, _ := addr.Prefix(bits)
+	return p
+}
+
 // admit makes a connection of an upgrade that is about to succeed; nil, and
-// why, when there is no room for it.
-func (h *Hub) admit(n int) (c *conn, reason string) {
+// why, when there is no room for it. Of the room for those that aren't
+// authenticated one network may hold as much as it leaves to all others: so who
+// is alone, as a proxy is, has half of it, and nobody can take it all.
+func (h *Hub) admit(n int, from netip.Prefix) (c *conn, reason string) {
 	select {
 	case <-h.ready:
 	default:
@@ -123,11 +138,15 @@ func (h *Hub) admit(n int) (c *conn, reason string) {
 		return nil, "draining"
 	case h.unauth >= h.limits.Unauth:
 		return nil, "full"
+	case h.from[from] >= h.limits.Unauth-h.unauth:
+		return nil, "address"
 	}
 	h.unauth++
+	h.from[from]++
 	h.open.Add(1)
 	h.number++
 	c = newConn(h, h.shards[h.number%len(h.shards)], h.number, n)
+	c.from = from
 	h.metrics.connections.WithLabelValues(stateUnauth).Inc()
 	return c, ""
 }
@@ -136,8 +155,7 @@ func (h *Hub) admit(n int) (c *conn, reason string) {
 func (h *Hub) dismiss(c *conn) {
 	h.mu.Lock()
 	if c.entered == "" {
-		h.unauth--
-		h.metrics.connections.WithLabelValues(stateUnauth).Dec()
+		h.known(c)
 	} else {
 		if h.orgs[c.entered]--; h.orgs[c.entered] == 0 {
 			delete(h.orgs, c.entered)
@@ -148,6 +166,16 @@ func (h *Hub) dismiss(c *conn) {
 	h.open.Done()
 }
 
+// known counts a connection no longer to those that aren't authenticated; h.mu
+// is held.
+func (h *Hub) known(c *conn) {
+	h.unauth--
+	if h.from[c.from]--; h.from[c.from] == 0 {
+		delete(h.from, c.from)
+	}
+	h.metrics.connections.WithLabelValues(stateUnauth).Dec()
+}
+
 // enter counts the connection to its org instead; false: the org has too many.
 func (h *Hub) enter(c *conn, org string) bool {
 	h.mu.Lock()
@@ -155,19 +183,21 @@ func (h *Hub) enter(c *conn, org string) bool {
 	if h.orgs[org] >= h.limits.PerOrg {
 		return false
 	}
-	h.unauth--
+	h.known(c)
 	h.orgs[org]++
 	c.entered = org
-	h.metrics.connections.WithLabelValues(stateUnauth).Dec()
 	h.metrics.connections.WithLabelValues(stateAuth).Inc()
 	return true
 }
 
-// below gives the connection under the server's wrapper: many frames in one
+// below gives the connection under the server's wrappers: many frames in one
 // write need the *net.TCPConn itself.
 func below(nc net.Conn) net.Conn {
-	if w, ok := nc.(interface{ UnsafeConn() net.Conn }); ok {
-		return w.UnsafeConn()
+	for {
+		w, ok := nc.(interface{ UnsafeConn() net.Conn })
+		if !ok {
+			return nc
+		}
+		nc = w.UnsafeConn()
 	}
-	return nc
 }
