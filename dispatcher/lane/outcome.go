@@ -168,6 +168,9 @@ func (l *Lane) bury(j *job, reason string) {
 	}
 	hop := d.Next(j.place())
 	hop.Reason = reason
+	if j.raw != nil {
+		hop.Keep(j.raw) // a tier is trimmed, and a later release may know what it says
+	}
 	l.log.Error("delivery is dead", "delivery", hop.ID, "endpoint", hop.Endpoint, "topic", hop.Origin.Topic, "offset", hop.Origin.Offset, "reason", reason)
 	l.journal.delivery(l.partition(delivery.DeadTopic), hop, entry{job: j})
 }

@@ -211,7 +211,7 @@ func (jr *replayed) attempt(r *eventlog.Record, fence *delivery.Fence) {
 			jr.damaged(r, err)
 		}
 		return
-	case !fence.Counts(a.Generation):
+	case !jr.l.counts(fence, a.Generation):
 		jr.l.cfg.Metrics.fenced.Inc()
 		return
 	}
@@ -231,7 +231,7 @@ func (jr *replayed) hop(r *eventlog.Record, fence *delivery.Fence) {
 			jr.damaged(r, err) // those of tiers are met again, those of dead are there
 		}
 		return
-	case !fence.Counts(d.Generation):
+	case !jr.l.counts(fence, d.Generation):
 		jr.l.cfg.Metrics.fenced.Inc()
 		return
 	}
@@ -261,11 +261,12 @@ func (jr *replayed) marker(r *eventlog.Record, fence *delivery.Fence) bool {
 	if err != nil {
 		return false
 	}
-	fence.Counts(generation)
-	switch r.Topic {
-	case delivery.HeldTopic:
+	counts := jr.l.counts(fence, generation)
+	switch {
+	case !counts:
+	case r.Topic == delivery.HeldTopic:
 		jr.l.heldMarks.add(r.Offset, generation)
-	case delivery.DeadTopic:
+	case r.Topic == delivery.DeadTopic:
 		jr.l.deadMarks.add(r.Offset, generation)
 	}
 	return true
@@ -302,7 +303,9 @@ func (jr *replayed) end() {
 	}
 	for _, o := range jr.finished {
 		if s := tiers[o.Topic]; s != nil {
-			s.window.finish(o.Offset)
+			if o.Offset < l.journal.wrote[s.topic] { // else it is no record's
+				s.window.finish(o.Offset)
+			}
 		} else if t := l.targets[o.endpoint]; t != nil && o.Topic == delivery.HeldTopic {
 			t.held.finished(o.Offset)
 		}

@@ -282,8 +282,8 @@ func (f *finder) record(r *eventlog.Record) error {
 	case d.err != nil:
 		f.next = -1
 		return nil
-	case !f.fence.Counts(generation):
-		return nil
+	case generation > uint64(r.Offset), !f.fence.Counts(generation):
+		return nil // a claim lies before what its owner appends
 	case index == 0:
 		f.part, f.id, f.next = f.part[:0], id, 0
 	case index != f.next || id != f.id:

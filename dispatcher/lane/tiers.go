@@ -43,6 +43,7 @@ type job struct {
 	bytes    int
 	marker   uint64 // it is none, but an owner's marker of that generation
 	bad      error  // the record isn't one
+	raw      []byte // then: its bytes
 	under    bool   // it has room in its endpoint and in the lane
 
 	result result // of the attempt
@@ -92,7 +93,7 @@ func (l *Lane) follow(ctx context.Context, s *source, from int64) {
 				newest = max(newest, d.Control)
 			}
 		}
-		if err := l.cfg.Control.WaitFor(ctx, newest); err != nil {
+		if err := l.known(ctx, newest); err != nil {
 			l.fail(fmt.Errorf("wait for control state %d: %w", newest, err))
 			return
 		}
@@ -109,6 +110,32 @@ func (l *Lane) follow(ctx context.Context, s *source, from int64) {
 	}
 }
 
+// known waits until control's state is as new as a delivery needs it. Whoever
+// appended it had that state, so it lies before control's end as of now; what lies
+// behind that is nothing to wait for.
+func (l *Lane) known(ctx context.Context, offset int64) error {
+	for l.cfg.Control.Applied() < offset {
+		err := l.cfg.Control.Fresh(ctx)
+		if err == nil {
+			return nil
+		}
+		if failed := l.cfg.Control.Healthy(); failed != nil {
+			return failed
+		}
+		select {
+		case <-time.After(tryAgain):
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// dueSlack is how far the clocks of a lane's owner and of the log may lie apart.
+// A record that says it is due later than that after its tier's delay is taken
+// then: all behind it would wait, too.
+const dueSlack = time.Minute
+
 // decode makes the job of a record; s is nil for one of held.
 func (j *job) decode(s *source, r *eventlog.Record) {
 	d, err := delivery.DecodeDelivery(r.Value)
@@ -121,7 +148,15 @@ func (j *job) decode(s *source, r *eventlog.Record) {
 			marker, err = g, nil
 		}
 	}
+	if d != nil && s != nil {
+		if latest := r.Time.Add(s.delay + dueSlack); d.Due.After(latest) {
+			d.Due = latest
+		}
+	}
 	*j = job{delivery: d, source: s, offset: r.Offset, logged: r.Time, bytes: len(r.Value) + 400, marker: marker, bad: err}
+	if err != nil {
+		j.raw = r.Value
+	}
 }
 
 // batch puts what was read behind the head.
@@ -160,7 +195,7 @@ func (l *Lane) take(s *source, j *job, now time.Time) {
 	s.window.skip(s.read, j.offset) // where the log has holes
 	s.read = max(s.read, j.offset+1)
 	done := s.window.done(j.offset)
-	if j.offset >= s.ruled && !s.counts(j) && !done {
+	if j.offset >= s.ruled && !l.counts(&s.fence, j.generation()) && !done {
 		l.cfg.Metrics.fenced.Inc()
 		l.finish(j)
 		return
@@ -205,14 +240,20 @@ func (l *Lane) take(s *source, j *job, now time.Time) {
 	l.route(j, now)
 }
 
-// counts reports whether the next record of the tier counts: one that an owner
-// appended after the next had begun doesn't.
-func (s *source) counts(j *job) bool {
-	generation := j.marker
+// counts reports whether the next record of a partition counts: one that an owner
+// appended after the next had begun doesn't. One of an owner above us says nothing:
+// if it is there, its claim ends our life, and if it isn't, nothing else may be
+// fenced off by it.
+func (l *Lane) counts(f *delivery.Fence, generation uint64) bool {
+	return generation <= l.journal.generation && f.Counts(generation)
+}
+
+// generation is that of the owner that appended the record; 0: of none.
+func (j *job) generation() uint64 {
 	if j.delivery != nil {
-		generation = j.delivery.Generation
+		return j.delivery.Generation
 	}
-	return s.fence.Counts(generation)
+	return j.marker
 }
 
 // drop ends a delivery that nobody is owed any more.

@@ -56,3 +56,27 @@ func (d *Delivery) Next(from Place) *Delivery {
 	hop.Origin, hop.more = from, inherited(d.more)
 	return &hop
 }
+
+// Tags of members that a record has in more.
+const tagRecord = 2
+
+// MaxKept is the most that Keep keeps, in bytes. Deliveries are smaller.
+const MaxKept = 64 << 10
+
+// Keep has a dead letter carry the bytes of a record that can't be read, or their
+// beginning.
+func (d *Delivery) Keep(record []byte) {
+	member := binary.AppendUvarint(nil, tagRecord)
+	member = appendText(member, string(record[:min(len(record), MaxKept)]))
+	d.more += string(member)
+}
+
+// Kept gives what Keep was given; nil: nothing.
+func (d *Delivery) Kept() []byte {
+	for r := (reader{rest: d.more}); r.rest != ""; {
+		if tag, value := r.member(); tag == tagRecord {
+			return []byte(value)
+		}
+	}
+	return nil
+}
