@@ -31,6 +31,7 @@ import (
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
+	"sluice/pkg/usage"
 )
 
 // Config is what a dispatcher needs.
@@ -38,6 +39,7 @@ type Config struct {
 	Log        eventlog.Log
 	Control    *control.Control
 	Sender     attempt.Sender
+	Usage      *usage.Meter // counts attempts; nil: nobody does
 	Dialects   []*dialect.Dialect
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: metrics aren't shown
@@ -84,6 +86,7 @@ func New(cfg Config) *Dispatcher {
 			Delays:  delays(cfg.Dialects),
 			Logger:  cfg.Logger,
 			Metrics: lane.NewMetrics(cfg.Registerer),
+			Usage:   cfg.Usage,
 			Drain:   cfg.Drain,
 			Trim:    cfg.Trim,
 			Owner:   rand.Text(),

@@ -24,6 +24,7 @@ import (
 	"sluice/pkg/delivery"
 	"sluice/pkg/eventlog"
 	"sluice/pkg/eventlog/embedded"
+	"sluice/pkg/usage"
 )
 
 // A node is one process of sluice, whole: what it is made of, in the order in
@@ -47,7 +48,9 @@ type node struct {
 	log               eventlog.Log
 	embedded          *embedded.Log // the log, where it is in Data; else nil
 	control           *control.Control
-	admin             string // token
+	meter             *usage.Meter
+	totals            *usage.Totals // nil where nobody asks for them
+	admin             string        // token
 
 	started  atomic.Bool
 	draining atomic.Bool
@@ -97,7 +100,7 @@ func startNode(ctx context.Context, cfg nodeConfig) (_ *node, err error) {
 		}
 	}()
 	for _, start := range []func(context.Context) error{
-		n.bind, n.startOps, n.dataDir, n.openLog, n.openControl, n.goOnFromCopy, n.only(roleAPI, n.startAdmin),
+		n.bind, n.startOps, n.dataDir, n.openLog, n.openControl, n.goOnFromCopy, n.startUsage, n.only(roleAPI, n.startAdmin),
 		n.only(roleDispatcher, n.startDispatcher), n.startGateway, n.awaitReady,
 	} {
 		if err := start(ctx); err != nil {
@@ -227,6 +230,29 @@ func (n *node) sealer() (*control.Sealer, error) {
 	return s, err
 }
 
+// startUsage counts what orgs use, and keeps up with what all nodes counted. It
+// stops after all that counts, so that nothing is left out.
+func (n *node) startUsage(context.Context) error {
+	n.meter = usage.NewMeter(usage.MeterConfig{Log: n.log, Logger: n.cfg.Logger})
+	stop := n.start("usage", n.meter.Run)
+	n.onStop(func(context.Context) error { stop(); return nil })
+	if !n.cfg.Roles.has(roleAPI) {
+		return nil
+	}
+	n.totals = usage.NewTotals(usage.TotalsConfig{Log: n.log, Logger: n.cfg.Logger, Registerer: n.metrics})
+	stopTotals := n.start("usage", n.totals.Run)
+	n.onStop(func(context.Context) error { stopTotals(); return nil })
+	n.ops.require("usage", func(context.Context) error {
+		select {
+		case <-n.totals.Ready():
+			return nil
+		default:
+			return errors.New("reading what was counted")
+		}
+	})
+	return nil
+}
+
 // startAdmin serves the admin API, and makes the first org.
 func (n *node) startAdmin(ctx context.Context) error {
 	printed, _, err := control.Bootstrap(ctx, n.control, n.cfg.BootstrapKey)
@@ -238,6 +264,7 @@ func (n *node) startAdmin(ctx context.Context) error {
 		return err
 	}
 	api := manage.NewAdmin(n.control, n.admin, n.cfg.Logger)
+	api.ServeUsage(n.totals)
 	if l := n.embedded; l != nil {
 		api.ServeBackup(func(dir string) error { return backup(l, n.cfg.Data, dir) })
 	}

@@ -18,7 +18,7 @@ func (n *node) startDispatcher(context.Context) error {
 	n.onStop(func(context.Context) error { sender.Close(); return nil })
 
 	cfg := dispatcher.Config{
-		Log: n.log, Control: n.control, Sender: sender, Dialects: all.Dialects,
+		Log: n.log, Control: n.control, Sender: sender, Usage: n.meter, Dialects: all.Dialects,
 		Logger: n.cfg.Logger, Registerer: n.metrics, Trim: len(n.cfg.Brokers) == 0,
 	}
 	// On brokers a lane goes to the next process that can take it, and soon.

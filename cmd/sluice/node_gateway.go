@@ -58,7 +58,7 @@ func (n *node) startGateway(ctx context.Context) error {
 func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.Reader) {
 	in := ingest.New(ingest.Config{
 		Log: n.log, OrgExists: func(id string) bool { return n.control.Org(id) != nil },
-		Registerer: n.metrics, Logger: n.cfg.Logger, Entries: n.cfg.IdempotencyEntries,
+		Usage: n.meter, Registerer: n.metrics, Logger: n.cfg.Logger, Entries: n.cfg.IdempotencyEntries,
 	})
 	stopIngest := n.start("ingest", in.Run)
 	n.onStop(func(context.Context) error { stopIngest(); return nil })
@@ -102,7 +102,7 @@ func (n *node) serveStreams(server *web.Server, windows map[event.Environment]*r
 		}
 	}
 	hub := stream.New(stream.Config{
-		Log: n.log, Access: n.control, Past: past, Windows: windows, Incarnation: n.control.Incarnation(),
+		Log: n.log, Access: n.control, Usage: n.meter, Past: past, Windows: windows, Incarnation: n.control.Incarnation(),
 		Streams: streams, Logger: n.cfg.Logger, Metrics: n.metrics,
 	})
 	for path, handler := range hub.Handlers() {

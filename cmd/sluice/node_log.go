@@ -16,11 +16,12 @@ import (
 	"sluice/pkg/eventlog"
 	"sluice/pkg/eventlog/embedded"
 	"sluice/pkg/eventlog/kafka"
+	"sluice/pkg/usage"
 )
 
 // topics lists every topic that sluice uses.
 func topics() []eventlog.Topic {
-	all := append(dispatcher.Topics(all.Dialects), control.Topic, idem.Topic)
+	all := append(dispatcher.Topics(all.Dialects), control.Topic, idem.Topic, usage.Topic)
 	for _, env := range event.Environments {
 		all = append(all, eventlog.Topic{Name: env.Topic(), Partitions: 1, Retention: event.Kept, Yields: true})
 	}

@@ -13,6 +13,7 @@ type orgCmd struct {
 	Create orgCreateCmd `cmd:"" help:"Create an org."`
 	List   orgListCmd   `cmd:"" help:"List orgs."`
 	Show   orgShowCmd   `cmd:"" help:"Show an org."`
+	Usage  orgUsageCmd  `cmd:"" help:"Show what an org used, by month and by day."`
 	Delete orgDeleteCmd `cmd:"" help:"Delete an org, with its keys and endpoints."`
 }
 

@@ -145,6 +145,7 @@ func (l *Lane) durable(g *group) error {
 			l.wantSweep(e.held)
 		}
 		if e.job != nil {
+			l.count(e.job)
 			l.finish(e.job)
 		}
 		if e.again != nil && e.again.again.active {

@@ -59,6 +59,7 @@ import (
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
+	"sluice/pkg/usage"
 )
 
 // Config is what lanes need. Numbers that are zero stand for those in brackets.
@@ -71,6 +72,7 @@ type Config struct {
 	Delays  []time.Duration                    // of all schedules, 0 among them: the tiers
 	Logger  *slog.Logger
 	Metrics *Metrics
+	Usage   *usage.Meter // counts attempts; nil: nobody does
 
 	PerEndpoint int // requests under way to one endpoint [32]
 	PerLane     int // requests under way [1024]

@@ -9,6 +9,7 @@ import (
 	"sluice/pkg/delivery"
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
+	"sluice/pkg/usage"
 )
 
 // What follows from an attempt, in one append with its journal record:
@@ -182,6 +183,20 @@ func (l *Lane) buryRecord(at delivery.Place, reason string) {
 	l.log.Error("record is dead", "topic", at.Topic, "offset", at.Offset, "reason", reason)
 	hop := delivery.Delivery{Event: event.Event{Environment: someEnvironment}, Origin: at, Reason: reason}
 	l.journal.delivery(l.partition(delivery.DeadTopic), &hop, entry{})
+}
+
+// count adds an attempt whose outcome is durable to what its org used. Tests are
+// for nothing, and so is a delivery that goes elsewhere without an attempt.
+func (l *Lane) count(j *job) {
+	res := &j.result
+	if res.outcome.Class == "" || res.fatal != "" || j.delivery.Test {
+		return
+	}
+	used := l.cfg.Usage.Of(res.ep.Org, res.ep.Environment)
+	used.Add(usage.Attempts, 1)
+	if res.outcome.OK() {
+		used.Add(usage.Delivered, 1)
+	}
 }
 
 // logAttempt writes the one line that an attempt gets.

@@ -84,7 +84,8 @@ func (c *Claims) together(j *carrying, came <-chan verdict, w *work) error {
 	if err != nil {
 		return err
 	}
-	w.verdict, w.appended = said, n
+	w.verdict = said
+	w.note(n)
 	return nil
 }
 
@@ -114,7 +115,7 @@ func (c *Claims) inTurn(ctx context.Context, j *carrying, came <-chan verdict, w
 			}
 		}
 		c.view.settle(&doneRecord{id: j.id})
-		w.appended = len(mine)
+		w.note(len(mine))
 	}
 	w.verdict = said
 	return nil

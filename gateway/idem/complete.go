@@ -100,7 +100,7 @@ func (c *Claims) takeOver(ctx context.Context, j *completion, w *work) (*doneRec
 			return nil, err
 		}
 	}
-	w.appended = len(missing)
+	w.note(len(missing))
 	if len(found) == 0 {
 		return nil, nil // its own were appended by somebody else
 	}

@@ -72,6 +72,8 @@ type Config struct {
 	Append func(ctx context.Context, records []eventlog.Record) ([]int64, error)
 	// Private says that the log is eventlog.Private.
 	Private bool
+	// Published is told of events that were appended; nil: nobody wants to know.
+	Published func(org string, env event.Environment, events int)
 
 	Entries    int                   // keys and ids remembered at most; 0: DefaultEntries
 	Registerer prometheus.Registerer // nil: metrics aren't shown
@@ -96,6 +98,9 @@ func New(cfg Config) *Claims {
 	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.Default()
+	}
+	if cfg.Published == nil {
+		cfg.Published = func(string, event.Environment, int) {}
 	}
 	c := &Claims{cfg: cfg, ready: make(chan struct{}), over: make(chan struct{})}
 	c.metrics = newMetrics(cfg.Registerer, func() float64 { return float64(c.view.size()) })
@@ -206,10 +211,10 @@ func (c *Claims) next(d *digest) (*work, step) {
 	case s.fresh != nil && len(c.view.awaited) >= mostAwaited:
 		s = step{crowded: true}
 	case s.fresh != nil:
-		w = newWork()
+		w = c.newWork(d)
 		c.view.reserve(d, s.fresh, w)
 	case s.take != nil:
-		w = newWork()
+		w = c.newWork(d)
 		s.take.busy = true
 	}
 	c.view.mu.Unlock()
@@ -234,9 +239,20 @@ type work struct {
 	err      error
 	verdict  *verdict // on its claim
 	appended int      // events
+
+	published func(events int) // tells of them
 }
 
-func newWork() *work { return &work{ended: make(chan struct{})} }
+func (c *Claims) newWork(d *digest) *work {
+	org, env := d.Org, d.Environment // the rest of the request isn't kept
+	return &work{ended: make(chan struct{}), published: func(events int) { c.cfg.Published(org, env, events) }}
+}
+
+// note counts events that were appended for the work.
+func (w *work) note(events int) {
+	w.appended = events
+	w.published(events)
+}
 
 func waitFor(ctx context.Context, changed <-chan struct{}, until time.Time) error {
 	var late <-chan time.Time

@@ -34,12 +34,14 @@ import (
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
+	"sluice/pkg/usage"
 )
 
 // Config is what an Ingest is made of.
 type Config struct {
 	Log        eventlog.Log
 	OrgExists  func(id string) bool  // asked for the orgs that an audience names
+	Usage      *usage.Meter          // counts what orgs publish; nil: nobody does
 	Registerer prometheus.Registerer // nil: metrics aren't shown
 	Logger     *slog.Logger          // nil: the default one
 
@@ -74,7 +76,7 @@ func New(cfg Config) *Ingest {
 	i.buffers.New = func() any { return new(batchBuffers) }
 	_, private := cfg.Log.(eventlog.Private)
 	i.claims = idem.New(idem.Config{Log: cfg.Log, Append: i.put, Private: private,
-		Entries: cfg.Entries, Registerer: cfg.Registerer, Logger: cfg.Logger})
+		Published: i.published, Entries: cfg.Entries, Registerer: cfg.Registerer, Logger: cfg.Logger})
 	return i
 }
 
@@ -178,6 +180,9 @@ func (i *Ingest) append(ctx context.Context, events []*event.Event) error {
 		// The buffers aren't used again: how far the log came with them isn't known.
 		return i.refusal(err)
 	}
+	for _, ev := range events {
+		i.published(ev.Org, ev.Environment, 1)
+	}
 	if cap(b.bytes) <= keepBuffers {
 		clear(b.records)
 		i.buffers.Put(b)
@@ -207,6 +212,11 @@ func (i *Ingest) put(ctx context.Context, records []eventlog.Record) ([]int64, e
 	}
 	i.metrics.taken(records)
 	return offsets, nil
+}
+
+// published counts events of an org that are in the log.
+func (i *Ingest) published(org string, env event.Environment, events int) {
+	i.cfg.Usage.Of(org, env).Add(usage.Published, events)
 }
 
 // refusal says for the publisher why the log took nothing, or perhaps something.

@@ -23,6 +23,7 @@ import (
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/key"
+	"sluice/pkg/usage"
 )
 
 // Admin is the admin API: orgs and keys, for whoever has the admin token. It is
@@ -32,6 +33,7 @@ import (
 //	GET PATCH DELETE    /admin/v1/orgs/{org}
 //	POST GET            /admin/v1/orgs/{org}/keys
 //	DELETE              /admin/v1/orgs/{org}/keys/{id}
+//	GET                 /admin/v1/orgs/{org}/usage
 //	POST                /admin/v1/backup        where the log can be copied
 type Admin struct {
 	control *control.Control
@@ -79,6 +81,15 @@ func (a *Admin) ServeBackup(copy func(dir string) error) {
 			err = &dialect.Error{Status: 500, Code: dialect.Internal, Message: err.Error()}
 		}
 		a.answer(w, r, http.StatusNoContent, nil, err)
+	})
+}
+
+// ServeUsage adds the call that shows what an org used. It is called before the
+// API is served.
+func (a *Admin) ServeUsage(totals *usage.Totals) {
+	a.mux.HandleFunc("GET /admin/v1/orgs/{org}/usage", func(w http.ResponseWriter, r *http.Request) {
+		status, body, err := a.showUsage(r, totals)
+		a.answer(w, r, status, body, err)
 	})
 }
 

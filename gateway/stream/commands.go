@@ -88,6 +88,7 @@ func (c *conn) authenticate(cmd *dialect.Command) *Ending {
 		if c.org == "" {
 			c.nextPing = c.hub.now() + c.hub.limits.Ping - c.spread()
 			c.org, c.environment = p.Org, p.Environment // for good: others read them
+			c.usage = c.hub.cfg.Usage.Of(p.Org, p.Environment)
 		}
 		c.keyID, c.expires = p.KeyID, p.ExpiresAt
 	})

@@ -13,6 +13,7 @@ import (
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/key"
+	"sluice/pkg/usage"
 )
 
 // conn is one client's connection.
@@ -40,6 +41,7 @@ type conn struct {
 	inShard     int
 	org         string // empty: not authenticated
 	environment event.Environment
+	usage       *usage.Counter // the org's
 	keyID       string
 	expires     time.Time // zero: never
 	nextPing    time.Duration
@@ -204,6 +206,15 @@ func (c *conn) endLocked(e *Ending, last *dialect.Reply) {
 		c.put(item{bytes: c.replyFrame(last)})
 	}
 	c.put(item{task: closing{}})
+}
+
+// sent counts events that the client was written. The writer calls it.
+func (c *conn) sent(events int) {
+	if events == 0 {
+		return // it may not be known yet whose the connection is
+	}
+	c.hub.metrics.sent.Add(float64(events))
+	c.usage.Add(usage.Streamed, events)
 }
 
 // cut makes reads and writes fail from now on; serve closes. c.mu is held.

@@ -33,7 +33,7 @@ func (c *conn) write() {
 			c.end(&endLost, nil)
 			return
 		}
-		c.hub.metrics.sent.Add(float64(b.events))
+		c.sent(b.events)
 		clear(b.bufs) // an idle connection holds no frame
 		switch t := b.task.(type) {
 		case *catchUp:

@@ -99,7 +99,7 @@ func (c *conn) catchUp(t *catchUp) error {
 		if err := c.flush(frames); err != nil {
 			return err
 		}
-		c.hub.metrics.sent.Add(float64(n))
+		c.sent(n)
 	}
 	return nil
 }

@@ -37,6 +37,7 @@ import (
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
 	"sluice/pkg/key"
+	"sluice/pkg/usage"
 	"sluice/replay"
 )
 
@@ -57,6 +58,7 @@ type Access interface {
 type Config struct {
 	Log         Log
 	Access      Access
+	Usage       *usage.Meter // counts what is sent; nil: nobody does
 	Past        map[event.Environment]*replay.Reader
 	Windows     map[event.Environment]*replay.Window // what the readers look into first; the hub fills them
 	Incarnation event.Incarnation

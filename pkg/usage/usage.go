@@ -1,0 +1,60 @@
+// Package usage counts what orgs use, on however many processes, and tells each
+// node with the role api what it comes to.
+//
+//	ingest, lanes, streams ─► Meter ─ each second ─► "usage" ─► Totals ─► months and days of each org
+//	                          atomic adds   a delta     ▲         │
+//	                                                    └─────────┘ now and then: a checkpoint
+//
+//	usage.go       what is counted
+//	meter.go       Meter: counts here, and deltas of them to the log
+//	record.go      what lies in the topic
+//	book.go        deltas folded
+//	totals.go      Totals: the book of all there are, kept up with the log
+//	checkpoint.go  the book in the log, so that a start is quick
+//
+// # How exact it is
+//
+// A delta is numbered by who wrote it, and counts once however often it is
+// appended; one that the log didn't take is appended again. So what is counted
+// survives restarts and a log that fails for a while. A process that is killed
+// loses what it counted since its last delta, a second's at most while the log
+// answers. What happens twice because of a kill, such as an attempt that was
+// under way, is counted twice.
+//
+// Days and months are those of the log's clock, in UTC, when a delta was
+// appended: about a second after what it counts.
+package usage
+
+import (
+	"time"
+
+	"sluice/pkg/eventlog"
+)
+
+// Topic is where deltas and checkpoints are kept. What lies before the newest
+// checkpoint is given up when that is durable: a delta a second for each process
+// would otherwise come to more than many an org's events.
+var Topic = eventlog.Topic{Name: "usage", Partitions: 1, Retention: 40 * 24 * time.Hour}
+
+var partition = eventlog.Partition{Topic: Topic.Name}
+
+// Kind is what is counted.
+type Kind int
+
+// The kinds. Their order is that of numbers in the log: new ones come last.
+const (
+	Published Kind = iota // events of the org's that the log acknowledged; not those written to brokers directly
+	Attempts              // attempts at its deliveries whose outcomes are durable; not tests
+	Delivered             // those among them that succeeded
+	Streamed              // events written to its connections
+	kinds
+)
+
+// Counts has a number for each Kind.
+type Counts [kinds]int64
+
+func (c *Counts) add(more *Counts) {
+	for k := range more {
+		c[k] += more[k]
+	}
+}
