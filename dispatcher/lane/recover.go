@@ -64,30 +64,14 @@ func (l *Lane) takeOver(ctx context.Context) error {
 	if err := l.claim(ctx); err != nil {
 		return err
 	}
-	st, err := l.loadSnapshot(ctx)
+	jr, err := l.replay(ctx)
 	if err != nil {
 		return err
 	}
-	jr := &replayed{l: l, st: st, folded: make(map[delivery.Place]struct{}), buried: make(map[delivery.Place]struct{}), sent: make(map[string]int64)}
-	if err := jr.begin(); err != nil {
-		return err
-	}
-	for _, step := range []struct {
-		topic string
-		each  func(*eventlog.Record, *delivery.Fence)
-	}{{delivery.AttemptsTopic, jr.attempt}, {delivery.HeldTopic, jr.hop}, {delivery.DeadTopic, jr.hop}} {
-		if err := jr.scan(ctx, step.topic, step.each); err != nil {
-			return err
-		}
-	}
-	for _, s := range l.sources {
-		if err := jr.scan(ctx, s.topic, jr.hop); err != nil {
-			return err
-		}
-	}
-	jr.end()
+	jr.mark()
+	jr.sync()
 
-	now := time.Now()
+	st, now := jr.st, time.Now()
 	l.dirty, l.snapshot, l.aging = true, now, now
 	level := slog.LevelInfo
 	if len(l.targets) == 0 && len(jr.folded) == 0 {
@@ -113,6 +97,33 @@ func (l *Lane) takeOver(ctx context.Context) error {
 		})
 	}
 	return nil
+}
+
+// replay reads the newest snapshot and the journal, and marks as finished what is.
+func (l *Lane) replay(ctx context.Context) (*replayed, error) {
+	st, err := l.loadSnapshot(ctx)
+	if err != nil {
+		return nil, err
+	}
+	jr := &replayed{l: l, st: st, folded: make(map[delivery.Place]struct{}), buried: make(map[delivery.Place]struct{}), sent: make(map[string]int64)}
+	if err := jr.begin(); err != nil {
+		return nil, err
+	}
+	for _, step := range []struct {
+		topic string
+		each  func(*eventlog.Record, *delivery.Fence)
+	}{{delivery.AttemptsTopic, jr.attempt}, {delivery.HeldTopic, jr.hop}, {delivery.DeadTopic, jr.hop}} {
+		if err := jr.scan(ctx, step.topic, step.each); err != nil {
+			return nil, err
+		}
+	}
+	for _, s := range l.sources {
+		if err := jr.scan(ctx, s.topic, jr.hop); err != nil {
+			return nil, err
+		}
+	}
+	jr.end()
+	return jr, nil
 }
 
 // replayed is a reading of the journal.
@@ -293,8 +304,7 @@ func (jr *replayed) fold(id string, at delivery.Place, o *delivery.Outcome) {
 	t.streak.fold(o, t.hook)
 }
 
-// end finishes what the journal says is finished, and acts on what control
-// changed meanwhile.
+// end finishes what the journal says is finished.
 func (jr *replayed) end() {
 	l := jr.l
 	tiers := make(map[string]*source)
@@ -316,6 +326,11 @@ func (jr *replayed) end() {
 			l.buryRecord(at, "the record can't be read: "+j.bad.Error())
 		}
 	}
+}
+
+// mark notes where our markers stand.
+func (jr *replayed) mark() {
+	l := jr.l
 	owed := l.journal.wrote[delivery.HeldTopic]
 	l.heldMarks.add(owed-1, l.journal.generation)
 	l.deadMarks.add(l.journal.wrote[delivery.DeadTopic]-1, l.journal.generation)
@@ -326,6 +341,11 @@ func (jr *replayed) end() {
 	}
 	l.heldMarks.forget(owed)
 	l.deadMarks.forget(l.starts[delivery.DeadTopic])
+}
+
+// sync acts on what control changed meanwhile.
+func (jr *replayed) sync() {
+	l := jr.l
 	for _, t := range l.targets {
 		l.sync(t, t.ep)
 		if t.again.active {

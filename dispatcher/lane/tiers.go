@@ -192,32 +192,44 @@ func (l *Lane) advance(now time.Time) {
 
 // take decides on the next record of a tier.
 func (l *Lane) take(s *source, j *job, now time.Time) {
+	if !l.owed(s, j) {
+		return
+	}
+	if s.delay > 0 {
+		l.cfg.Metrics.late.Observe(now.Sub(j.delivery.Due).Seconds())
+	}
+	l.route(j, now)
+}
+
+// owed notes the next record of a tier, and finishes it if nobody is owed anything
+// by it.
+func (l *Lane) owed(s *source, j *job) bool {
 	s.window.skip(s.read, j.offset) // where the log has holes
 	s.read = max(s.read, j.offset+1)
 	done := s.window.done(j.offset)
 	if j.offset >= s.ruled && !l.counts(&s.fence, j.generation()) && !done {
 		l.cfg.Metrics.fenced.Inc()
 		l.finish(j)
-		return
+		return false
 	}
 	if j.marker != 0 {
 		if !done {
 			l.finish(j)
 		}
-		return
+		return false
 	}
 	if j.bad != nil {
 		if !done {
 			l.bury(j, "the record can't be read: "+j.bad.Error())
 		}
-		return
+		return false
 	}
 	j.target = l.target(j.delivery.Endpoint)
 	if j.target == nil {
 		if !done {
 			l.drop(j, "its endpoint was deleted")
 		}
-		return
+		return false
 	}
 	// Fan-out appends some again after a crash: what it appends for an endpoint
 	// rises, so whatever doesn't was there before. One that is finished counts too.
@@ -227,17 +239,11 @@ func (l *Lane) take(s *source, j *job, now time.Time) {
 				l.cfg.Metrics.doubles.Inc()
 				l.finish(j)
 			}
-			return
+			return false
 		}
 		j.target.high = d.Event.Offset
 	}
-	if done {
-		return
-	}
-	if s.delay > 0 {
-		l.cfg.Metrics.late.Observe(now.Sub(j.delivery.Due).Seconds())
-	}
-	l.route(j, now)
+	return !done
 }
 
 // counts reports whether the next record of a partition counts: one that an owner
