@@ -437,7 +437,7 @@ func TestTestDelivery(t *testing.T) {
 		ch := w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &paused})
 		w.set(func(request) delivery.Outcome { return broken })
 		for i := range 10 {
-			d := delivery.NewTest(newEvent(i), ep, ch.Offset)
+			d := delivery.NewTest(newEvent(i), ep.ID, ch.Offset)
 			if _, err := w.log.Append(t.Context(), []eventlog.Record{{
 				Partition: eventlog.Partition{Topic: "tier.0s", Number: delivery.Lane(ep.ID)}, Value: d.AppendRecord(nil)}}); err != nil {
 				t.Fatal(err)
@@ -492,7 +492,7 @@ func TestDoubles(t *testing.T) {
 			for off := range int64(3) {
 				ev := newEvent(int(off))
 				ev.Offset = off
-				d := delivery.New(ev, ep, 0)
+				d := delivery.New(ev, ep.ID, 0)
 				d.First = first
 				if _, err := w.log.Append(context.Background(), []eventlog.Record{{
 					Partition: eventlog.Partition{Topic: "tier.0s", Number: delivery.Lane(ep.ID)}, Value: d.AppendRecord(nil)}}); err != nil {

@@ -132,7 +132,7 @@ func BenchmarkSend(b *testing.B) {
 func benchmarkSend(b *testing.B, url string, send func(context.Context, *Request) error) {
 	ep := &endpoint.Endpoint{ID: "wh_1", URL: url, Secret: endpoint.Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")}
 	ev := &event.Event{ID: "evt_1", Type: "a.b", Environment: event.Live, Data: fmt.Appendf(nil, `{"a":%q}`, strings.Repeat("x", 492))}
-	d := delivery.New(ev, ep, 0)
+	d := delivery.New(ev, ep.ID, 0)
 	hook := &dialect.Webhook{AppendBody: stub.AppendBody, AppendHeaders: func(dst []dialect.Header, a *dialect.Attempt) []dialect.Header {
 		return append(dst, dialect.Header{Name: "X-One", Value: a.EventID}, dialect.Header{Name: "X-Two", Value: a.EventType}, dialect.Header{Name: "X-Three", Value: a.DeliveryID})
 	}}

@@ -39,7 +39,7 @@ func TestStandard(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			ep := &endpoint.Endpoint{ID: "wh_1", URL: "https://example.com/", Secret: endpoint.Secret(tc.secret)}
-			d := delivery.New(ev, ep, 0)
+			d := delivery.New(ev, ep.ID, 0)
 			r := Request{Body: []byte("of the last attempt"), Headers: []dialect.Header{{Name: "Old", Value: "1"}}}
 			Build(&r, stub, d, ep, 3, now)
 

@@ -144,9 +144,8 @@ func (f *fan) batch(ctx context.Context, records []eventlog.Record) error {
 			continue
 		}
 		f.Metrics.events.Inc()
-		for _, ep := range f.Control.Matching(ev) {
-			d := delivery.New(ev, ep, applied)
-			f.add(delivery.Tier(0), delivery.Lane(ep.ID), d)
+		for _, id := range f.Control.Matching(ev) {
+			f.add(delivery.Tier(0), delivery.Lane(id), delivery.New(ev, id, applied))
 			f.Metrics.deliveries.Inc()
 			if len(f.buf) >= appendBytes {
 				if err := f.flush(ctx); err != nil {

@@ -166,7 +166,7 @@ func (c *Core) TestEndpoint(ctx context.Context, p *key.Principal, id string) (s
 		ID: event.NewID(now), Type: TestType, Timestamp: now.Truncate(time.Millisecond), Environment: ep.Environment,
 		Org: ep.Org, Audience: event.Audience{Orgs: []string{ep.Org}}, Key: ep.Org, Data: append(data, "}}"...),
 	}
-	d := delivery.NewTest(ev, ep, c.control.Applied())
+	d := delivery.NewTest(ev, ep.ID, c.control.Applied())
 	record := eventlog.Record{
 		Partition: eventlog.Partition{Topic: delivery.Tier(0), Number: delivery.Lane(ep.ID)},
 		Key:       []byte(ep.ID),

@@ -84,10 +84,9 @@ func TestIndexForgetsGroups(t *testing.T) {
 	x := newIndex()
 	for i := range 100 {
 		p, _ := event.ParsePattern(fmt.Sprintf("a*%d", i%7))
-		e := &entry{Endpoint: newTestEndpoint(i)}
-		e.Patterns = event.Patterns{p}
+		e := &entry{group: x.of("tetrafi", event.Patterns{p})}
 		x.add(e)
-		if got := x.of(fmt.Sprintf("a.b%d", i%7)); len(got) != 1 || len(got[0].entries) != 1 {
+		if got := x.matching(fmt.Sprintf("a.b%d", i%7)); len(got) != 1 || len(got[0].entries) != 1 {
 			t.Fatalf("%d groups", len(got))
 		}
 		x.remove(e)
@@ -100,14 +99,18 @@ func TestIndexForgetsGroups(t *testing.T) {
 func BenchmarkMatching(b *testing.B) {
 	for _, n := range []int{100, 10_000, 100_000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
-			s := newState(nil)
+			sealer, err := NewSealer(make([]byte, sealKeyLen))
+			if err != nil {
+				b.Fatal(err)
+			}
+			s := newState(sealer)
 			for i := range n {
 				p, _ := event.ParsePattern(fmt.Sprintf("kind%d.*", i%100))
-				e := &entry{Endpoint: newTestEndpoint(i), created: int64(i)}
-				e.Patterns = event.Patterns{p}
-				s.addEndpoint(e)
+				ep := endpoint.Endpoint{ID: fmt.Sprint("wh_", i), Org: fmt.Sprint("org_", i%10), Environment: event.Live,
+					Patterns: event.Patterns{p}, Status: endpoint.Active}
+				s.addEndpoint(s.pack(&ep, int64(i), string(sealer.Seal(make([]byte, 49), ep.Org, ep.ID, secretVersion))))
 			}
-			c := &Control{state: s}
+			c := &Control{state: s, sealer: sealer}
 			ev := &event.Event{Type: "kind7.made", Environment: event.Live, Audience: event.Audience{All: true}}
 			b.ReportAllocs()
 			for b.Loop() {
@@ -117,8 +120,4 @@ func BenchmarkMatching(b *testing.B) {
 			}
 		})
 	}
-}
-
-func newTestEndpoint(i int) endpoint.Endpoint {
-	return endpoint.Endpoint{ID: fmt.Sprint("wh_", i), Org: fmt.Sprint("org_", i%10), Environment: event.Live}
 }

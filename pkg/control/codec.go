@@ -3,7 +3,7 @@ package control
 import (
 	"encoding/binary"
 	"errors"
-	"slices"
+	"strings"
 	"time"
 
 	"sluice/pkg/endpoint"
@@ -60,33 +60,43 @@ func appendKey(b []byte, k *Key) []byte {
 	return appendTime(b, k.ExpiresAt)
 }
 
-// appendEndpoint writes what many endpoints share first, and the texts that are
-// its own last: they are read as one string.
+// appendEndpoint writes what many endpoints have in common first, and what is its
+// own as it lies in the entry.
 func appendEndpoint(b []byte, e *entry) []byte {
 	b = append(b, kindEndpoint)
 	b = binary.AppendVarint(b, e.created)
-	b = append(b, byte(e.Environment))
-	b = appendText(b, e.Org)
-	b = appendText(b, e.Dialect)
-	b = binary.AppendUvarint(b, uint64(len(e.Patterns)))
-	for _, p := range e.Patterns {
+	b = append(b, byte(e.home.env))
+	b = appendText(b, e.home.org)
+	b = append(b, e.group.common...)
+	return append(b, e.own...)
+}
+
+func appendCommon(b []byte, dialect string, patterns event.Patterns) []byte {
+	b = appendText(b, dialect)
+	b = binary.AppendUvarint(b, uint64(len(patterns)))
+	for _, p := range patterns {
 		b = appendText(b, p.String())
 	}
-	b = appendText(b, e.Status)
-	b = appendTime(b, e.CreatedAt)
-	b = appendTime(b, e.UpdatedAt)
-	b = appendTime(b, e.DisabledAt)
-	b = binary.AppendVarint(b, e.From)
-	b = binary.AppendVarint(b, e.Skip)
-	b = binary.AppendUvarint(b, e.Epoch)
-	b = binary.AppendUvarint(b, e.Version)
-	b = binary.AppendVarint(b, e.Control)
-	b = binary.AppendVarint(b, e.Missed)
-	own := []string{e.ID, e.URL, e.Description, e.Reason, e.sealed}
-	for _, s := range own {
+	return b
+}
+
+// appendOwn writes an endpoint's texts last: they are read as parts of one string.
+func appendOwn(b []byte, ep *endpoint.Endpoint, sealed string) []byte {
+	b = appendText(b, ep.Status)
+	b = appendTime(b, ep.CreatedAt)
+	b = appendTime(b, ep.UpdatedAt)
+	b = appendTime(b, ep.DisabledAt)
+	b = binary.AppendVarint(b, ep.From)
+	b = binary.AppendVarint(b, ep.Skip)
+	b = binary.AppendUvarint(b, ep.Epoch)
+	b = binary.AppendUvarint(b, ep.Version)
+	b = binary.AppendVarint(b, ep.Control)
+	b = binary.AppendVarint(b, ep.Missed)
+	texts := [...]string{ep.ID, ep.URL, ep.Description, ep.Reason, sealed}
+	for _, s := range texts {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 	}
-	for _, s := range own {
+	for _, s := range texts {
 		b = append(b, s...)
 	}
 	return b
@@ -112,8 +122,8 @@ func appendTime(b []byte, t time.Time) []byte {
 // errDamaged is what reading says of bytes that none of the above wrote.
 var errDamaged = errors.New("it is damaged")
 
-// load adds one thing to the state.
-func (s *state) load(thing []byte) error {
+// load adds one thing to the state, which keeps parts of the string.
+func (s *state) load(thing string) error {
 	r := reader{rest: thing}
 	switch r.byte() {
 	case kindLog:
@@ -137,9 +147,7 @@ func (s *state) load(thing []byte) error {
 			s.addKey(k)
 		}
 	case kindEndpoint:
-		if e := r.endpoint(s); r.done() {
-			return s.restore(e)
-		}
+		return s.loadEndpoint(&r)
 	default:
 		return errDamaged
 	}
@@ -149,59 +157,72 @@ func (s *state) load(thing []byte) error {
 	return nil
 }
 
-// restore opens the secret of an endpoint as it was written and adds it.
-func (s *state) restore(e *entry) (err error) {
-	if e.Secret, err = s.sealer.Open([]byte(e.sealed), e.Org, e.ID, secretVersion); err != nil {
+// loadEndpoint adds an endpoint of an org that was loaded before, once its secret
+// could be opened.
+func (s *state) loadEndpoint(r *reader) error {
+	e := &entry{created: r.varint()}
+	env := r.environment()
+	org := s.orgs[r.text()]
+	if org == nil || r.bad {
+		return errDamaged
+	}
+	e.home = s.home(org.ID, env)
+	if e.group = r.group(s.wanted[env]); e.group == nil {
+		return errDamaged
+	}
+	e.own = strings.Clone(r.rest)
+	var ep endpoint.Endpoint
+	if err := e.open(&ep, s.sealer); err != nil {
 		return err
 	}
+	e.from = ep.From
 	s.addEndpoint(e)
 	return nil
 }
 
-// reader takes members off the front of bytes. Once bad it gives zeros.
+// reader takes members off the front of a string; texts are parts of it. Once bad
+// it gives zeros.
 type reader struct {
-	rest []byte
+	rest string
 	bad  bool
 }
 
-func (r *reader) fail() { r.rest, r.bad = nil, true }
+func (r *reader) fail() { r.rest, r.bad = "", true }
 
 // done says that all was read, and made sense.
 func (r *reader) done() bool { return !r.bad && len(r.rest) == 0 }
 
-func (r *reader) take(n int) []byte {
+func (r *reader) take(n int) string {
 	if n < 0 || n > len(r.rest) {
 		r.fail()
-		return nil
+		return ""
 	}
-	b := r.rest[:n]
+	s := r.rest[:n]
 	r.rest = r.rest[n:]
-	return b
+	return s
 }
 
 func (r *reader) byte() byte {
-	if b := r.take(1); b != nil {
-		return b[0]
+	if s := r.take(1); s != "" {
+		return s[0]
 	}
 	return 0
 }
 
-func (r *reader) uvarint() uint64 {
-	v, n := binary.Uvarint(r.rest)
-	if n <= 0 {
-		n = -1
+func (r *reader) uvarint() (v uint64) {
+	for shift := 0; shift < 64 && !r.bad; shift += 7 {
+		b := r.byte()
+		if v |= uint64(b&0x7f) << shift; b < 0x80 {
+			return v
+		}
 	}
-	r.take(n)
-	return v
+	r.fail()
+	return 0
 }
 
 func (r *reader) varint() int64 {
-	v, n := binary.Varint(r.rest)
-	if n <= 0 {
-		n = -1
-	}
-	r.take(n)
-	return v
+	v := r.uvarint()
+	return int64(v>>1) ^ -int64(v&1)
 }
 
 // length reads a number of things that take a byte each at least.
@@ -213,7 +234,7 @@ func (r *reader) length() int {
 	return 0
 }
 
-func (r *reader) text() string { return string(r.take(r.length())) }
+func (r *reader) text() string { return r.take(r.length()) }
 
 func readTexts[T ~string](r *reader) []T {
 	n := r.length()
@@ -259,47 +280,43 @@ func (r *reader) key() *Key {
 	return k
 }
 
-// endpoint reads an endpoint of an org that was read before.
-func (r *reader) endpoint(s *state) *entry {
-	e := &entry{created: r.varint()}
-	e.Environment = r.environment()
-	org := s.orgs[string(r.take(r.length()))]
-	if org == nil {
-		r.fail()
+// group reads what appendCommon wrote; nil: it didn't.
+func (r *reader) group(x *index) *group {
+	from := r.rest
+	dialect, texts := r.text(), readTexts[string](r)
+	if r.bad {
 		return nil
 	}
-	e.Org = org.ID
-	e.Dialect = s.dialect(r.text())
-	patterns, err := parsePatterns(readTexts[string](r))
+	if g := x.groups[from[:len(from)-len(r.rest)]]; g != nil {
+		return g
+	}
+	patterns, err := parsePatterns(texts)
 	if err != nil {
-		r.fail()
+		return nil
 	}
-	e.Patterns = patterns
-	e.Status = r.status()
-	e.CreatedAt, e.UpdatedAt, e.DisabledAt = r.time(), r.time(), r.time()
-	e.From, e.Skip, e.Epoch, e.Version, e.Control, e.Missed = r.varint(), r.varint(), r.uvarint(), r.uvarint(), r.varint(), r.varint()
-	own := []*string{&e.ID, &e.URL, &e.Description, &e.Reason, &e.sealed}
-	var lengths [5]int
-	total := 0
-	for i := range own {
+	return x.of(strings.Clone(dialect), patterns)
+}
+
+// own reads what appendOwn wrote.
+func (r *reader) own(ep *endpoint.Endpoint) (sealed string) {
+	ep.Status = r.status()
+	ep.CreatedAt, ep.UpdatedAt, ep.DisabledAt = r.time(), r.time(), r.time()
+	ep.From, ep.Skip, ep.Epoch, ep.Version, ep.Control, ep.Missed = r.varint(), r.varint(), r.uvarint(), r.uvarint(), r.varint(), r.varint()
+	texts := [...]*string{&ep.ID, &ep.URL, &ep.Description, &ep.Reason, &sealed}
+	var lengths [len(texts)]int
+	for i := range lengths {
 		lengths[i] = r.length()
-		total += lengths[i]
 	}
-	texts := string(r.take(total))
-	for i := range own {
-		if r.bad {
-			return nil
-		}
-		*own[i], texts = texts[:lengths[i]], texts[lengths[i]:]
+	for i, text := range texts {
+		*text = r.take(lengths[i])
 	}
-	return e
+	return sealed
 }
 
 func (r *reader) status() endpoint.Status {
-	text := r.take(r.length())
-	all := []endpoint.Status{endpoint.Active, endpoint.Paused, endpoint.Disabled}
-	if i := slices.Index(all, endpoint.Status(text)); i >= 0 {
-		return all[i]
+	switch status := endpoint.Status(r.text()); status {
+	case endpoint.Active, endpoint.Paused, endpoint.Disabled:
+		return status
 	}
 	r.fail()
 	return ""

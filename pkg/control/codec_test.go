@@ -29,16 +29,15 @@ func full(t *testing.T) *state {
 		ID: "key_a", Org: "org_a", Environment: event.Live, Scopes: key.Scopes, Name: "k", Hash: [32]byte{7},
 		CreatedAt: at, ExpiresAt: at.Add(time.Hour), created: 2,
 	})
-	e := &entry{created: 3, sealed: string(sealer.Seal([]byte(`secret`), "org_a", "wh_a", secretVersion))}
-	e.Endpoint = endpoint.Endpoint{
+	ep := endpoint.Endpoint{
 		ID: "wh_a", Org: "org_a", Environment: event.Sandbox, Dialect: "d", URL: "https://x", Description: "described",
-		Secret: endpoint.Secret("secret"), Status: endpoint.Disabled, Reason: "dead", CreatedAt: at, UpdatedAt: at.Add(2), DisabledAt: at.Add(3),
+		Status: endpoint.Disabled, Reason: "dead", CreatedAt: at, UpdatedAt: at.Add(2), DisabledAt: at.Add(3),
 		From: 4, Skip: 5, Epoch: 6, Version: 7, Control: 8, Missed: 9,
 	}
-	if e.Patterns, err = parsePatterns([]string{"a.*", "b.c"}); err != nil {
+	if ep.Patterns, err = parsePatterns([]string{"a.*", "b.c"}); err != nil {
 		t.Fatal(err)
 	}
-	s.addEndpoint(e)
+	s.addEndpoint(s.pack(&ep, 3, string(sealer.Seal([]byte(`secret`), "org_a", "wh_a", secretVersion))))
 	return s
 }
 
@@ -50,7 +49,7 @@ func TestEveryMemberIsWritten(t *testing.T) {
 	for name, things := range map[string][2]any{
 		"org":      {*s.orgs["org_a"], *back.orgs["org_a"]},
 		"key":      {*s.keys["key_a"], *back.keys["key_a"]},
-		"endpoint": {s.endpoints["wh_a"].Endpoint, back.endpoints["wh_a"].Endpoint},
+		"endpoint": {*s.endpoints["wh_a"].endpoint(s.sealer), *back.endpoints["wh_a"].endpoint(back.sealer)},
 	} {
 		wrote, read := reflect.ValueOf(things[0]), reflect.ValueOf(things[1])
 		if !reflect.DeepEqual(things[0], things[1]) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -148,7 +149,7 @@ func TestEndpointLife(t *testing.T) {
 	step := func(cmd control.Command) *endpoint.Endpoint {
 		t.Helper()
 		change := do(t, c, cmd)
-		if change.Endpoint.Version != change.EndpointBefore.Version+1 || change.Endpoint.Control != change.Offset || c.Endpoint(ep.ID) != change.Endpoint {
+		if change.Endpoint.Version != change.EndpointBefore.Version+1 || change.Endpoint.Control != change.Offset || !reflect.DeepEqual(c.Endpoint(ep.ID), change.Endpoint) {
 			t.Fatalf("%T: %+v", cmd, change)
 		}
 		return change.Endpoint
@@ -217,7 +218,7 @@ func TestOrgs(t *testing.T) {
 	stop := c.Watch(func(ch control.Change) { told = append(told, ch) })
 	do(t, c, &control.DeleteOrg{Org: "org_a"})
 	stop()
-	if len(told) != 3 || told[0].KeyBefore == nil || told[1].EndpointBefore != ep || told[2].OrgBefore != org {
+	if len(told) != 3 || told[0].KeyBefore == nil || !reflect.DeepEqual(told[1].EndpointBefore, ep) || told[2].OrgBefore != org {
 		t.Errorf("told %+v", told)
 	}
 	if c.Org("org_a") != nil || c.Endpoint(ep.ID) != nil || len(c.Orgs()) != 1 || len(c.Keys("org_a")) != 0 {

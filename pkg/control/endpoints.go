@@ -60,17 +60,16 @@ func (cmd *CreateEndpoint) apply(s *state, at stamp) ([]Change, error) {
 		return nil, fmt.Errorf("create endpoint of org %s: %w", cmd.Org, ErrNotFound)
 	case s.endpoints[cmd.ID] != nil:
 		return nil, fmt.Errorf("create endpoint %s: %w", cmd.ID, ErrExists)
-	case cmd.Limit > 0 && len(s.endpointsOf[place{cmd.Org, cmd.Environment}]) >= cmd.Limit:
+	case cmd.Limit > 0 && len(s.endpointsOf(cmd.Org, cmd.Environment)) >= cmd.Limit:
 		return nil, fmt.Errorf("create endpoint of org %s: %d endpoints: %w", cmd.Org, cmd.Limit, ErrLimit)
 	}
-	e := &entry{created: at.offset, sealed: string(cmd.Sealed)}
-	e.Endpoint = endpoint.Endpoint{
-		ID: cmd.ID, Org: s.orgs[cmd.Org].ID, Environment: cmd.Environment, Dialect: s.dialect(cmd.Dialect), URL: cmd.URL,
+	ep := &endpoint.Endpoint{
+		ID: cmd.ID, Org: s.orgs[cmd.Org].ID, Environment: cmd.Environment, Dialect: cmd.Dialect, URL: cmd.URL,
 		Patterns: patterns, Description: cmd.Description, Secret: secret, Status: endpoint.Active,
 		CreatedAt: at.at, UpdatedAt: at.at, From: cmd.From, Epoch: 1, Version: 1, Control: at.offset,
 	}
-	s.addEndpoint(e)
-	return []Change{{Offset: at.offset, Endpoint: &e.Endpoint}}, nil
+	s.addEndpoint(s.pack(ep, at.offset, string(cmd.Sealed)))
+	return []Change{{Offset: at.offset, Endpoint: ep}}, nil
 }
 
 func parsePatterns(texts []string) (event.Patterns, error) {
@@ -137,14 +136,15 @@ func (s *state) change(id string, at stamp, verb string, edit func(*endpoint.End
 	if before == nil {
 		return nil, fmt.Errorf("%s endpoint %s: %w", verb, id, ErrNotFound)
 	}
-	e := *before
-	if err := edit(&e.Endpoint); err != nil {
+	was := before.endpoint(s.sealer)
+	ep := *was
+	if err := edit(&ep); err != nil {
 		return nil, fmt.Errorf("%s endpoint %s: %w", verb, id, err)
 	}
-	e.Version++
-	e.Control = at.offset
-	s.replaceEndpoint(before, &e)
-	return []Change{{Offset: at.offset, Endpoint: &e.Endpoint, EndpointBefore: &before.Endpoint}}, nil
+	ep.Version++
+	ep.Control = at.offset
+	s.replaceEndpoint(before, s.pack(&ep, before.created, before.sealed()))
+	return []Change{{Offset: at.offset, Endpoint: &ep, EndpointBefore: was}}, nil
 }
 
 // EnableEndpoint makes an endpoint active and begins a new epoch, whatever state
@@ -205,7 +205,7 @@ func (cmd *DeleteEndpoint) apply(s *state, at stamp) ([]Change, error) {
 		return nil, fmt.Errorf("delete endpoint %s: %w", cmd.Endpoint, ErrNotFound)
 	}
 	s.removeEndpoint(e)
-	return []Change{{Offset: at.offset, EndpointBefore: &e.Endpoint}}, nil
+	return []Change{{Offset: at.offset, EndpointBefore: e.endpoint(s.sealer)}}, nil
 }
 
 // AddMissed counts deliveries that expired before an endpoint could take them.

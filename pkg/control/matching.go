@@ -8,8 +8,8 @@ import (
 )
 
 // index finds the endpoints of an environment that have a pattern for a type.
-// Endpoints with the same patterns are a group, which is asked once for them
-// all; for the types of events that came lately it is remembered which groups
+// Endpoints with the same patterns (and dialect) are a group, which is asked once
+// for them all; for the types of events that came lately it is remembered which groups
 // match:
 //
 //	rfq.created ─► "*" ─────────────────► endpoint, endpoint, …
@@ -19,18 +19,20 @@ import (
 // endpoint seldom costs more than its place in a group. What it says is checked
 // once more for each event; it only leaves out those that can't match.
 type index struct {
-	groups map[string]*group // by their patterns' texts
-	buf    []byte            // such a text
+	groups map[string]*group // by what they have in common
+	buf    []byte
 
 	mu     sync.Mutex // readers of the state fill these
 	byType map[string][]*group
 	held   int // groups in byType
 }
 
-// group is the endpoints of an environment that have the same patterns.
+// group is the endpoints of an environment that have the same dialect and patterns.
 type group struct {
-	patterns event.Patterns // shared by all of them
-	entries  []*entry       // in order of creation
+	common   string // both, as appendCommon has them
+	dialect  string
+	patterns event.Patterns
+	entries  []*entry // in order of creation
 }
 
 // Bounds on what is remembered: anybody may publish any type.
@@ -41,25 +43,22 @@ const (
 
 func newIndex() *index { return &index{groups: make(map[string]*group)} }
 
-// text tells sets of patterns apart: no pattern has a space.
-func (x *index) text(patterns event.Patterns) []byte {
-	x.buf = x.buf[:0]
-	for _, p := range patterns {
-		x.buf = append(append(x.buf, p.String()...), ' ')
+// of gives the group of endpoints that have these.
+func (x *index) of(dialect string, patterns event.Patterns) *group {
+	x.buf = appendCommon(x.buf[:0], dialect, patterns)
+	if g := x.groups[string(x.buf)]; g != nil {
+		return g
 	}
-	return x.buf
+	return &group{common: string(x.buf), dialect: dialect, patterns: patterns}
 }
 
-// add puts e, which nobody else has yet, into its group and gives it the group's
-// patterns for its own.
+// add puts e, which nobody else has yet, into its group.
 func (x *index) add(e *entry) {
-	g := x.groups[string(x.text(e.Patterns))]
-	if g == nil {
-		g = &group{patterns: e.Patterns}
-		x.groups[string(x.buf)] = g
+	g := e.group
+	if len(g.entries) == 0 {
+		x.groups[g.common] = g
 		x.remember(g)
 	}
-	e.Patterns, e.group = g.patterns, g
 	i, _ := slices.BinarySearchFunc(g.entries, e.created, byCreation) // at the end, unless its patterns changed
 	g.entries = slices.Insert(g.entries, i, e)
 }
@@ -67,26 +66,23 @@ func (x *index) add(e *entry) {
 func (x *index) remove(e *entry) {
 	g := e.group
 	if g.entries = without(g.entries, e); len(g.entries) == 0 {
-		delete(x.groups, string(x.text(g.patterns)))
+		delete(x.groups, g.common)
 		x.forget(g)
 	}
 }
 
 func (x *index) replace(before, e *entry) {
-	if !slices.Equal(before.Patterns, e.Patterns) {
+	if before.group != e.group {
 		x.remove(before)
 		x.add(e)
-		return
-	}
-	g := before.group
-	e.Patterns, e.group = g.patterns, g
-	if i, found := slices.BinarySearchFunc(g.entries, e.created, byCreation); found {
-		g.entries[i] = e
+	} else if i, found := slices.BinarySearchFunc(e.group.entries, e.created, byCreation); found {
+		e.group.entries[i] = e
 	}
 }
 
-// of gives the groups that match the type. They are good until the state changes.
-func (x *index) of(typ string) []*group {
+// matching gives the groups that match the type. They are good until the state
+// changes.
+func (x *index) matching(typ string) []*group {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	found, ok := x.byType[typ]

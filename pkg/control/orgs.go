@@ -156,9 +156,9 @@ func (cmd *DeleteOrg) apply(s *state, at stamp) ([]Change, error) {
 		changes = append(changes, Change{Offset: at.offset, KeyBefore: k})
 	}
 	for _, env := range event.Environments {
-		for _, e := range slices.Clone(s.endpointsOf[place{org.ID, env}]) {
+		for _, e := range slices.Clone(s.endpointsOf(org.ID, env)) {
 			s.removeEndpoint(e)
-			changes = append(changes, Change{Offset: at.offset, EndpointBefore: &e.Endpoint})
+			changes = append(changes, Change{Offset: at.offset, EndpointBefore: e.endpoint(s.sealer)})
 		}
 	}
 	s.removeOrg(org)

@@ -85,7 +85,7 @@ func (c *Control) Endpoint(id string) *endpoint.Endpoint {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if e := c.state.endpoints[id]; e != nil {
-		return &e.Endpoint
+		return e.endpoint(c.sealer)
 	}
 	return nil
 }
@@ -96,7 +96,7 @@ func (c *Control) Endpoint(id string) *endpoint.Endpoint {
 func (c *Control) Endpoints(org string, env event.Environment, after int64, limit int) (page []*endpoint.Endpoint, next int64) {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
-	list := c.state.endpointsOf[place{org, env}]
+	list := c.state.endpointsOf(org, env)
 	i, _ := slices.BinarySearchFunc(list, after+1, byCreation)
 	rest := list[i:]
 	if len(rest) > limit {
@@ -104,36 +104,36 @@ func (c *Control) Endpoints(org string, env event.Environment, after int64, limi
 		next = rest[limit-1].created
 	}
 	for _, e := range rest {
-		page = append(page, &e.Endpoint)
+		page = append(page, e.endpoint(c.sealer))
 	}
 	return page, next
 }
 
-// Matching lists the endpoints that are owed the event, whatever their status;
-// those of one org with the same patterns in order of creation.
-func (c *Control) Matching(ev *event.Event) []*endpoint.Endpoint {
+// Matching lists the endpoints that are owed the event by their ids, whatever their
+// status; those of one org with the same patterns in order of creation.
+func (c *Control) Matching(ev *event.Event) []string {
 	c.mu.RLock()
 	defer c.mu.RUnlock()
 	if !validEnvironment(ev.Environment) {
 		return nil
 	}
-	var out []*endpoint.Endpoint
+	var out []string
 	if ev.Audience.All {
-		for _, g := range c.state.wanted[ev.Environment].of(ev.Type) {
-			out = appendMatching(out, g.entries, ev)
+		for _, g := range c.state.wanted[ev.Environment].matching(ev.Type) {
+			out = appendWanting(out, g.entries, ev)
 		}
 		return out
 	}
 	for _, org := range ev.Audience.Orgs {
-		out = appendMatching(out, c.state.endpointsOf[place{org, ev.Environment}], ev)
+		out = appendWanting(out, c.state.endpointsOf(org, ev.Environment), ev)
 	}
 	return out
 }
 
-func appendMatching(dst []*endpoint.Endpoint, list []*entry, ev *event.Event) []*endpoint.Endpoint {
+func appendWanting(dst []string, list []*entry, ev *event.Event) []string {
 	for _, e := range list {
-		if e.Wants(ev) {
-			dst = append(dst, &e.Endpoint)
+		if e.wants(ev) {
+			dst = append(dst, e.id())
 		}
 	}
 	return dst

@@ -15,10 +15,10 @@ import (
 func TestMatching(t *testing.T) {
 	log := eventlogtest.Mem(t, topics...)
 	c := open(t, log)
-	var want []*endpoint.Endpoint
+	var want []string
 	for _, org := range []string{"org_a", "org_b", "org_c"} {
 		do(t, c, &control.CreateOrg{ID: org, Plan: control.Free})
-		want = append(want, do(t, c, newEndpoint(org)).Endpoint)
+		want = append(want, do(t, c, newEndpoint(org)).Endpoint.ID)
 		live := newEndpoint(org)
 		live.Environment = event.Live
 		do(t, c, live)
@@ -31,7 +31,7 @@ func TestMatching(t *testing.T) {
 		t.Errorf("all: %v", got)
 	}
 	ev.Audience = event.Audience{Orgs: []string{"org_a", "org_c", "org_z"}}
-	if got := c.Matching(ev); !slices.Equal(got, []*endpoint.Endpoint{want[0], want[2]}) {
+	if got := c.Matching(ev); !slices.Equal(got, []string{want[0], want[2]}) {
 		t.Errorf("some: %v", got)
 	}
 	ev.Audience = event.Audience{}
@@ -45,57 +45,57 @@ func TestMatching(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	late := do(t, c, newEndpoint("org_a")).Endpoint
+	late := do(t, c, newEndpoint("org_a")).Endpoint.ID
 	ev.Audience = event.Audience{Orgs: []string{"org_a"}}
-	if got := c.Matching(ev); !slices.Equal(got, []*endpoint.Endpoint{want[0]}) {
+	if got := c.Matching(ev); !slices.Equal(got, []string{want[0]}) {
 		t.Errorf("event 5: %v", got)
 	}
 	ev.Offset = 6
-	if got := c.Matching(ev); !slices.Equal(got, []*endpoint.Endpoint{want[0], late}) {
+	if got := c.Matching(ev); !slices.Equal(got, []string{want[0], late}) {
 		t.Errorf("event 6: %v", got)
 	}
 	// A paused or disabled endpoint is owed all the same.
 	paused := endpoint.Paused
-	do(t, c, &control.UpdateEndpoint{Endpoint: late.ID, Status: &paused})
-	if got := c.Matching(ev); len(got) != 2 || got[1].Status != endpoint.Paused {
+	do(t, c, &control.UpdateEndpoint{Endpoint: late, Status: &paused})
+	if got := c.Matching(ev); len(got) != 2 || c.Endpoint(got[1]).Status != endpoint.Paused {
 		t.Errorf("paused: %v", got)
 	}
-	do(t, c, &control.DeleteEndpoint{Endpoint: want[0].ID})
+	do(t, c, &control.DeleteEndpoint{Endpoint: want[0]})
 	if got := c.Matching(ev); len(got) != 1 {
 		t.Errorf("deleted: %v", got)
 	}
 	// An event for everybody, before and after each kind of change.
 	ev.Audience = event.Audience{All: true}
-	others := []*endpoint.Endpoint{want[1], want[2], c.Endpoint(late.ID)}
+	others := []string{want[1], want[2], late}
 	if got := c.Matching(ev); !slices.Equal(got, others) {
 		t.Errorf("everybody: %v", got)
 	}
 	pats := []string{"quote.*"}
-	do(t, c, &control.UpdateEndpoint{Endpoint: want[1].ID, Patterns: &pats})
+	do(t, c, &control.UpdateEndpoint{Endpoint: want[1], Patterns: &pats})
 	if got := c.Matching(ev); !slices.Equal(got, others[1:]) {
 		t.Errorf("other patterns: %v", got)
 	}
 	text := "x"
-	do(t, c, &control.UpdateEndpoint{Endpoint: want[2].ID, Description: &text})
-	if got := c.Matching(ev); len(got) != 2 || got[0].Description != "x" {
+	do(t, c, &control.UpdateEndpoint{Endpoint: want[2], Description: &text})
+	if got := c.Matching(ev); len(got) != 2 || c.Endpoint(got[0]).Description != "x" {
 		t.Errorf("described: %v", got)
 	}
 	do(t, c, &control.DeleteOrg{Org: "org_c"})
 	if got := c.Matching(ev); len(got) != 1 {
 		t.Errorf("an org deleted: %v", got)
 	}
-	newest := do(t, c, newEndpoint("org_b")).Endpoint
+	newest := do(t, c, newEndpoint("org_b")).Endpoint.ID
 	if got := c.Matching(ev); len(got) != 2 || got[1] != newest {
 		t.Errorf("one more: %v", got)
 	}
 	// Patterns that nobody had when the type was seen first.
 	first := newEndpoint("org_b")
 	first.Patterns = []string{"*.created"}
-	only := do(t, c, first).Endpoint
+	only := do(t, c, first).Endpoint.ID
 	if got := c.Matching(ev); len(got) != 3 || !slices.Contains(got, only) {
 		t.Errorf("patterns of its own: %v", got)
 	}
-	do(t, c, &control.DeleteEndpoint{Endpoint: only.ID})
+	do(t, c, &control.DeleteEndpoint{Endpoint: only})
 	if got := c.Matching(ev); len(got) != 2 {
 		t.Errorf("gone with its patterns: %v", got)
 	}

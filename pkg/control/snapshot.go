@@ -68,8 +68,8 @@ func (c *Control) moment() *moment {
 	for _, list := range s.keysOf {
 		m.keys = append(m.keys, list...)
 	}
-	for _, list := range s.endpointsOf {
-		m.endpoints = append(m.endpoints, list...)
+	for _, h := range s.homes {
+		m.endpoints = append(m.endpoints, h.entries...)
 	}
 	return m
 }
@@ -142,7 +142,7 @@ func (h *head) appendHead(b []byte) []byte {
 }
 
 func readHead(b []byte) (h head, err error) {
-	r := reader{rest: b}
+	r := reader{rest: string(b)}
 	if v := r.uvarint(); v != format && !r.bad {
 		return h, fmt.Errorf("it has format %d, this release writes %d", v, format)
 	}
@@ -243,7 +243,7 @@ func (t *things) load(s *state) error {
 		case err != nil:
 			return err
 		case len(thing) > 0:
-			if err := s.load(thing); err != nil {
+			if err := s.load(string(thing)); err != nil {
 				return err
 			}
 			continue

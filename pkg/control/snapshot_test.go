@@ -111,12 +111,7 @@ func sameState(t *testing.T, a, b *control.Control) {
 					out = append(out, fmt.Sprintf("%+v %s", *ep, string(ep.Secret)))
 				}
 				ev := &event.Event{Type: "rfq.created", Environment: env, Audience: event.Audience{All: true}, Offset: 1}
-				var ids []string
-				for _, ep := range c.Matching(ev) {
-					ids = append(ids, ep.ID)
-				}
-				slices.Sort(ids)
-				out = append(out, ids...)
+				out = append(out, slices.Sorted(slices.Values(c.Matching(ev)))...)
 			}
 		}
 		return out

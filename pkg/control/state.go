@@ -18,8 +18,8 @@ type Change struct {
 	Endpoint, EndpointBefore *endpoint.Endpoint
 }
 
-// state is what commands are applied to. What its maps point to never changes;
-// it is replaced. So whoever copies the pointers has the state of one moment.
+// state is what commands are applied to. Orgs, keys and entries never change; they
+// are replaced. So whoever copies pointers to them has the state of one moment.
 type state struct {
 	sealer *Sealer // opens secrets; every node has the same keys
 
@@ -36,10 +36,9 @@ type state struct {
 	keyByHash map[[32]byte]*Key
 	keysOf    map[string][]*Key // by org, in order of creation
 
-	endpoints   map[string]*entry
-	endpointsOf map[place][]*entry // in order of creation
-	wanted      map[event.Environment]*index
-	dialects    map[string]string // their names, each kept once
+	endpoints map[string]*entry
+	homes     map[place]*home // those that have endpoints
+	wanted    map[event.Environment]*index
 
 	// hash is the exclusive or of the SHA-256 of everything above, each thing as
 	// in a snapshot: whatever comes or goes is hashed once, and the order of
@@ -54,26 +53,23 @@ type place struct {
 	env event.Environment
 }
 
-// entry is an endpoint with what only we need of it.
-type entry struct {
-	endpoint.Endpoint
-	created int64  // offset of the command that made it: the order of lists
-	sealed  string // its secret as it lies in the log
-	group   *group
+// home is a place with what is there.
+type home struct {
+	place
+	entries []*entry // in order of creation
 }
 
 func newState(sealer *Sealer) *state {
 	s := &state{
-		sealer:      sealer,
-		orgs:        make(map[string]*Org),
-		gone:        make(map[string]bool),
-		keys:        make(map[string]*Key),
-		keyByHash:   make(map[[32]byte]*Key),
-		keysOf:      make(map[string][]*Key),
-		endpoints:   make(map[string]*entry),
-		endpointsOf: make(map[place][]*entry),
-		wanted:      make(map[event.Environment]*index),
-		dialects:    make(map[string]string),
+		sealer:    sealer,
+		orgs:      make(map[string]*Org),
+		gone:      make(map[string]bool),
+		keys:      make(map[string]*Key),
+		keyByHash: make(map[[32]byte]*Key),
+		keysOf:    make(map[string][]*Key),
+		endpoints: make(map[string]*entry),
+		homes:     make(map[place]*home),
+		wanted:    make(map[event.Environment]*index),
 	}
 	for _, env := range event.Environments {
 		s.wanted[env] = newIndex()
@@ -138,32 +134,50 @@ func (s *state) removeKey(k *Key) {
 	s.toggle(appendKey(s.buf, k))
 }
 
+// home gives the place as it is kept, once for all that is there. org is the id as
+// its org has it.
+func (s *state) home(org string, env event.Environment) *home {
+	at := place{org, env}
+	if h := s.homes[at]; h != nil {
+		return h
+	}
+	return &home{place: at}
+}
+
+// endpointsOf lists a place's endpoints in order of creation.
+func (s *state) endpointsOf(org string, env event.Environment) []*entry {
+	if h := s.homes[place{org, env}]; h != nil {
+		return h.entries
+	}
+	return nil
+}
+
 func (s *state) addEndpoint(e *entry) {
-	at := place{e.Org, e.Environment}
-	s.endpoints[e.ID] = e
-	s.endpointsOf[at] = append(s.endpointsOf[at], e)
-	s.wanted[e.Environment].add(e)
+	h := e.home
+	s.homes[h.place] = h
+	h.entries = append(h.entries, e)
+	s.endpoints[e.id()] = e
+	s.wanted[h.env].add(e)
 	s.toggle(appendEndpoint(s.buf, e))
 }
 
 func (s *state) replaceEndpoint(before, e *entry) {
-	list := s.endpointsOf[place{e.Org, e.Environment}]
-	if i, found := slices.BinarySearchFunc(list, e.created, byCreation); found {
-		list[i] = e
+	if i, found := slices.BinarySearchFunc(e.home.entries, e.created, byCreation); found {
+		e.home.entries[i] = e
 	}
-	s.endpoints[e.ID] = e
-	s.wanted[e.Environment].replace(before, e)
+	s.endpoints[e.id()] = e
+	s.wanted[e.home.env].replace(before, e)
 	s.toggle(appendEndpoint(s.buf, before))
 	s.toggle(appendEndpoint(s.buf, e))
 }
 
 func (s *state) removeEndpoint(e *entry) {
-	at := place{e.Org, e.Environment}
-	delete(s.endpoints, e.ID)
-	if s.endpointsOf[at] = without(s.endpointsOf[at], e); len(s.endpointsOf[at]) == 0 {
-		delete(s.endpointsOf, at)
+	h := e.home
+	delete(s.endpoints, e.id())
+	if h.entries = without(h.entries, e); len(h.entries) == 0 {
+		delete(s.homes, h.place)
 	}
-	s.wanted[e.Environment].remove(e)
+	s.wanted[h.env].remove(e)
 	s.toggle(appendEndpoint(s.buf, e))
 }
 
@@ -177,17 +191,3 @@ func without(list []*entry, e *entry) []*entry {
 }
 
 func byCreation(e *entry, created int64) int { return int(e.created - created) }
-
-// dialect gives the name as it is kept, once for all endpoints.
-func (s *state) dialect(name string) string {
-	if kept, ok := s.dialects[name]; ok {
-		return kept
-	}
-	if len(s.dialects) < maxDialects {
-		s.dialects[name] = name
-	}
-	return name
-}
-
-// maxDialects bounds the names that are kept once; there are far fewer.
-const maxDialects = 64

@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"time"
 
-	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
 )
 
@@ -32,8 +31,8 @@ func ID(ev *event.Event, endpointID, replay string) string {
 // New gives what fan-out appends for an endpoint that wants the event. control
 // is the offset of the control topic up to which the endpoint was known. The
 // event's data is shared, or left to be read again where it is large.
-func New(ev *event.Event, ep *endpoint.Endpoint, control int64) *Delivery {
-	d := &Delivery{ID: ID(ev, ep.ID, ""), Endpoint: ep.ID, Event: *ev, First: true, Control: control}
+func New(ev *event.Event, endpointID string, control int64) *Delivery {
+	d := &Delivery{ID: ID(ev, endpointID, ""), Endpoint: endpointID, Event: *ev, First: true, Control: control}
 	if len(ev.Data) > MaxInline {
 		d.Reference, d.Event.Data = true, nil
 	}
@@ -42,8 +41,8 @@ func New(ev *event.Event, ep *endpoint.Endpoint, control int64) *Delivery {
 
 // NewTest gives a delivery that a person asked for. Its event is in no log, so
 // its data always travels along: at most MaxInline bytes.
-func NewTest(ev *event.Event, ep *endpoint.Endpoint, control int64) *Delivery {
-	d := New(ev, ep, control)
+func NewTest(ev *event.Event, endpointID string, control int64) *Delivery {
+	d := New(ev, endpointID, control)
 	d.First, d.Test = false, true
 	return d
 }

@@ -8,7 +8,6 @@ import (
 	"testing"
 	"time"
 
-	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
 )
 
@@ -256,16 +255,16 @@ func TestID(t *testing.T) {
 }
 
 func TestNew(t *testing.T) {
-	ev, ep := someEvent, &endpoint.Endpoint{ID: "wh_1"}
-	d := New(&ev, ep, 5)
+	ev := someEvent
+	d := New(&ev, "wh_1", 5)
 	if !d.First || d.Test || d.Reference || d.Control != 5 || d.Endpoint != "wh_1" || d.ID != ID(&ev, "wh_1", "") || !reflect.DeepEqual(d.Event, ev) {
 		t.Errorf("%+v", d)
 	}
-	if d := NewTest(&ev, ep, 5); d.First || !d.Test {
+	if d := NewTest(&ev, "wh_1", 5); d.First || !d.Test {
 		t.Errorf("test: %+v", d)
 	}
 	ev.Data = make([]byte, MaxInline+1)
-	if d := New(&ev, ep, 5); !d.Reference || d.Event.Data != nil {
+	if d := New(&ev, "wh_1", 5); !d.Reference || d.Event.Data != nil {
 		t.Errorf("large: %+v", d)
 	}
 }

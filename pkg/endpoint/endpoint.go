@@ -67,9 +67,3 @@ type Endpoint struct {
 	// Missed counts what expired while it was held, since it was last enabled.
 	Missed int64
 }
-
-// Wants reports whether the endpoint is owed the event.
-func (e *Endpoint) Wants(ev *event.Event) bool {
-	return ev.Environment == e.Environment && ev.Offset >= e.From &&
-		ev.Audience.Includes(e.Org) && e.Patterns.Match(ev.Type)
-}
