@@ -740,6 +740,9 @@ func TestRecords(t *testing.T) {
 		if err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", r) {
 			t.Errorf("%+v became %+v, %v", r, got, err)
 		}
+		if got, err := decode(append(r.encode(), "of a later release"...)); err != nil || fmt.Sprintf("%+v", got) != fmt.Sprintf("%+v", r) {
+			t.Errorf("%+v with more behind it became %+v, %v", r, got, err)
+		}
 		for n := range r.encode() {
 			if got, err := decode(r.encode()[:n]); err == nil {
 				t.Errorf("cut off at %d: %+v", n, got)

@@ -21,7 +21,8 @@ import (
 //	flags                of a claim: 1 it has key and whole; 2 its events are in the same append
 //	                     of an event: 1 the publisher gave its id; 2 it is claimed (else it was known already)
 //
-// n, index and seq are unsigned varints.
+// n, index and seq are unsigned varints. A later release may add members behind
+// these: this one passes over them.
 const (
 	recordVersion = 1
 
@@ -133,7 +134,7 @@ func decode(value []byte) (any, error) {
 	case kindTake:
 		r = &takeRecord{id: id, seq: int(c.uvarint()), by: event.ClaimID(c.take(len(event.ClaimID{})))}
 	}
-	if c.bad || len(c.rest) > 0 || r == nil {
+	if c.bad || r == nil {
 		return nil, errRecord
 	}
 	return r, nil

@@ -83,11 +83,24 @@ func plainError(err error) error {
 	var wrong *json.SemanticError
 	switch {
 	case !errors.As(err, &wrong):
-		return damaged(strings.TrimPrefix(strings.TrimPrefix(dataError(err).Error(), "data."), "data: "))
+		return damagedAt("", dataError(err))
 	case errors.Is(err, json.ErrUnknownName):
-		return damaged(strings.Join(pathOf(wrong.JSONPointer), ".") + " is no member of an event")
+		return damaged(clip(strings.Join(pathOf(wrong.JSONPointer), ".")) + " is no member of an event")
 	}
 	return damaged(strings.Join(pathOf(wrong.JSONPointer), ".") + " is of the wrong kind")
+}
+
+// damagedAt is damaged for a DataError that is about what stands at top.
+func damagedAt(top string, err error) error {
+	var wrong *DataError
+	if !errors.As(err, &wrong) {
+		return damaged(err.Error())
+	}
+	path := strings.TrimPrefix(strings.Join(append([]string{top}, wrong.Path...), "."), ".")
+	if path == "" {
+		return damaged(wrong.Message)
+	}
+	return damaged(clip(path) + ": " + wrong.Message)
 }
 
 // audience reads "*", a list of orgs, or nothing: then it is for its own org.
@@ -134,7 +147,7 @@ func (ev *Event) check() error {
 	}
 	data, members, err := Canonical(ev.Data)
 	if err != nil {
-		return damaged(err.Error())
+		return damagedAt("data", err)
 	}
 	if len(data) > MaxData {
 		return damaged("data has more than 256 KiB")
@@ -143,11 +156,18 @@ func (ev *Event) check() error {
 	return nil
 }
 
-// damaged is ErrRecord with a reason. It goes into logs and dead letters, so
-// there is an end to what a producer can make it say.
+// damaged is ErrRecord with a reason.
 func damaged(reason string) error {
-	const most = 300
-	return fmt.Errorf("%w: %s", ErrRecord, strings.ToValidUTF8(reason[:min(len(reason), most)], ""))
+	return fmt.Errorf("%w: %s", ErrRecord, reason)
+}
+
+// clip keeps a producer's text short: it goes into logs and dead letters.
+func clip(s string) string {
+	const most = 200
+	if len(s) <= most {
+		return s
+	}
+	return strings.ToValidUTF8(s[:most], "") + "…"
 }
 
 // ValidText reports whether s may be a key, a corridor, a network or an org's id:

@@ -71,7 +71,7 @@ func TestPlainRefuses(t *testing.T) {
 		strings.Replace(members(""), `{}`, `[]`, 1):          "must be a JSON object",
 		strings.Replace(members(""), `{}`, `{"a":1e999}`, 1): "data.a",
 		strings.Replace(members(""), `{}`, strings.Repeat(`{"a":`, 64)+"1"+strings.Repeat("}", 64), 1): "",
-		strings.Replace(members(""), `{}`, strings.Repeat(`{"a":`, 65)+"1"+strings.Repeat("}", 65), 1): "nests deeper",
+		strings.Replace(members(""), `{}`, strings.Repeat(`{"a":`, 65)+"1"+strings.Repeat("}", 65), 1): ": data nests deeper",
 		strings.Replace(members(""), `{}`, strings.Repeat(`{"a":`, 20000), 1):                          "damaged",
 		strings.Replace(members(""), `{}`, `{"a":"`+strings.Repeat("x", MaxData)+`"}`, 1):              "more than 256 KiB",
 		members(`,"key":"` + strings.Repeat("k", MaxKey+1) + `"`):                                      "key must have",
