@@ -64,6 +64,7 @@ type nodeConfig struct {
 	Listen, Ops        string
 	TLSCert            string
 	TLSKey             string
+	PerAddress         int
 	Roles              roles
 	Data               string
 	LogMaxBytes        size

@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"errors"
+	"math"
 	"slices"
+	"syscall"
 
 	"sluice/dispatcher/attempt"
 	"sluice/gateway/ingest"
@@ -32,7 +34,10 @@ func (n *node) startGateway(ctx context.Context) error {
 		windows[env] = replay.NewWindow(0, 0)
 		past[env] = replay.New(replay.Config{Log: n.log, Environment: env, Incarnation: n.control.Incarnation(), Window: windows[env], Metrics: n.metrics})
 	}
-	server := web.New(web.Config{Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics})
+	server := web.New(web.Config{
+		Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics,
+		MaxConns: connectionsAtMost(), MaxPerAddress: n.cfg.PerAddress,
+	})
 	if n.cfg.Roles.has(roleAPI) {
 		n.serveAPI(server, past)
 	}
@@ -52,6 +57,22 @@ func (n *node) startGateway(ctx context.Context) error {
 		return errors.Join(drain(ctx), server.Shutdown(ctx))
 	})
 	return nil
+}
+
+// filesKept is how many open files are kept from the public port's connections:
+// for the log's, for connections to receivers and brokers.
+const filesKept = 4096
+
+// connectionsAtMost is how many connections the public port takes, so that those
+// who come don't use up the files that the process may open (ulimit -n): the log
+// can't go on without any, and a webhook can't be sent.
+func connectionsAtMost() int {
+	var may syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &may) != nil {
+		return 0
+	}
+	files := int(min(may.Cur, math.MaxInt32))
+	return files - min(filesKept, files/2)
 }
 
 // serveAPI adds what is called: publishing, endpoints, reads.

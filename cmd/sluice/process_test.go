@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
@@ -58,6 +59,7 @@ func kafkaArgs(t *testing.T) []string {
 type process struct {
 	t        *testing.T
 	args     []string
+	within   []string
 	address  string
 	ops      string
 	key      string
@@ -65,10 +67,11 @@ type process struct {
 	messages *lockedBuffer
 }
 
-// startProcess runs `sluice serve` until the test ends.
-func startProcess(t *testing.T, args []string) *process {
+// startProcess runs `sluice serve` until the test ends, within another command
+// where one is given.
+func startProcess(t *testing.T, args []string, within ...string) *process {
 	t.Helper()
-	p := &process{t: t, address: freeAddress(t), ops: freeAddress(t), key: string(key.New(event.Sandbox))}
+	p := &process{t: t, within: within, address: freeAddress(t), ops: freeAddress(t), key: string(key.New(event.Sandbox))}
 	p.args = append([]string{"serve", "--listen", p.address, "--ops", p.ops, "--allow-private-endpoints"}, args...)
 	p.start()
 	t.Cleanup(func() {
@@ -89,7 +92,8 @@ func (p *process) start() {
 		p.t.Fatal(err)
 	}
 	p.messages = new(lockedBuffer)
-	p.cmd = exec.Command(path, p.args...)
+	line := slices.Concat(p.within, []string{path}, p.args)
+	p.cmd = exec.Command(line[0], line[1:]...)
 	p.cmd.Env = append(os.Environ(), "SLUICE_BOOTSTRAP_KEY="+p.key)
 	p.cmd.Stderr = p.messages
 	if err := p.cmd.Start(); err != nil {

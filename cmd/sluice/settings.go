@@ -18,6 +18,7 @@ type settings struct {
 	Listen       address  `default:"127.0.0.1:8080" env:"SLUICE_LISTEN" placeholder:"HOST:PORT" group:"process" help:"Serve everything public here. Default: ${default}."`
 	TLSCert      string   `name:"tls-cert" env:"SLUICE_TLS_CERT" placeholder:"FILE" group:"process" help:"Serve --listen over TLS, with this certificate (PEM, its chain behind it). SIGHUP reads it again. Default: plain text."`
 	TLSKey       string   `name:"tls-key" env:"SLUICE_TLS_KEY" placeholder:"FILE" group:"process" help:"Its private key (PEM)."`
+	PerAddress   int      `name:"connections-per-address" default:"0" env:"SLUICE_CONNECTIONS_PER_ADDRESS" placeholder:"N" group:"process" help:"Connections to --listen that one address may have; more are closed. Behind a proxy, all come from its address. 0: no bound but that of the process, whose open files decide (ulimit -n). Default: ${default}."`
 	Ops          address  `default:"127.0.0.1:9090" env:"SLUICE_OPS" placeholder:"HOST:PORT" group:"process" help:"Serve /healthz, /readyz, /metrics, /debug/pprof and the admin API here; keep it private. Default: ${default}."`
 	Roles        roles    `default:"all" env:"SLUICE_ROLES" placeholder:"ROLE,…" group:"process" help:"What this process does: all, or some of api (publishing, endpoints, reads, the admin API), gateway (streams) and dispatcher (webhooks). Others than all need --brokers. Default: ${default}."`
 	DrainTimeout duration `default:"25s" env:"SLUICE_DRAIN_TIMEOUT" placeholder:"TIME" group:"process" help:"How long a stopping process waits for streams to close and deliveries to finish. Default: ${default}."`
@@ -52,6 +53,8 @@ func (s *settings) Validate() error {
 		return fmt.Errorf("--log-max-bytes %s is too little: give 1GiB or more, or 0 for no limit", s.LogMaxBytes)
 	case s.IdempotencyEntries < 1:
 		return fmt.Errorf("--idempotency-entries %d is too few: give 1 or more", s.IdempotencyEntries)
+	case s.PerAddress < 0:
+		return fmt.Errorf("--connections-per-address %d can't be: give 1 or more, or 0 for no bound", s.PerAddress)
 	case (s.TLSCert == "") != (s.TLSKey == ""):
 		return errors.New("--tls-cert and --tls-key go together: give both, or none")
 	}
@@ -95,7 +98,7 @@ func loadSealer(path string) (*control.Sealer, error) {
 
 func (s *settings) node(logger *slog.Logger) nodeConfig {
 	return nodeConfig{
-		Listen: string(s.Listen), TLSCert: s.TLSCert, TLSKey: s.TLSKey, Ops: string(s.Ops), Roles: s.Roles, Data: s.Data,
+		Listen: string(s.Listen), TLSCert: s.TLSCert, TLSKey: s.TLSKey, PerAddress: s.PerAddress, Ops: string(s.Ops), Roles: s.Roles, Data: s.Data,
 		Brokers: s.Brokers, Prefix: s.Prefix, Kafka: s.kafkaFlags, SecretsKeyFile: s.SecretsKeyFile,
 		IdempotencyEntries: s.IdempotencyEntries, LogMaxBytes: s.LogMaxBytes,
 		AdminToken: s.AdminToken, BootstrapKey: s.BootstrapKey,

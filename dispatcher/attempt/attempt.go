@@ -14,7 +14,8 @@ import (
 type Sender interface {
 	// Send makes one request and waits for its outcome; it never repeats one. Epoch
 	// of the outcome is left to the caller. The error says that the attempt was cut
-	// off by ctx or Close: what it came to is unknown, and it counts for nothing.
+	// off by ctx or Close, or that this process couldn't make it: what it came to is
+	// unknown, and it counts for nothing.
 	Send(ctx context.Context, r *Request) (delivery.Outcome, error)
 
 	// Close cuts off what is under way, waits for it and closes every connection.

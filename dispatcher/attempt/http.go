@@ -7,13 +7,16 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"sluice/pkg/delivery"
@@ -47,6 +50,10 @@ const (
 
 // ErrClosed is returned by Send after, or cut off by, Close.
 var ErrClosed = errors.New("attempt: sender is closed")
+
+// ErrShort is returned by Send when this process could open no more files, for as
+// long as an attempt may take: no fault of the receiver.
+var ErrShort = errors.New("attempt: this process can't open more connections (ulimit -n)")
 
 // HTTPSender is the Sender that goes out.
 type HTTPSender struct {
@@ -134,6 +141,9 @@ func (s *HTTPSender) Send(ctx context.Context, r *Request) (delivery.Outcome, er
 	if s.ctx.Err() != nil {
 		return delivery.Outcome{}, ErrClosed
 	}
+	if errors.Is(err, ErrShort) {
+		return delivery.Outcome{}, err
+	}
 	o.Took = time.Since(start)
 	o.Class, o.Detail = classify(at, err)
 	return o, nil
@@ -151,7 +161,7 @@ func (s *HTTPSender) exchange(ctx context.Context, t *target, start time.Time, b
 	if c == nil {
 		var at stage
 		var err error
-		if c, at, err = s.dial(ctx, t, key, deadline); err != nil {
+		if c, at, err = s.dialPatiently(ctx, t, key, deadline); err != nil {
 			return at, err
 		}
 	}
@@ -163,6 +173,44 @@ func (s *HTTPSender) exchange(ctx context.Context, t *target, start time.Time, b
 		s.conns.drop(c)
 	}
 	return asking, err
+}
+
+// dialPatiently dials, and while it is this process that can't, waits.
+func (s *HTTPSender) dialPatiently(ctx context.Context, t *target, key string, deadline time.Time) (*conn, stage, error) {
+	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
+		c, at, err := s.dial(ctx, t, key, deadline)
+		if err == nil || !short(err) {
+			return c, at, err
+		}
+		if time.Until(deadline) < pause {
+			return nil, at, fmt.Errorf("%w: %w", ErrShort, err)
+		}
+		select {
+		case <-time.After(pause):
+		case <-ctx.Done():
+			return nil, at, ctx.Err()
+		case <-s.ctx.Done():
+			return nil, at, ErrClosed
+		}
+	}
+}
+
+// short tells whether a connection couldn't be made for want of a file to open.
+// Who looks up names doesn't say so, hence the try.
+func short(err error) bool {
+	if errors.Is(err, syscall.EMFILE) || errors.Is(err, syscall.ENFILE) {
+		return true
+	}
+	var dns *net.DNSError
+	if !errors.As(err, &dns) {
+		return false
+	}
+	f, err := os.Open(os.DevNull)
+	if err != nil {
+		return true
+	}
+	f.Close()
+	return false
 }
 
 // dial makes a connection, shaken hands included.

@@ -4,32 +4,95 @@ import (
 	"errors"
 	"log/slog"
 	"net"
+	"net/netip"
 	"sync"
 	"syscall"
 	"time"
 )
 
-// listener is where connections come from. The library gives up at the first
-// error of Accept, and with it would the process; so those that pass are waited
-// out here. Closing it twice is no error.
+// listener is where connections come from: as many as there may be, and as many
+// of one address. The library gives up at the first error of Accept, and with it
+// would the process; so those that pass are waited out here. Closing it twice is
+// no error.
 type listener struct {
 	net.Listener
-	log *slog.Logger
+	log              *slog.Logger
+	most, perAddress int // 0: no bound
+	refused          func()
+
+	mu   sync.Mutex
+	room sync.Cond // a connection closed, or the listener did
+	open int
+	from map[netip.Addr]int // counted with perAddress only
+	told time.Time          // when a lack of room was last told
+	shut bool
 
 	once sync.Once
 	err  error
 }
 
+func newListener(below net.Listener, cfg *Config, refused func()) *listener {
+	l := &listener{Listener: below, log: cfg.Logger, most: cfg.MaxConns, perAddress: cfg.MaxPerAddress, refused: refused, from: make(map[netip.Addr]int)}
+	l.room.L = &l.mu
+	return l
+}
+
 func (l *listener) Accept() (net.Conn, error) {
 	const shortest, longest = 5 * time.Millisecond, time.Second
-	for delay := shortest; ; delay = min(2*delay, longest) {
+	for delay := shortest; ; {
+		l.awaitRoom()
 		c, err := l.Listener.Accept()
-		if err == nil || !passes(err) {
-			return c, err
+		switch {
+		case err == nil:
+			if c := l.admit(c); c != nil {
+				return c, nil
+			}
+		case !passes(err):
+			return nil, err
+		default:
+			l.log.Warn("connection not taken, trying again", "error", err, "delay", delay)
+			time.Sleep(delay)
+			delay = min(2*delay, longest)
 		}
-		l.log.Warn("connection not taken, trying again", "error", err, "delay", delay)
-		time.Sleep(delay)
 	}
+}
+
+// awaitRoom waits until there may be one more connection. Those who come wait in
+// the system's queue meanwhile.
+func (l *listener) awaitRoom() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for l.most > 0 && l.open >= l.most && !l.shut {
+		if time.Since(l.told) > time.Minute {
+			l.told = time.Now()
+			l.log.Warn("as many connections are open as this process may have: others wait", "connections", l.open)
+		}
+		l.room.Wait()
+	}
+}
+
+// admit counts a connection, or closes it where its address has too many.
+func (l *listener) admit(c net.Conn) net.Conn {
+	from := addressOf(c)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.perAddress > 0 && l.from[from] >= l.perAddress {
+		c.Close()
+		l.refused()
+		return nil
+	}
+	l.open++
+	if l.perAddress > 0 {
+		l.from[from]++
+	}
+	return &counted{Conn: c, l: l, from: from}
+}
+
+func addressOf(c net.Conn) netip.Addr {
+	if a, ok := c.RemoteAddr().(*net.TCPAddr); ok {
+		return a.AddrPort().Addr().Unmap().WithZone("")
+	}
+	return netip.Addr{}
 }
 
 // passes reports whether an error is of one connection, or of a shortage that
@@ -44,6 +107,45 @@ func passes(err error) bool {
 }
 
 func (l *listener) Close() error {
-	l.once.Do(func() { l.err = l.Listener.Close() })
+	l.once.Do(func() {
+		l.err = l.Listener.Close()
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		l.shut = true
+		l.room.Broadcast()
+	})
 	return l.err
 }
+
+// counted is a connection that counts until it is closed.
+type counted struct {
+	net.Conn
+	l    *listener
+	from netip.Addr
+	once sync.Once
+}
+
+func (c *counted) Close() error {
+	err := c.Conn.Close()
+	c.once.Do(func() {
+		c.l.mu.Lock()
+		defer c.l.mu.Unlock()
+		c.l.open--
+		if c.l.from[c.from]--; c.l.from[c.from] <= 0 {
+			delete(c.l.from, c.from)
+		}
+		c.l.room.Signal()
+	})
+	return err
+}
+
+// CloseWrite tells the client that nothing more comes, where that can be told.
+func (c *counted) CloseWrite() error {
+	if w, ok := c.Conn.(interface{ CloseWrite() error }); ok {
+		return w.CloseWrite()
+	}
+	return errors.ErrUnsupported
+}
+
+// UnsafeConn gives the connection itself, which isn't to be closed by its taker.
+func (c *counted) UnsafeConn() net.Conn { return c.Conn }

@@ -11,6 +11,7 @@ import (
 type metrics struct {
 	requests *prometheus.CounterVec   // route, status
 	seconds  *prometheus.HistogramVec // route
+	crowded  prometheus.Counter
 }
 
 const unrouted = "none"
@@ -22,9 +23,11 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		seconds: prometheus.NewHistogramVec(prometheus.HistogramOpts{
 			Name: "sluice_http_request_seconds", Help: "Time from a request's last byte to its answer.",
 			Buckets: []float64{.0005, .001, .0025, .005, .01, .025, .05, .1, .25, .5, 1, 2.5, 5, 10}}, []string{"route"}),
+		crowded: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "sluice_http_connections_refused_total", Help: "Connections closed at once because their address had too many."}),
 	}
 	if r != nil {
-		r.MustRegister(m.requests, m.seconds)
+		r.MustRegister(m.requests, m.seconds, m.crowded)
 	}
 	return m
 }

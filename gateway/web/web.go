@@ -47,11 +47,12 @@ type Config struct {
 	Logger  *slog.Logger          // nil: none
 	Metrics prometheus.Registerer // nil: none
 
-	ReadTimeout  time.Duration // from the first byte of a request to its last [10 s]
-	WriteTimeout time.Duration // for the whole answer [10 s]
-	IdleTimeout  time.Duration // between requests [60 s]
-	MaxHeader    int           // bytes of request line and headers [16 KiB]
-	MaxPerIP     int           // connections from one address [0: no bound, for a proxy in front has one address for all]
+	ReadTimeout   time.Duration // from the first byte of a request to its last [10 s]
+	WriteTimeout  time.Duration // for the whole answer [10 s]
+	IdleTimeout   time.Duration // between requests [60 s]
+	MaxHeader     int           // bytes of request line and headers [16 KiB]
+	MaxConns      int           // connections in all; more wait to be taken [0: no bound]
+	MaxPerAddress int           // connections from one address; more are closed [0: no bound, for a proxy in front has one address for all]
 }
 
 // MaxBody is the most that a route's request body may have unless it says
@@ -106,7 +107,6 @@ func New(cfg Config) *Server {
 		IdleTimeout:        cfg.IdleTimeout,
 		ReadBufferSize:     cfg.MaxHeader,
 		MaxRequestBodySize: strangerBody,
-		MaxConnsPerIP:      cfg.MaxPerIP,
 		MaxRequestsPerConn: 10_000,
 
 		NoDefaultServerHeader:        true,
@@ -123,7 +123,7 @@ func New(cfg Config) *Server {
 // Serve takes connections from the listener until Refuse or Shutdown, then
 // returns nil.
 func (s *Server) Serve(ln net.Listener) error {
-	l := &listener{Listener: ln, log: s.cfg.Logger}
+	l := newListener(ln, &s.cfg, s.metrics.crowded.Inc)
 	s.connsMu.Lock()
 	s.listener = l
 	s.connsMu.Unlock()

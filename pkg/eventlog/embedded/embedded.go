@@ -185,7 +185,7 @@ func (l *Log) open(cfg Config) (err error) {
 		Logger:                      pebbleLog{l},
 		MemTableSize:                memTableBytes,
 		MemTableStopWritesThreshold: 4,
-		MaxOpenFiles:                512,
+		MaxOpenFiles:                openTables(),
 		FormatMajorVersion:          pebble.FormatNewest,
 		L0CompactionThreshold:       4,
 		L0StopWritesThreshold:       64,
@@ -225,6 +225,17 @@ func (l *Log) open(cfg Config) (err error) {
 		}
 	}
 	return nil
+}
+
+// openTables is how many tables are kept open: a quarter of the files that this
+// process may open, where that is little.
+func openTables() int {
+	const most = 512
+	var may syscall.Rlimit
+	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &may) != nil {
+		return most
+	}
+	return int(min(most, may.Cur/4))
 }
 
 // openError says what Pebble's refusal means to whoever starts us.
