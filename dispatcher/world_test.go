@@ -51,6 +51,7 @@ type request struct {
 	at                   time.Time
 	body                 string
 	ended                time.Time // when it was answered with success; zero: it wasn't
+	from                 *frozen   // who sent it; nil: a dispatcher that never stands still
 }
 
 // receivers are all servers that webhooks go to: a Sender whose answers the test
@@ -62,8 +63,12 @@ type receivers struct {
 }
 
 func (s *receivers) Send(ctx context.Context, r *attempt.Request) (delivery.Outcome, error) {
+	return s.take(ctx, r, nil)
+}
+
+func (s *receivers) take(ctx context.Context, r *attempt.Request, from *frozen) (delivery.Outcome, error) {
 	id, _, _ := strings.Cut(string(r.Body), " ")
-	req := request{url: r.URL, event: id, at: time.Now(), body: string(r.Body)}
+	req := request{url: r.URL, event: id, at: time.Now(), body: string(r.Body), from: from}
 	for _, h := range r.Headers {
 		switch h.Name {
 		case "attempt":
@@ -143,6 +148,7 @@ type world struct {
 	events  int
 	stop    func()
 	healthy func() error // of the dispatcher that runs
+	keeps   bool         // dispatchers trim nothing but snapshots, as on brokers
 }
 
 func inWorld(t *testing.T, fn func(t *testing.T, w *world)) {
@@ -193,14 +199,8 @@ func (w *world) do(cmd control.Command) control.Change {
 func (w *world) start() { w.startOn(w.log, true) }
 
 func (w *world) startOn(log eventlog.Log, wait bool) {
-	ctx, cancel := context.WithCancel(context.Background())
-	d := dispatcher.New(dispatcher.Config{
-		Log: log, Control: w.control, Sender: w.receivers, Dialects: []*dialect.Dialect{testDialect},
-		Trim: true, Logger: logger(),
-	})
+	d, stop := w.run(log, w.receivers)
 	w.healthy = d.Healthy
-	done := make(chan error, 1)
-	go func() { done <- d.Run(ctx) }()
 	if wait {
 		synctest.Wait()
 		if err := d.Healthy(); err != nil {
@@ -211,10 +211,21 @@ func (w *world) startOn(log eventlog.Log, wait bool) {
 		if err := d.Healthy(); err != nil && wait {
 			w.t.Errorf("dispatcher: %v", err)
 		}
-		cancel()
-		<-done
+		stop()
 		w.stop = nil
 	}
+}
+
+// run runs one more dispatcher, until stop is called; that waits for its end.
+func (w *world) run(log eventlog.Log, sender attempt.Sender) (d *dispatcher.Dispatcher, stop func()) {
+	ctx, cancel := context.WithCancel(context.Background())
+	d = dispatcher.New(dispatcher.Config{
+		Log: log, Control: w.control, Sender: sender, Dialects: []*dialect.Dialect{testDialect},
+		Trim: !w.keeps, Logger: logger(),
+	})
+	done := make(chan error, 1)
+	go func() { done <- d.Run(ctx) }()
+	return d, func() { cancel(); <-done }
 }
 
 // endpoint makes an endpoint of that address.
