@@ -22,6 +22,7 @@ import (
 //	SLUICE_SOAK   how long it is broken (default: each fault once)
 //	SLUICE_SEED   which faults, in which order (default: any; it is printed)
 func TestNemesis(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	seed, length := settings(t)
 	dir, out := diary(t, seed)
 	began := time.Now()

@@ -202,6 +202,7 @@ func (p *publisher) post(body []byte, contentType, key string, answer any) error
 		return json.Unmarshal(text, answer)
 	case http.StatusServiceUnavailable:
 		count.unavailable.Add(1)
+		p.load.note("%s: %s", n.name, text)
 	default:
 		p.load.fail("%s answered a publisher with %s: %s", n.name, resp.Status, text)
 	}

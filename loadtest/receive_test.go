@@ -83,7 +83,9 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if r.takes > 0 {
 		time.Sleep(r.takes)
 	}
+	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(a.Status)
+	http.NewResponseController(w).Flush() // the answer doesn't wait for the ledger
 	a.Ended = time.Now()
 	r.load.attempts.Add(1)
 	r.load.ledger.Attempted(a)

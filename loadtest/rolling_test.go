@@ -163,11 +163,14 @@ func (r *slowRequest) finish(t *testing.T) {
 // TestHangingReceiver: a receiver that never answers doesn't hold a stop up. What
 // was cut off counts for nothing, and is sent again.
 func TestHangingReceiver(t *testing.T) {
+	t.Parallel()
 	t.Run("kafka", func(t *testing.T) {
+		t.Parallel()
 		f := startFleet(t, sharedBroker(t), t.TempDir(), "api", "dispatcher")
 		hangingReceiver(t, f, f.nodes[1])
 	})
 	t.Run("embedded", func(t *testing.T) {
+		t.Parallel()
 		f := startFleet(t, nil, t.TempDir(), "all")
 		hangingReceiver(t, f, f.nodes[0])
 	})

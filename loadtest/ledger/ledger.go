@@ -24,9 +24,9 @@
 //     two frames nothing is missing that wasn't declared (Hole), and nothing is
 //     declared that wasn't missing (Miscounted).
 //
-// It is all in memory: about 250 bytes for an event, 56 for an attempt, 32 for a
-// frame; half an hour at 300 events a second, each delivered three times and
-// streamed to ten clients, takes less than half a gigabyte.
+// It is all in memory: about 330 bytes for an event, 48 for an attempt, 40 for a
+// frame. Half an hour at 300 events a second, each delivered three times and
+// streamed to ten clients, takes 440 MB, and the check of it seconds.
 //
 // Reading order: ledger.go stream.go; check.go attempts.go frames.go; report.go
 // history.go.

@@ -65,7 +65,7 @@ type Report struct {
 }
 
 // shown is how many violations of a kind are kept.
-const shown = 20
+const shown = 10
 
 func (r *Report) add(v Violation) {
 	r.Count[v.Kind]++
