@@ -16,7 +16,7 @@ import (
 	"github.com/alecthomas/kong"
 )
 
-var update = flag.Bool("update", false, "write docs/configuration.md anew")
+var update = flag.Bool("update", false, "write docs/configuration.md and testdata/bad_input.txt anew")
 
 // TestReference holds docs/configuration.md to the flags there are.
 func TestReference(t *testing.T) {

@@ -119,7 +119,7 @@ func (p *parser) cloudEvent() {
 		}
 		text, isText := p.text()
 		if !isText {
-			p.kind("must be a string; leave it out if there is none", name, begin)
+			p.kind(noText(bit), name, begin)
 			return
 		}
 		p.attribute(c, string(name), bit, string(text))

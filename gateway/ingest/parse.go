@@ -154,7 +154,7 @@ func (p *parser) member(ev *event.Event, bit int, name []byte, begin int) {
 	default:
 		raw, ok := p.text()
 		if !ok {
-			p.kind("must be a string; leave it out if there is none", name, begin)
+			p.kind(noText(bit), name, begin)
 			return
 		}
 		if message := setText(ev, bit, string(raw)); message != "" {
@@ -163,6 +163,14 @@ func (p *parser) member(ev *event.Event, bit int, name []byte, begin int) {
 			p.own(ev.ID)
 		}
 	}
+}
+
+// noText is what is wrong with a member that should be a string.
+func noText(bit int) string {
+	if bit&(hasType|hasSpecversion|hasSource) != 0 {
+		return "must be a string"
+	}
+	return "must be a string; leave it out if there is none"
 }
 
 // kind notes that a value is of the wrong kind, and passes over it.

@@ -20,6 +20,7 @@ package web
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net"
@@ -232,10 +233,15 @@ func (s *Server) tooLarge(ctx *fasthttp.RequestCtx) *dialect.Error {
 	if len(ctx.Request.Header.RawHeaders()) == 0 { // the library forgets those of a chunked request
 		return bodyTooLarge
 	}
-	if _, err := s.letIn(ctx); errors.As(err, &refused) {
+	c, err := s.letIn(ctx)
+	switch {
+	case errors.As(err, &refused):
 		return refused
+	case c == nil:
+		return bodyTooLarge
 	}
-	return bodyTooLarge
+	return &dialect.Error{Status: 413, Code: dialect.TooLarge,
+		Message: fmt.Sprintf("the request body has more than the %d bytes that this call takes", c.route.MaxBody)}
 }
 
 var bodyTooLarge = &dialect.Error{Status: 413, Code: dialect.TooLarge, Message: "the request body is too large"}
