@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"sync"
-	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -49,13 +48,10 @@ func (l *Log) Append(ctx context.Context, records []eventlog.Record) ([]int64, e
 		arena = append(arena, b...)
 		return arena[at:len(arena):len(arena)]
 	}
-	out, began := make([]kgo.Record, len(records)), time.Now()
+	out := make([]kgo.Record, len(records))
 	for i := range records {
 		r := &records[i]
 		out[i] = kgo.Record{Topic: l.name(r.Topic), Partition: r.Number, Key: copied(r.Key), Value: copied(r.Value)}
-		if l.keepTimes && r.Time.Before(began) { // else the client takes the clock's
-			out[i].Timestamp = r.Time
-		}
 		// Not with our caller's context: when that of one record ends, the client fails
 		// its neighbours in the partition, too.
 		l.producer.Produce(context.Background(), &out[i], func(rec *kgo.Record, err error) {

@@ -6,7 +6,6 @@
 //	append.go   Append: all replicas, no linger, a bound instead of a queue
 //	read.go     Bounds, Read, OffsetAt, Trim: one request each, to the leader
 //	tail.go     Tail: consumers that many tails share
-//	fill.go     Fill: a log that another is copied into, not yet to be used
 //	own.go      Own: a group that hands out partitions and notices the dead
 //	fetch.go    a fetch, and who leads a partition
 package kafka
@@ -82,8 +81,6 @@ type Log struct {
 	admin    *kadm.Client
 	buffered atomic.Int64 // bytes of appends under way
 
-	keepTimes bool // records are appended with their times: the log is being filled
-
 	mu      sync.Mutex
 	layers  []*layer
 	closing bool
@@ -100,11 +97,6 @@ var _ eventlog.Log = (*Log)(nil)
 // brokers; ErrNoAnswer, ErrSignIn and ErrMayNotCreate are in those that a setting
 // may mend.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
-	return open(ctx, cfg, startTimeout, (*Log).ensureTopics)
-}
-
-// open connects, and has prepare see to the topics, within the time.
-func open(ctx context.Context, cfg Config, within time.Duration, prepare func(*Log, context.Context) error) (*Log, error) {
 	if len(cfg.Brokers) == 0 {
 		return nil, errors.New("no brokers are named")
 	}
@@ -125,15 +117,15 @@ func open(ctx context.Context, cfg Config, within time.Duration, prepare func(*L
 		}
 		l.topics[t.Name] = t
 	}
-	if err := l.connect(ctx, within, prepare); err != nil {
+	if err := l.open(ctx); err != nil {
 		l.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *Log) connect(ctx context.Context, within time.Duration, prepare func(*Log, context.Context) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, within)
+func (l *Log) open(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
 	// Fetches are asked for by name, which versions after 12 don't do.
 	versions := kversion.Stable()
@@ -145,7 +137,7 @@ func (l *Log) connect(ctx context.Context, within time.Duration, prepare func(*L
 		return l.startError(err)
 	}
 	l.admin = kadm.NewClient(l.reader)
-	if err := prepare(l, ctx); err != nil {
+	if err := l.ensureTopics(ctx); err != nil {
 		return l.startError(err)
 	}
 	l.producer, err = l.client(
