@@ -37,6 +37,8 @@ func checkFraming(h *fasthttp.RequestHeader) (refused *dialect.Error, closeAfter
 		}
 		name, value, _ := bytes.Cut(line, []byte(":"))
 		switch {
+		case !isToken(name):
+			return bad("a header's name has characters that none may have")
 		case bytes.EqualFold(name, []byte("Content-Length")):
 			length++
 		case bytes.EqualFold(name, []byte("Transfer-Encoding")):
@@ -56,6 +58,23 @@ func checkFraming(h *fasthttp.RequestHeader) (refused *dialect.Error, closeAfter
 	}
 	return nil, encoding > 0
 }
+
+// isToken reports whether b is a token as RFC 9110 has it.
+func isToken(b []byte) bool {
+	for _, c := range b {
+		if c >= 128 || !tokenChars[c] {
+			return false
+		}
+	}
+	return len(b) > 0
+}
+
+var tokenChars = func() (is [128]bool) {
+	for _, c := range "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ" {
+		is[c] = true
+	}
+	return is
+}()
 
 // validHost reports whether b is a name or address, and maybe a port.
 func validHost(b []byte) bool {
