@@ -113,8 +113,9 @@ type Reader interface {
 // from another.
 type Tail interface {
 	// Next waits for records behind those it returned before, and returns at least
-	// one. It reads ahead within a bound, whatever its caller does. ErrTooOld says
-	// that records it had not yet read are gone.
+	// one, which other tails may have as well: nobody changes them. It reads ahead
+	// within a bound, whatever its caller does. ErrTooOld says that records it had not
+	// yet read are gone.
 	Next(ctx context.Context) ([]Record, error)
 	// Close ends the tail and whoever waits in Next, which returns ErrClosed.
 	Close()

@@ -254,6 +254,7 @@ func (l *Log) write(taken []*request, touched []*partition, g *group) []*partiti
 			if err = op.Finish(); err != nil {
 				break
 			}
+			p.gather(rec, p.next, p.last)
 			r.offsets[i] = p.next
 			p.next++
 		}
@@ -285,6 +286,7 @@ func (p *partition) publish() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.end.Store(p.next)
+	p.recent.show()
 	if p.news != nil {
 		close(p.news)
 		p.news = nil

@@ -4,6 +4,7 @@
 //	embedded.go   Config, Open, Close; the topics and what is remembered of them
 //	append.go     the appender: one goroutine, one synced batch for all who wait
 //	read.go       Bounds, Read, OffsetAt, Tail; never past the durable end
+//	recent.go     what was appended just now, for tails that keep up
 //	keep.go       Trim, retention, Own
 //	space.go      a limit and a disk that fills: who is refused first
 //	tables.go     when what Pebble does in the background fails
@@ -119,8 +120,9 @@ type partition struct {
 	freed  int64      // under trim: Pebble holds nothing below
 	oldest int64      // under trim: the time of the record at start, Unix ms; 0: not looked up
 
-	mu   sync.Mutex
-	news chan struct{} // closed at the next append; nil when nobody waits
+	mu     sync.Mutex
+	news   chan struct{} // closed at the next append; nil when nobody waits
+	recent recent
 }
 
 // Open opens the log in the directory, which it makes where there is none. Its

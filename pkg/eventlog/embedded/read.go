@@ -219,6 +219,7 @@ func (l *Log) Tail(ctx context.Context, name eventlog.Partition, from int64) (ev
 	case from < p.start.Load():
 		return nil, eventlog.ErrTooOld
 	}
+	p.follow()
 	return &tail{l: l, p: p, next: from, closed: make(chan struct{})}, nil
 }
 
@@ -245,9 +246,12 @@ func (t *tail) Next(ctx context.Context) ([]eventlog.Record, error) {
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		records, err := t.l.read(ctx, t.p, t.next, tailBytes)
-		if err != nil {
-			return nil, err
+		records := t.p.newest(t.next)
+		if records == nil {
+			var err error
+			if records, err = t.l.read(ctx, t.p, t.next, tailBytes); err != nil {
+				return nil, err
+			}
 		}
 		if len(records) > 0 {
 			t.next = records[len(records)-1].Offset + 1
@@ -266,4 +270,9 @@ func (t *tail) Next(ctx context.Context) ([]eventlog.Record, error) {
 	}
 }
 
-func (t *tail) Close() { t.once.Do(func() { close(t.closed) }) }
+func (t *tail) Close() {
+	t.once.Do(func() {
+		close(t.closed)
+		t.p.unfollow()
+	})
+}
