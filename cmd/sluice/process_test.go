@@ -58,6 +58,7 @@ func kafkaArgs(t *testing.T) []string {
 // process is a running sluice; its addresses and key outlive a kill and a new start.
 type process struct {
 	t        *testing.T
+	bin      string // empty: binary
 	args     []string
 	within   []string
 	address  string
@@ -71,7 +72,13 @@ type process struct {
 // where one is given.
 func startProcess(t *testing.T, args []string, within ...string) *process {
 	t.Helper()
-	p := &process{t: t, within: within, address: freeAddress(t), ops: freeAddress(t), key: string(key.New(event.Sandbox))}
+	return startBinary(t, "", args, within...)
+}
+
+// startBinary is startProcess for another build; empty: this one.
+func startBinary(t *testing.T, bin string, args []string, within ...string) *process {
+	t.Helper()
+	p := &process{t: t, bin: bin, within: within, address: freeAddress(t), ops: freeAddress(t), key: string(key.New(event.Sandbox))}
 	p.args = append([]string{"serve", "--listen", p.address, "--ops", p.ops, "--allow-private-endpoints"}, args...)
 	p.start()
 	t.Cleanup(func() {
@@ -87,9 +94,12 @@ func startProcess(t *testing.T, args []string, within ...string) *process {
 
 func (p *process) start() {
 	p.t.Helper()
-	path, err := binary()
-	if err != nil {
-		p.t.Fatal(err)
+	path := p.bin
+	if path == "" {
+		var err error
+		if path, err = binary(); err != nil {
+			p.t.Fatal(err)
+		}
 	}
 	p.messages = new(lockedBuffer)
 	line := slices.Concat(p.within, []string{path}, p.args)
