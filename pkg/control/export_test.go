@@ -2,6 +2,7 @@ package control
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"testing"
 )
@@ -51,4 +52,28 @@ func reloaded(t *testing.T, s *state) *state {
 		t.Fatal("the state has another hash when it is read back")
 	}
 	return out
+}
+
+// LimitedEndpoint is a CreateEndpoint for orgs that may have fewer.
+type LimitedEndpoint struct {
+	CreateEndpoint
+	Most int `json:"-"`
+}
+
+func (cmd *LimitedEndpoint) prepare(ctx context.Context, c *Control) error {
+	err := cmd.CreateEndpoint.prepare(ctx, c)
+	cmd.Limit = cmd.Most
+	return err
+}
+
+// LimitedKey is a CreateKey for orgs that may have fewer.
+type LimitedKey struct {
+	CreateKey
+	Most int `json:"-"`
+}
+
+func (cmd *LimitedKey) prepare(ctx context.Context, c *Control) error {
+	err := cmd.CreateKey.prepare(ctx, c)
+	cmd.Limit = cmd.Most
+	return err
 }
