@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"github.com/twmb/franz-go/pkg/kgo"
 
@@ -35,7 +36,11 @@ func (l *Log) Append(ctx context.Context, records []eventlog.Record) ([]int64, e
 		return nil, fmt.Errorf("brokers take records too slowly: %d bytes wait already", now-bytes)
 	}
 	a := &appending{offsets: make([]int64, len(records)), done: make(chan struct{}), left: len(records)}
-	ctx, cancel := context.WithTimeoutCause(ctx, answerTimeout, errNoAnswer)
+	within := answerTimeout
+	if l.filling { // nobody waits for it, and all would have to be begun anew
+		within = fillTimeout
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, within, errNoAnswer)
 	defer cancel()
 	// The client may hold records longer than our caller waits, so it gets bytes of
 	// its own.
@@ -48,10 +53,13 @@ func (l *Log) Append(ctx context.Context, records []eventlog.Record) ([]int64, e
 		arena = append(arena, b...)
 		return arena[at:len(arena):len(arena)]
 	}
-	out := make([]kgo.Record, len(records))
+	out, began := make([]kgo.Record, len(records)), time.Now()
 	for i := range records {
 		r := &records[i]
 		out[i] = kgo.Record{Topic: l.name(r.Topic), Partition: r.Number, Key: copied(r.Key), Value: copied(r.Value)}
+		if l.filling && r.Time.Before(began) { // else the client takes the clock's
+			out[i].Timestamp = r.Time
+		}
 		// Not with our caller's context: when that of one record ends, the client fails
 		// its neighbours in the partition, too.
 		l.producer.Produce(context.Background(), &out[i], func(rec *kgo.Record, err error) {

@@ -6,6 +6,7 @@
 //	append.go   Append: all replicas, no linger, a bound instead of a queue
 //	read.go     Bounds, Read, OffsetAt, Trim: one request each, to the leader
 //	tail.go     Tail: consumers that many tails share
+//	fill.go     Fill: a log that another is copied into, not yet to be used
 //	own.go      Own: a group that hands out partitions and notices the dead
 //	fetch.go    a fetch, and who leads a partition
 package kafka
@@ -81,6 +82,8 @@ type Log struct {
 	admin    *kadm.Client
 	buffered atomic.Int64 // bytes of appends under way
 
+	filling bool // records keep the times that they are appended with
+
 	mu      sync.Mutex
 	layers  []*layer
 	closing bool
@@ -97,6 +100,11 @@ var _ eventlog.Log = (*Log)(nil)
 // brokers; ErrNoAnswer, ErrSignIn and ErrMayNotCreate are in those that a setting
 // may mend.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
+	return open(ctx, cfg, startTimeout, (*Log).ensureTopics)
+}
+
+// open connects, and has prepare see to the topics, within the time.
+func open(ctx context.Context, cfg Config, within time.Duration, prepare func(*Log, context.Context) error) (*Log, error) {
 	if len(cfg.Brokers) == 0 {
 		return nil, errors.New("no brokers are named")
 	}
@@ -117,15 +125,15 @@ func Open(ctx context.Context, cfg Config) (*Log, error) {
 		}
 		l.topics[t.Name] = t
 	}
-	if err := l.open(ctx); err != nil {
+	if err := l.connect(ctx, within, prepare); err != nil {
 		l.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *Log) open(ctx context.Context) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+func (l *Log) connect(ctx context.Context, within time.Duration, prepare func(*Log, context.Context) error) (err error) {
+	ctx, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	// Fetches are asked for by name, which versions after 12 don't do.
 	versions := kversion.Stable()
@@ -137,16 +145,20 @@ func (l *Log) open(ctx context.Context) (err error) {
 		return l.startError(err)
 	}
 	l.admin = kadm.NewClient(l.reader)
-	if err := l.ensureTopics(ctx); err != nil {
+	if err := prepare(l, ctx); err != nil {
 		return l.startError(err)
+	}
+	// Before our caller gives up, so that the next append doesn't find what failed
+	// still buffered, and fail with it. It is counted from a record's own time.
+	deliver := answerTimeout - time.Second
+	if l.filling {
+		deliver = 0
 	}
 	l.producer, err = l.client(
 		kgo.RequiredAcks(kgo.AllISRAcks()),
 		kgo.RecordPartitioner(kgo.ManualPartitioner()),
 		kgo.ProducerLinger(0),
-		// Before our caller gives up, so that the next append doesn't find what failed
-		// still buffered, and fail with it.
-		kgo.RecordDeliveryTimeout(answerTimeout-time.Second),
+		kgo.RecordDeliveryTimeout(deliver),
 		// What was given up may be repeated by whoever gave it up, and is deduplicated
 		// there; waiting for a broker that hangs would fill the buffer.
 		kgo.AllowIdempotentProduceCancellation(),

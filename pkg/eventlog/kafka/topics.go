@@ -30,6 +30,22 @@ const (
 // ensureTopics makes the topics that aren't there, and refuses those that are
 // otherwise than they must be.
 func (l *Log) ensureTopics(ctx context.Context) error {
+	if err := l.checkFilled(ctx); err != nil {
+		return err
+	}
+	if err := l.makeTopics(ctx); err != nil {
+		return err
+	}
+	if err := l.awaitLeaders(ctx); err != nil {
+		return err
+	}
+	if err := l.checkRights(ctx); err != nil {
+		return err
+	}
+	return l.checkSettings(ctx)
+}
+
+func (l *Log) makeTopics(ctx context.Context) error {
 	meta, err := l.metadata(ctx)
 	if err != nil {
 		return err
@@ -51,13 +67,7 @@ func (l *Log) ensureTopics(ctx context.Context) error {
 	if len(refused) > 0 {
 		return fmt.Errorf("%w: %s (%w)", ErrMayNotCreate, strings.Join(refused, ", "), why)
 	}
-	if err := l.awaitLeaders(ctx); err != nil {
-		return err
-	}
-	if err := l.checkRights(ctx); err != nil {
-		return err
-	}
-	return l.checkSettings(ctx)
+	return nil
 }
 
 // metadata tells of all our topics.
