@@ -19,6 +19,7 @@
 //	orgs.go      commands on orgs and keys
 //	endpoints.go commands on endpoints
 //	state.go     what they are applied to
+//	entry.go     endpoints as the state keeps them
 //	read.go      what can be asked of it
 //	matching.go  which endpoints have a pattern for a type
 //	codec.go     the state's things as bytes
@@ -26,6 +27,7 @@
 //	check.go     the state's hash, compared between nodes
 //	keep.go      when snapshots and checks are made
 //	seal.go      secrets, encrypted before they enter the log
+//	move.go      commands on their way into another log
 //	bootstrap.go the first org and its key
 package control
 
@@ -79,7 +81,7 @@ type Config struct {
 }
 
 // Control is the state, kept up with its log. All methods may be called from any
-// number of goroutines. What they hand out is shared and never changed.
+// number of goroutines. What they hand out may be shared and is never changed.
 type Control struct {
 	log    eventlog.Log
 	sealer *Sealer
