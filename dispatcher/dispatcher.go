@@ -5,6 +5,7 @@
 //	                   api ────┘   └── held, dead ◄───────┘
 //
 //	dispatcher.go   the lanes that fall to this process, each for its life
+//	move.go         what the lanes owe, brought into another log
 //	fanout/         an event becomes deliveries
 //	lane/           deliveries become attempts, attempts their next hop
 //	attempt/        one request and its outcome

@@ -28,6 +28,7 @@
 //	claim.go      whose lane it is, as the log sees it
 //	recover.go    a new owner: claim, snapshot, then journal, then sending
 //	stop.go       the end of a lane's life
+//	move.go       what a lane owes, brought into another log
 //	events.go     data that didn't travel along
 //	metrics.go    what is counted
 //
