@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"os"
 	"slices"
@@ -113,6 +114,20 @@ func (f *kafkaFlags) tls() (*tls.Config, error) {
 	return config, nil
 }
 
+// config says how to open the log on brokers.
+func (f *kafkaFlags) config(brokers []string, prefix string, logger *slog.Logger) (kafka.Config, error) {
+	security, sasl, err := f.security()
+	return kafka.Config{Brokers: brokers, Prefix: prefix, Topics: topics(), TLS: security, SASL: sasl, Logger: logger}, err
+}
+
+// brokersError says why the log on brokers can't be opened, and what to do.
+func (f *kafkaFlags) brokersError(err error) error {
+	if remedy := f.remedy(err); remedy != "" {
+		err = fmt.Errorf("%w: %s", err, remedy)
+	}
+	return fmt.Errorf("--brokers: %w", err)
+}
+
 // remedy says which flag mends a failed start on brokers.
 func (f *kafkaFlags) remedy(err error) string {
 	var (
@@ -127,6 +142,10 @@ func (f *kafkaFlags) remedy(err error) string {
 		return "these brokers want to know who is there: give --kafka-sasl, --kafka-sasl-user and --kafka-sasl-password-file"
 	case errors.Is(err, kafka.ErrSignIn):
 		return fmt.Sprintf("see to --kafka-sasl (%s), --kafka-sasl-user (%s) and the password", f.SASL, f.User)
+	case errors.Is(err, kafka.ErrFilling):
+		return "a migration to this --prefix is under way, or was given up: let it end, or give it again with --again, which deletes first what it made"
+	case errors.Is(err, kafka.ErrUsed):
+		return "migrate to another --prefix, or, if nobody needs what is in them, delete them first (kafka-topics --delete --topic NAME)"
 	case errors.Is(err, kafka.ErrMayNotCreate):
 		return "let this user create topics, or create them yourself: sluice topics prints how"
 	case errors.As(err, &unknown):

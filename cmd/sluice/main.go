@@ -12,7 +12,7 @@
 //	ops.go        health, metrics, the admin API
 //	demo*.go      a node, and everybody who would use one
 //	client.go     calls of the API, for the commands below
-//	backup.go     a copy of the log
+//	backup.go     a copy of the log; migrate*.go: all of it, to brokers
 //	publish.go (publish_lines.go: its batches; publish_progress.go: what is seen of them)
 //	tail.go org.go key.go endpoint.go bench.go version.go
 //	config_check.go topics.go: for operators, offline
@@ -40,9 +40,10 @@ type cli struct {
 	Org      orgCmd      `cmd:"" group:"manage" help:"Manage orgs (administration)."`
 	Key      keyCmd      `cmd:"" group:"manage" help:"Manage API keys (administration)."`
 
-	Config configCmd `cmd:"" group:"operate" help:"Look at settings."`
-	Backup backupCmd `cmd:"" group:"operate" help:"Copy the log in --data, while it is in use or not."`
-	Topics topicsCmd `cmd:"" group:"operate" help:"Print which topics to create on brokers."`
+	Config  configCmd  `cmd:"" group:"operate" help:"Look at settings."`
+	Backup  backupCmd  `cmd:"" group:"operate" help:"Copy the log in --data, while it is in use or not."`
+	Migrate migrateCmd `cmd:"" group:"operate" help:"Bring what is in --data to brokers."`
+	Topics  topicsCmd  `cmd:"" group:"operate" help:"Print which topics to create on brokers."`
 
 	Bench   benchCmd   `cmd:"" help:"Measure this machine: sluice, beside the least that the same work can cost."`
 	Version versionCmd `cmd:"" help:"Print the version."`

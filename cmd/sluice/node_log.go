@@ -31,18 +31,12 @@ func topics() []eventlog.Topic {
 // openLog opens the log, in the data directory or on brokers.
 func (n *node) openLog(ctx context.Context) error {
 	if len(n.cfg.Brokers) > 0 {
-		security, sasl, err := n.cfg.Kafka.security()
+		cfg, err := n.cfg.Kafka.config(n.cfg.Brokers, n.cfg.Prefix, n.cfg.Logger)
 		if err != nil {
 			return err
 		}
-		n.log, err = kafka.Open(ctx, kafka.Config{
-			Brokers: n.cfg.Brokers, Prefix: n.cfg.Prefix, Topics: topics(), TLS: security, SASL: sasl, Logger: n.cfg.Logger,
-		})
-		if err != nil {
-			if remedy := n.cfg.Kafka.remedy(err); remedy != "" {
-				err = fmt.Errorf("%w: %s", err, remedy)
-			}
-			return fmt.Errorf("--brokers: %w", err)
+		if n.log, err = kafka.Open(ctx, cfg); err != nil {
+			return n.cfg.Kafka.brokersError(err)
 		}
 	} else {
 		l, err := embedded.Open(ctx, embedded.Config{
