@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -97,6 +98,9 @@ func roll(t *testing.T, l *load, n *node) {
 	<-watched
 	if code != 0 || took > 30*time.Second {
 		t.Errorf("%s ended with %d, %v after SIGTERM", n.name, code, took)
+	}
+	if late := time.Duration(unready.Load()); late > 5*time.Second {
+		t.Errorf("%s was ready for %v after SIGTERM", n.name, late)
 	}
 	if begun != nil {
 		if unready.Load() == 0 {
@@ -189,11 +193,8 @@ func hangingReceiver(t *testing.T, f *fleet, n *node) {
 		}
 		return http.StatusOK
 	}})
-	defer func() {
-		if t.Failed() {
-			close(hang)
-		}
-	}()
+	relent := sync.OnceFunc(func() { close(hang) })
+	defer relent()
 	p := &publisher{load: l, org: l.orgs[0], name: "p", rnd: rand.New(rand.NewPCG(1, 1)), client: http.DefaultClient}
 	p.batch(10, "rfq.created")
 	for hung.Load() < 10 {
@@ -228,7 +229,7 @@ func hangingReceiver(t *testing.T, f *fleet, n *node) {
 	}
 	n.revive()
 	l.ledger.Broke(ledger.Fault{What: "SIGTERM", Whom: n.name, From: from, Until: time.Now(), Repeats: true})
-	close(hang)
+	relent()
 	r := l.settle(t, time.Minute)
 	l.verdict(t, r, testLog{t})
 	if r.Failed > 0 {
