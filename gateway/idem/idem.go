@@ -55,10 +55,10 @@ const DefaultEntries = 1_000_000
 
 // The times of a claim, from its append on.
 const (
-	beginBy  = 1500 * time.Millisecond // who has it begins to append events no later
-	giveUp   = 4 * time.Second         // who has it waits no longer
-	takeOver = 6 * time.Second         // others may have it, since they read it
-	patience = 10 * time.Second        // of a request, whatever it waits for
+	beginBy  = takeOver - eventlog.Lateness - 500*time.Millisecond // who has it begins to append events no later
+	giveUp   = 4 * time.Second                                     // who has it waits no longer
+	takeOver = 6 * time.Second                                     // others may have it, since they read it
+	patience = 10 * time.Second                                    // of a request, whatever it waits for
 )
 
 // mostAwaited bounds the claims that this node waits to read, should it be unable

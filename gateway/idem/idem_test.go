@@ -688,6 +688,7 @@ func (b *behind) Tail(ctx context.Context, p eventlog.Partition, from int64) (ev
 }
 
 func (b *behind) put(records []eventlog.Record) []eventlog.Record {
+	records = slices.Clone(records)
 	for i := range records {
 		records[i].Time = records[i].Time.Add(-b.by)
 	}

@@ -37,7 +37,7 @@ func (m *moody) mood() (lost, cut, deaf bool, late, slow time.Duration) {
 		if m.rnd.IntN(3) > 0 {
 			return 0
 		}
-		return time.Duration(m.rnd.IntN(4000)) * time.Millisecond
+		return time.Duration(m.rnd.Int64N(int64(eventlog.Lateness)))
 	}
 	return m.rnd.IntN(8) == 0, m.rnd.IntN(8) == 0, m.rnd.IntN(8) == 0, delay(), delay()
 }

@@ -55,6 +55,9 @@ const (
 	MaxRecord = 900 << 10
 	// MaxAppend bounds the records of one Append together, in bytes.
 	MaxAppend = 64 << 20
+	// Lateness is how long after the call an Append may still be tried that has
+	// returned an error. What a broker has been sent by then it may add later still.
+	Lateness = 4 * time.Second
 )
 
 // Errors that callers tell apart. All others mean that the log could not do it
@@ -83,7 +86,8 @@ type Log interface {
 type Appender interface {
 	// Append adds the records, each to its partition, in the order given within
 	// one partition, and returns their offsets once every one of them is durable.
-	// On an error some of them may be in the log all the same. Concurrent calls
+	// On an error some of them may be in the log all the same, or come to be within
+	// Lateness. Concurrent calls
 	// share their syncs. It keeps neither the slice nor the bytes after it
 	// returns.
 	Append(ctx context.Context, records []Record) ([]int64, error)

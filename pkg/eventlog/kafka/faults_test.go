@@ -182,6 +182,56 @@ func TestBrokerHangs(t *testing.T) {
 	}
 }
 
+// What was given up is tried for so long and no longer: whoever waits that long
+// may do it again.
+func TestGivenUp(t *testing.T) {
+	cluster, l := fake(t)
+	add(t, l, "x")
+	var mu sync.Mutex
+	var last time.Time
+	refuse := true
+	cluster.ControlKey(int16(kmsg.Produce), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		mu.Lock()
+		defer mu.Unlock()
+		if !refuse {
+			return nil, nil, false
+		}
+		last = time.Now()
+		resp := req.ResponseKind().(*kmsg.ProduceResponse)
+		for _, topic := range req.(*kmsg.ProduceRequest).Topics {
+			named := kmsg.NewProduceResponseTopic()
+			named.Topic, named.TopicID = topic.Topic, topic.TopicID
+			for _, p := range topic.Partitions {
+				part := kmsg.NewProduceResponseTopicPartition()
+				part.Partition, part.ErrorCode = p.Partition, kerr.NotLeaderForPartition.Code
+				named.Partitions = append(named.Partitions, part)
+			}
+			resp.Topics = append(resp.Topics, named)
+		}
+		return resp, nil, true
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), 200*time.Millisecond)
+	defer cancel()
+	begun := time.Now()
+	if _, err := l.Append(ctx, []eventlog.Record{{Partition: p0, Value: []byte("y")}}); err == nil {
+		t.Fatal("taken")
+	}
+	time.Sleep(time.Until(begun.Add(eventlog.Lateness + 300*time.Millisecond)))
+	mu.Lock()
+	refuse = false
+	tried := last.Sub(begun)
+	mu.Unlock()
+	if tried < time.Second || tried > eventlog.Lateness+200*time.Millisecond {
+		t.Errorf("it was tried for %v", tried)
+	}
+	time.Sleep(time.Second)
+	if _, end, err := l.Bounds(t.Context(), p0); err != nil || end != 1 {
+		t.Errorf("the log ends at %d, %v", end, err)
+	}
+	add(t, l, "z")
+}
+
 func TestTailOutOfRange(t *testing.T) {
 	cluster, l := fake(t)
 	add(t, l, "0", "1", "2", "3")
