@@ -130,10 +130,9 @@ func (c *check) lost(ep *Endpoint, number uint16, arrived map[uint32]bool) {
 	}
 }
 
-// repeated checks that what came again was in flight when something broke: the
-// attempt before it had hardly ended then, and no fault accounts for more than may
-// be in flight. Each repeat is put down to the fault that can account for others
-// for the shortest time still.
+// repeated checks that what came again was in flight when something broke, and
+// that no fault accounts for more than may be in flight. Each repeat is put down to
+// the fault that can account for others for the shortest time still.
 func (c *check) repeated(ep *Endpoint, repeats []repeat) {
 	slices.SortFunc(repeats, func(a, b repeat) int { return cmp.Compare(a.again.started, b.again.started) })
 	left := make([]int, len(c.faults))
@@ -146,8 +145,7 @@ func (c *check) repeated(ep *Endpoint, repeats []repeat) {
 		c.report.Repeats++
 		best, until := -1, time.Duration(0)
 		for i, f := range c.faults {
-			from, to := f.From.Sub(c.began)-c.rules.Slack, f.Until.Sub(c.began)+c.rules.Settle
-			if left[i] > 0 && from <= r.before.ended && from <= r.again.started && r.again.started <= to && (best < 0 || to < until) {
+			if to := f.Until.Sub(c.began) + c.rules.Settle; left[i] > 0 && c.interrupted(f, r) && (best < 0 || to < until) {
 				best, until = i, to
 			}
 		}
@@ -159,6 +157,15 @@ func (c *check) repeated(ep *Endpoint, repeats []repeat) {
 		left[best]--
 		c.report.Worst = max(c.report.Worst, ep.InFlight-left[best])
 	}
+}
+
+// interrupted says whether a fault may be why an attempt came again: the first had
+// begun when the fault was over, its outcome wasn't durable long before the fault
+// began, and the second came before others had settled into the work.
+func (c *check) interrupted(f Fault, r repeat) bool {
+	from, until := f.From.Sub(c.began), f.Until.Sub(c.began)
+	return r.before.started <= until+c.rules.Slack && r.before.ended >= from-c.rules.Slack &&
+		r.again.started >= from-c.rules.Slack && r.again.started <= until+c.rules.Settle
 }
 
 // order checks that first attempts of one key began in the log's order. What is

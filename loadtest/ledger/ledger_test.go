@@ -161,6 +161,18 @@ var anomalies = map[string]func(h *history, rnd *rand.Rand) Violation{
 			return Violation{Kind: Repeated, Event: a.Event, Whom: a.Endpoint}
 		}
 	},
+	"repeated though it began when the fault was over": func(h *history, rnd *rand.Rand) Violation {
+		for {
+			a := h.attempts[rnd.IntN(len(h.attempts))]
+			if over := a.Started.Sub(h.faults[0].Until); a.Status != 200 || over < 3*time.Second || over > 10*time.Second ||
+				!a.Ended.Before(h.faults[0].Until.Add(13*time.Second)) || h.times(a) > 1 {
+				continue
+			}
+			a.Started, a.Ended = a.Ended.Add(time.Second), a.Ended.Add(2*time.Second)
+			h.attempts = append(h.attempts, a)
+			return Violation{Kind: Repeated, Event: a.Event, Whom: a.Endpoint}
+		}
+	},
 	"attempts that don't follow": func(h *history, rnd *rand.Rand) Violation {
 		a := h.second(rnd)
 		a.Number = 4
@@ -438,6 +450,16 @@ func (h *history) owed(rnd *rand.Rand) int {
 			return i
 		}
 	}
+}
+
+// times says how many attempts there are of the delivery.
+func (h *history) times(a Attempt) (n int) {
+	for _, b := range h.attempts {
+		if b.Event == a.Event && b.Endpoint == a.Endpoint {
+			n++
+		}
+	}
+	return n
 }
 
 // second finds a second attempt that no repeat goes before.

@@ -65,7 +65,7 @@ type Report struct {
 }
 
 // shown is how many violations of a kind are kept.
-const shown = 10
+const shown = 20
 
 func (r *Report) add(v Violation) {
 	r.Count[v.Kind]++
