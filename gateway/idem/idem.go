@@ -84,6 +84,7 @@ type Config struct {
 // be called from any number of goroutines.
 type Claims struct {
 	cfg     Config
+	most    int // claims that are awaited
 	view    *view
 	metrics *metrics
 	ready   chan struct{}  // closed when the view is as new as the log was at the start
@@ -102,7 +103,7 @@ func New(cfg Config) *Claims {
 	if cfg.Published == nil {
 		cfg.Published = func(string, event.Environment, int) {}
 	}
-	c := &Claims{cfg: cfg, ready: make(chan struct{}), over: make(chan struct{})}
+	c := &Claims{cfg: cfg, most: mostAwaited, ready: make(chan struct{}), over: make(chan struct{})}
 	c.metrics = newMetrics(cfg.Registerer, func() float64 { return float64(c.view.size()) })
 	c.view = newView(cfg.Entries, c.evicted)
 	return c
@@ -208,7 +209,7 @@ func (c *Claims) next(d *digest) (*work, step) {
 	s := c.view.look(d, time.Now())
 	var w *work
 	switch {
-	case s.fresh != nil && len(c.view.awaited) >= mostAwaited:
+	case s.fresh != nil && len(c.view.awaited) >= c.most:
 		s = step{crowded: true}
 	case s.fresh != nil:
 		w = c.newWork(d)

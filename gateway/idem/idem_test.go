@@ -499,11 +499,12 @@ func TestNeverJudged(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := eventlogtest.Mem(t, topics...)
 		c := startNode(t, log, 0)
+		c.most = 100
 		c.cfg.Append = func(_ context.Context, records []eventlog.Record) ([]int64, error) {
 			return make([]int64, len(records)), nil // and nobody will read them
 		}
 		var crowd sync.WaitGroup
-		for i := range mostAwaited {
+		for i := range c.most {
 			crowd.Go(func() { c.Do(t.Context(), request("", fmt.Sprintf("e%d=1", i))) })
 		}
 		synctest.Wait()
