@@ -162,13 +162,15 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 func (s *Server) track(c net.Conn, state fasthttp.ConnState) {
-	s.connsMu.Lock()
-	defer s.connsMu.Unlock()
 	switch state {
 	case fasthttp.StateNew:
+		s.connsMu.Lock()
 		s.conns[c] = struct{}{}
+		s.connsMu.Unlock()
 	case fasthttp.StateClosed, fasthttp.StateHijacked:
+		s.connsMu.Lock()
 		delete(s.conns, c)
+		s.connsMu.Unlock()
 	}
 }
 

@@ -19,7 +19,8 @@ var (
 
 // Authenticate says who calls with the token. A mistyped one is refused without
 // a look-up; one that isn't known is looked for once more when the state is as
-// new as the log, for it may have been made on another node a moment ago.
+// new as the log, for it may have been made on another node a moment ago. That
+// takes lookFor at most.
 func (c *Control) Authenticate(ctx context.Context, token string) (*key.Principal, error) {
 	if _, err := key.Check(token); err != nil {
 		return nil, ErrUnauthorized
@@ -27,7 +28,9 @@ func (c *Control) Authenticate(ctx context.Context, token string) (*key.Principa
 	hash := key.Hash(token)
 	k := c.keyByHash(hash)
 	if k == nil {
-		if err := c.Recheck(ctx); err != nil {
+		within, cancel := context.WithTimeout(ctx, lookFor)
+		defer cancel()
+		if err := c.Recheck(within); err != nil {
 			return nil, err
 		}
 		if k = c.keyByHash(hash); k == nil {
@@ -39,6 +42,9 @@ func (c *Control) Authenticate(ctx context.Context, token string) (*key.Principa
 	}
 	return k.Principal(), nil
 }
+
+// lookFor bounds how long a key is looked for that isn't known here.
+const lookFor = 2 * time.Second
 
 // keyByHash finds a key. A map look-up takes a time that depends on the hash, and
 // whoever measures it learns nothing that helps to find a token.
