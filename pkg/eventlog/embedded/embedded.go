@@ -176,8 +176,8 @@ func Open(_ context.Context, cfg Config) (*Log, error) {
 }
 
 func (l *Log) open(cfg Config) (err error) {
-	if err := l.roomToOpen(); err != nil {
-		return err
+	if err := l.roomToWork(); err != nil {
+		return fmt.Errorf("the log in %s can't be opened: %w", l.dir, err)
 	}
 	cache := pebble.NewCache(cacheBytes)
 	defer cache.Unref()
@@ -252,6 +252,8 @@ func (l *Log) openError(err error) error {
 		return cant("its disk must be writable")
 	case errors.Is(err, syscall.ENOSPC), errors.Is(err, syscall.EDQUOT):
 		return cant("free some of its disk")
+	case errors.Is(err, syscall.EIO):
+		return cant("see to the disk")
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return cant("let this process open more files (ulimit -n)")
 	case strings.Contains(err.Error(), "unknown format major version"):

@@ -3,6 +3,7 @@ package embedded
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -44,8 +45,8 @@ func (l *Log) trim(p *partition, before int64) error {
 	if before <= p.start.Load() {
 		return nil
 	}
-	if err := l.failure(); err != nil {
-		return err
+	if err := errors.Join(l.failure(), l.roomToWork()); err != nil {
+		return fmt.Errorf("partition %d of topic %q can't be trimmed: %w", p.Number, p.Topic, err)
 	}
 	if err := l.enter(); err != nil {
 		return err
@@ -116,7 +117,8 @@ func (l *Log) keeper() {
 	}
 }
 
-// free removes from Pebble what lies below the starts of the partitions.
+// free removes from Pebble what lies below the starts of the partitions. What it
+// leaves, it removes when something is trimmed again.
 func (l *Log) free() {
 	for _, t := range l.topics {
 		for _, p := range t.partitions {
@@ -135,7 +137,7 @@ func (l *Log) freePartition(p *partition) error {
 	p.trim.Lock()
 	defer p.trim.Unlock()
 	start := p.start.Load()
-	if p.freed >= start || l.failure() != nil {
+	if p.freed >= start || l.failure() != nil || l.roomToWork() != nil {
 		return nil
 	}
 	from, to := p.key(0), p.key(start)

@@ -145,7 +145,9 @@ func (l *Log) measure() {
 			l.logger.Warn("log: little room is left, new events are refused until there is more", facts...)
 			// Ranges that were only marked as deleted give their disk back once they are
 			// flushed, and with few appends nothing else would flush them.
-			_, _ = l.db.AsyncFlush()
+			if l.roomToWork() == nil {
+				_, _ = l.db.AsyncFlush()
+			}
 		} else {
 			l.logger.Info("log: there is room again, new events are taken", facts...)
 		}

@@ -9,6 +9,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"sluice/pkg/eventlog"
 )
 
 // Pebble writes tables behind the appends. One that can't be written is tried
@@ -26,9 +28,10 @@ const (
 	troubleEvery = time.Minute
 	// closePatience is how long Close waits for appends that wait for a table.
 	closePatience = 5 * time.Second
-	// openNeeds is what the disk must have left for a start: tables of what the
-	// write-ahead log holds. With less Pebble would begin, and never end.
-	openNeeds = 16 << 20
+	// workNeeds is what the disk must have left for Pebble to work: it ends the
+	// process when it can't make its next write-ahead log, and at a start it tries
+	// without end to write tables of what the last ones hold.
+	workNeeds = 16 << 20
 )
 
 // trouble is what goes wrong in the background.
@@ -85,13 +88,14 @@ func (l *Log) idle() {
 	}
 }
 
-// roomToOpen refuses a start on a full disk.
-func (l *Log) roomToOpen() error {
+// roomToWork tells whether Pebble may be given work that appends don't: on a full
+// disk that can only do harm. A file system that doesn't tell is tried.
+func (l *Log) roomToWork() error {
 	disk, err := l.fs.GetDiskUsage(l.dir)
-	if err != nil || disk.AvailBytes >= openNeeds { // a file system that doesn't tell is tried
+	if err != nil || disk.AvailBytes >= workNeeds {
 		return nil
 	}
-	return fmt.Errorf("the log in %s can't be opened: its disk has %d bytes left, and opening it may take %d: free some", l.dir, disk.AvailBytes, openNeeds)
+	return fmt.Errorf("%w: its disk has %d bytes left, and it needs %d to work: free some", eventlog.ErrFull, disk.AvailBytes, workNeeds)
 }
 
 // pausingFS pauses after a table couldn't be written.

@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -150,6 +151,60 @@ func TestCloseWithoutTables(t *testing.T) {
 	full.Store(false)
 }
 
+// A disk that others fill within a moment doesn't end the process: Pebble isn't
+// given work that it can't do, and everything goes on when there is room again.
+func TestDiskFullAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var full atomic.Bool
+		mem := vfs.NewMem()
+		fs := errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+			if full.Load() && (op.Kind == errorfs.OpCreate || op.Kind == errorfs.OpReuseForWrite || op.Kind == errorfs.OpFileWrite) {
+				return syscall.ENOSPC
+			}
+			return nil
+		}))
+		left := func(bytes uint64) {
+			mem.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 10 << 30, AvailBytes: bytes})
+			full.Store(bytes == 0)
+			time.Sleep(2 * time.Second)
+		}
+		left(5 << 30)
+		topics := []eventlog.Topic{{Name: "events", Partitions: 1, Yields: true, Retention: time.Hour}, {Name: "lanes", Partitions: 1}}
+		l, err := embedded.Open(t.Context(), embedded.Config{Dir: "mem", FS: fs, Topics: topics, Logger: quiet})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close()
+		fill(t, l, events, 1000, 1000)
+		left(0)
+		time.Sleep(2 * time.Hour) // retention has its turns
+		if err := l.Trim(t.Context(), events, 10); !errors.Is(err, eventlog.ErrFull) {
+			t.Errorf("a trim: %v", err)
+		}
+		for _, p := range []eventlog.Partition{events, lanes} {
+			if _, err := l.Append(t.Context(), []eventlog.Record{{Partition: p}}); !errors.Is(err, eventlog.ErrFull) {
+				t.Errorf("an append to %s: %v", p.Topic, err)
+			}
+		}
+		if recs, err := l.Read(t.Context(), events, 500, 1<<20); err != nil || len(recs) != 500 {
+			t.Errorf("%d records are read, %v", len(recs), err)
+		}
+		left(5 << 30)
+		for _, p := range []eventlog.Partition{events, lanes} {
+			if _, err := l.Append(t.Context(), []eventlog.Record{{Partition: p}}); err != nil {
+				t.Errorf("an append to %s with room again: %v", p.Topic, err)
+			}
+		}
+		time.Sleep(2 * time.Minute)
+		if start, end, err := l.Bounds(t.Context(), events); start != 1000 || end != 1001 || err != nil {
+			t.Errorf("after retention events are %d to %d, %v", start, end, err)
+		}
+		if err := l.Healthy(); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
 // What keeps a log from being opened is told with what to do about it.
 func TestCantOpen(t *testing.T) {
 	refused := func(t *testing.T, cfg embedded.Config, says ...string) {
@@ -173,9 +228,9 @@ func TestCantOpen(t *testing.T) {
 	t.Run("full disk", func(t *testing.T) {
 		mem := vfs.NewMem()
 		mem.TestingSetDiskUsage(vfs.DiskUsage{TotalBytes: 10 << 30, AvailBytes: 1 << 20})
-		refused(t, embedded.Config{Dir: "mem", FS: mem}, "1048576 bytes left", "free some")
+		refused(t, embedded.Config{Dir: "mem", FS: mem}, "1048576 bytes left", "needs 16777216 to work", "free some")
 	})
-	for err, says := range map[syscall.Errno]string{syscall.ENOSPC: "free some", syscall.EDQUOT: "free some", syscall.EMFILE: "ulimit", syscall.EROFS: "writable", syscall.EACCES: "belong to the user"} {
+	for err, says := range map[syscall.Errno]string{syscall.ENOSPC: "free some", syscall.EDQUOT: "free some", syscall.EMFILE: "ulimit", syscall.EROFS: "writable", syscall.EIO: "see to the disk", syscall.EACCES: "belong to the user"} {
 		t.Run(err.Error(), func(t *testing.T) {
 			mem := vfs.NewMem()
 			l, operr := embedded.Open(t.Context(), embedded.Config{Dir: "mem", FS: mem, Topics: one, Logger: quiet})
