@@ -111,7 +111,10 @@ func (c *Claims) takeOver(ctx context.Context, j *completion, w *work) (*doneRec
 
 const (
 	// slack is how far the clocks of two partitions may lie apart.
-	slack     = 10 * time.Second
+	slack = 10 * time.Second
+	// held is how long a broker that hangs may have what it was sent before it is in
+	// the log, for the search to find it.
+	held      = 2 * time.Minute
 	readBytes = 1 << 20
 )
 
@@ -144,7 +147,7 @@ func (c *Claims) findAt(ctx context.Context, j *completion, at time.Time) error 
 	if err != nil {
 		return err
 	}
-	to, err := c.cfg.Log.OffsetAt(ctx, p, at.Add(takeOver+slack))
+	to, err := c.cfg.Log.OffsetAt(ctx, p, at.Add(held+slack))
 	if err != nil {
 		return err
 	}

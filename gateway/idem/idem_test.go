@@ -575,6 +575,38 @@ func TestEvictionOfUnfinished(t *testing.T) {
 	})
 }
 
+// A broker that hung may add what it was sent when who sent it has long given up.
+func TestHeldByBroker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &faulty{Log: eventlogtest.Mem(t, topics...)}
+		c := startNode(t, log, 0)
+		var sent []eventlog.Record
+		hang := func(records []eventlog.Record) error {
+			if records[0].Topic != event.Sandbox.Topic() {
+				return nil
+			}
+			sent = records
+			return errLost
+		}
+		log.before.Store(&hang)
+		if _, err := c.Do(t.Context(), request("key", "=1", "=2")); err == nil {
+			t.Fatal("taken")
+		}
+		log.before.Store(nil)
+		time.Sleep(time.Minute)
+		if _, err := log.Log.Append(t.Context(), sent); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if !do(t, c, request("key", "=1", "=2")).Replayed {
+			t.Error("not replayed")
+		}
+		if got := len(logged(t, log)); got != 2 {
+			t.Errorf("%d events", got)
+		}
+	})
+}
+
 // Who had to wait long for its claim appends nothing: others may be about to.
 func TestLateClaim(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
