@@ -39,24 +39,28 @@ type node struct {
 // adminToken lets in to the admin API of every fleet.
 const adminToken = "loadtest-admin-token-of-32-bytes"
 
-// binary builds sluice once.
-var binary = sync.OnceValues(func() (string, error) {
+// binary builds sluice once, in a directory that goes when all tests are over.
+var (
+	binaryDir string
+	binary    = sync.OnceValues(buildBinary)
+)
+
+func buildBinary() (string, error) {
 	dir, err := os.MkdirTemp("", "sluice-loadtest-")
 	if err != nil {
 		return "", err
 	}
+	binaryDir = dir
 	path := filepath.Join(dir, "sluice")
 	if out, err := exec.Command("go", "build", "-o", path, "../cmd/sluice").CombinedOutput(); err != nil {
 		return "", fmt.Errorf("build sluice: %w: %s", err, out)
 	}
 	return path, nil
-})
+}
 
 func TestMain(m *testing.M) {
 	code := m.Run()
-	if path, err := binary(); err == nil {
-		os.RemoveAll(filepath.Dir(path))
-	}
+	os.RemoveAll(binaryDir)
 	os.Exit(code)
 }
 
