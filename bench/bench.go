@@ -10,6 +10,7 @@
 //	webhook.go   signed POSTs to one endpoint
 //	start.go     exec to ready over a log that has much in it
 //	fill.go      how much gets into it
+//	handover.go  lanes that go from one process to another
 //	floor.go     what the floor's processes do
 //	client.go    the WebSocket population of this process
 //
@@ -19,6 +20,7 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -32,6 +34,9 @@ type Config struct {
 	Rounds int       // of floor and product each
 	Out    io.Writer // the table; progress goes there too
 	Start  Start     // what the row start begins with
+	// Brokers are where the row handover has its log: host:port, commas between.
+	// Empty: it is left out.
+	Brokers string
 }
 
 // sample is what one run of one side gave.
@@ -57,9 +62,11 @@ type row struct {
 	// prepare does what is done once before all rounds; undo is called behind them.
 	// nil: nothing is.
 	prepare func(ctx context.Context, cfg *Config) (undo func(), err error)
+	// figures does one round of a row that isn't about CPU time and has no floor.
+	figures func(ctx context.Context, cfg *Config) ([]figure, error)
 }
 
-var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, webhookRow, startRow}
+var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, webhookRow, startRow, handoverRow}
 
 // Names lists the rows that can be asked for.
 func Names() []string {
@@ -92,6 +99,9 @@ func (r *row) run(ctx context.Context, cfg *Config) error {
 			return fmt.Errorf("prepare %s: %w", r.name, err)
 		}
 	}
+	if r.figures != nil {
+		return r.alone(ctx, cfg)
+	}
 	var floor, product []sample
 	for i := range cfg.Rounds {
 		f, err := r.floor(ctx, cfg)
@@ -106,6 +116,31 @@ func (r *row) run(ctx context.Context, cfg *Config) error {
 		floor, product = append(floor, f), append(product, p)
 	}
 	r.print(cfg, floor, product)
+	return nil
+}
+
+// alone measures a row that has no floor.
+func (r *row) alone(ctx context.Context, cfg *Config) error {
+	var all []sample
+	for i := range cfg.Rounds {
+		figures, err := r.figures(ctx, cfg)
+		if errors.Is(err, errNoBrokers) {
+			fmt.Fprintf(cfg.Out, "  left out: %v\n\n", err)
+			return nil
+		}
+		if err != nil {
+			return fmt.Errorf("measure %s: %w", r.name, err)
+		}
+		fmt.Fprintf(cfg.Out, "  round %d of %d:", i+1, cfg.Rounds)
+		for _, f := range figures {
+			fmt.Fprintf(cfg.Out, " %.2f", f.value)
+		}
+		fmt.Fprintln(cfg.Out)
+		all = append(all, sample{more: figures})
+	}
+	fmt.Fprintf(cfg.Out, "  %-8s %28s\n", "", "min/med/max")
+	more(cfg.Out, "sluice", all)
+	fmt.Fprintln(cfg.Out)
 	return nil
 }
 

@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"os"
@@ -27,9 +28,17 @@ type process struct {
 }
 
 func start(ctx context.Context, binary string, env []string, args ...string) (*process, error) {
+	return startHeard(ctx, binary, env, nil, args...)
+}
+
+// startHeard starts one and has somebody else hear what it says, too.
+func startHeard(ctx context.Context, binary string, env []string, hear io.Writer, args ...string) (*process, error) {
 	p := &process{cmd: exec.CommandContext(ctx, binary, args...)}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stderr = &p.stderr
+	if hear != nil {
+		p.cmd.Stderr = io.MultiWriter(&p.stderr, hear)
+	}
 	p.cmd.Cancel = func() error { return p.cmd.Process.Signal(syscall.SIGTERM) }
 	if err := p.cmd.Start(); err != nil {
 		return nil, err
@@ -137,6 +146,11 @@ func startProduct(ctx context.Context, binary string) (*product, error) {
 
 // serve starts one over a data directory, and returns when it is ready.
 func serve(ctx context.Context, binary, data, token string, within time.Duration) (*product, error) {
+	return serveWith(ctx, binary, token, within, nil, "--data", data)
+}
+
+// serveWith starts one with these arguments.
+func serveWith(ctx context.Context, binary, token string, within time.Duration, hear io.Writer, args ...string) (*product, error) {
 	listen, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -145,8 +159,8 @@ func serve(ctx context.Context, binary, data, token string, within time.Duration
 	if err != nil {
 		return nil, err
 	}
-	p, err := start(ctx, binary, []string{"SLUICE_BOOTSTRAP_KEY=" + token},
-		"serve", "--listen", listen, "--ops", ops, "--data", data, "--allow-private-endpoints")
+	p, err := startHeard(ctx, binary, []string{"SLUICE_BOOTSTRAP_KEY=" + token}, hear,
+		append([]string{"serve", "--listen", listen, "--ops", ops, "--allow-private-endpoints"}, args...)...)
 	if err != nil {
 		return nil, err
 	}
