@@ -6,6 +6,7 @@
 //
 //	dispatcher.go   the lanes that fall to this process, each for its life
 //	move.go         what the lanes owe, brought into another log
+//	skip.go         what an operator says to a lane that has lost something
 //	fanout/         an event becomes deliveries
 //	lane/           deliveries become attempts, attempts their next hop
 //	attempt/        one request and its outcome
@@ -181,7 +182,7 @@ func (d *Dispatcher) own(ctx context.Context, share eventlog.Share) {
 func (d *Dispatcher) fanOut(env event.Environment, number int32) func(context.Context, lane.FanOutStart, func(int64)) error {
 	return func(ctx context.Context, start lane.FanOutStart, progress func(int64)) error {
 		cfg := d.fanout
-		cfg.Environment, cfg.Lane = env, number
+		cfg.Environment, cfg.Lane, cfg.Skip = env, number, start.Skip
 		cfg.Next, cfg.Buried, cfg.Progress = start.Next, start.Buried, progress
 		return fanout.Run(ctx, cfg)
 	}

@@ -16,6 +16,8 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"sluice/dispatcher"
 	"sluice/dispatcher/attempt"
 	"sluice/pkg/control"
@@ -147,8 +149,9 @@ type world struct {
 	control *control.Control
 	events  int
 	stop    func()
-	healthy func() error // of the dispatcher that runs
-	keeps   bool         // dispatchers trim nothing but snapshots, as on brokers
+	healthy func() error          // of the dispatcher that runs
+	metrics prometheus.Registerer // of the next dispatcher; nil: none
+	keeps   bool                  // dispatchers trim nothing but snapshots, as on brokers
 }
 
 func inWorld(t *testing.T, fn func(t *testing.T, w *world)) {
@@ -220,7 +223,7 @@ func (w *world) startOn(log eventlog.Log, wait bool) {
 func (w *world) run(log eventlog.Log, sender attempt.Sender) (d *dispatcher.Dispatcher, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d = dispatcher.New(dispatcher.Config{
-		Log: log, Control: w.control, Sender: sender, Dialects: []*dialect.Dialect{testDialect},
+		Log: log, Control: w.control, Sender: sender, Dialects: []*dialect.Dialect{testDialect}, Registerer: w.metrics,
 		Trim: !w.keeps, Logger: logger(),
 	})
 	done := make(chan error, 1)

@@ -14,7 +14,7 @@
 //	client.go     calls of the API, for the commands below
 //	backup.go     a copy of the log; migrate*.go: all of it, to brokers
 //	publish.go (publish_lines.go: its batches; publish_progress.go: what is seen of them)
-//	tail.go org.go key.go endpoint.go bench.go version.go
+//	tail.go org.go key.go endpoint.go lane.go bench.go version.go
 //	config_check.go topics.go: for operators, offline
 package main
 
@@ -44,6 +44,7 @@ type cli struct {
 	Backup  backupCmd  `cmd:"" group:"operate" help:"Copy the log in --data, while it is in use or not."`
 	Migrate migrateCmd `cmd:"" group:"operate" help:"Bring what is in --data to brokers."`
 	Topics  topicsCmd  `cmd:"" group:"operate" help:"Print which topics to create on brokers."`
+	Lane    laneCmd    `cmd:"" group:"operate" help:"Have a lane go on that has lost something."`
 
 	Bench   benchCmd   `cmd:"" help:"Measure this machine: sluice, beside the least that the same work can cost."`
 	Version versionCmd `cmd:"" help:"Print the version."`

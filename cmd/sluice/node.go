@@ -19,6 +19,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/collectors"
 
+	"sluice/dispatcher"
 	"sluice/gateway/manage"
 	"sluice/pkg/control"
 	"sluice/pkg/delivery"
@@ -266,6 +267,7 @@ func (n *node) startAdmin(ctx context.Context) error {
 	}
 	api := manage.NewAdmin(n.control, n.admin, n.cfg.Logger)
 	api.ServeUsage(n.totals)
+	api.ServeSkip(func(ctx context.Context, lane int32) error { return dispatcher.Skip(ctx, n.log, lane) })
 	if l := n.embedded; l != nil {
 		api.ServeBackup(func(dir string) error { return backup(l, n.cfg.Data, dir) })
 	}

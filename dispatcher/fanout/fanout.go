@@ -36,12 +36,13 @@ type Config struct {
 	Next        int64                       // where to begin; below 0: at the first event there ever was
 	Buried      map[delivery.Place]struct{} // records that are with the dead letters already
 	Progress    func(next int64)            // told when all that follows from the events below is durable
+	Skip        bool                        // events that the log doesn't have any more are given up
 }
 
 // Metrics are those of all fan-outs of a process.
 type Metrics struct {
-	events, deliveries, poisoned, doubles prometheus.Counter
-	age                                   *prometheus.GaugeVec
+	events, deliveries, poisoned, doubles, skipped prometheus.Counter
+	age                                            *prometheus.GaugeVec
 }
 
 // NewMetrics makes the metrics and registers them; nil: they are only counted.
@@ -54,11 +55,12 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		deliveries: counter("deliveries_total", "Deliveries that came of them."),
 		poisoned:   counter("poisoned_total", "Records of events that can't be read."),
 		doubles:    counter("doubles_total", "Copies of events in the log that were passed over."),
+		skipped:    counter("skipped_total", "Events given up at an operator's word, because the log doesn't have them any more."),
 		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "sluice_fanout_age_seconds", Help: "Age of the newest event when it was fanned out."}, []string{"environment"}),
 	}
 	if reg != nil {
-		reg.MustRegister(m.events, m.deliveries, m.poisoned, m.doubles, m.age)
+		reg.MustRegister(m.events, m.deliveries, m.poisoned, m.doubles, m.skipped, m.age)
 	}
 	return m
 }
@@ -77,7 +79,14 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	if next < start || next > end {
-		return fmt.Errorf("fan-out of %s stands at %d, and the log has %d to %d: what lies between is gone", p.Topic, next, start, end)
+		if !cfg.Skip {
+			return fmt.Errorf("fan-out of %s stands at %d, and the log has %d to %d: what lies between is gone; `sluice lane skip %d` has it go on without it", p.Topic, next, start, end, cfg.Lane)
+		}
+		count := max(0, start-next)
+		cfg.Metrics.skipped.Add(float64(count))
+		cfg.Logger.Error("fan-out skipped what is lost", "topic", p.Topic, "from", next, "count", count)
+		next = min(max(next, start), end)
+		cfg.Progress(next)
 	}
 	tail, err := cfg.Log.Tail(ctx, p, next)
 	if err != nil {

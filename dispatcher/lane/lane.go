@@ -27,6 +27,7 @@
 //	snapshot.go   what is kept of a lane every few seconds
 //	claim.go      whose lane it is, as the log sees it
 //	recover.go    a new owner: claim, snapshot, then journal, then sending
+//	skip.go       places that are gone, and an operator who says so
 //	stop.go       the end of a lane's life
 //	move.go       what a lane owes, brought into another log
 //	events.go     data that didn't travel along

@@ -20,6 +20,7 @@ type Metrics struct {
 	dropped  prometheus.Counter
 	doubles  prometheus.Counter
 	fenced   prometheus.Counter
+	skipped  prometheus.Counter
 	inflight *prometheus.GaugeVec
 	lag      *prometheus.GaugeVec
 	owed     *prometheus.GaugeVec
@@ -53,6 +54,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		dropped:  counter("dropped_total", "Deliveries dropped because their endpoint was deleted."),
 		doubles:  counter("doubles_total", "Deliveries that fan-out had appended before, dropped."),
 		fenced:   counter("fenced_total", "Records of an owner of a lane that the next had displaced already: they count for nothing."),
+		skipped:  counter("lane_skipped_total", "Deliveries given up at an operator's word, because the log doesn't have them any more."),
 		inflight: perLane("inflight", "Attempts under way."),
 		lag:      perLane("lag", "Records of the first tier that wait for the lane to take them, as far as it has read."),
 		owed:     perLane("held", "Deliveries held."),
@@ -63,7 +65,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		m.attempts[c] = attempts.WithLabelValues(string(c))
 	}
 	if reg != nil {
-		reg.MustRegister(attempts, m.latency, m.late, m.held, m.missed, m.dead, m.dropped, m.doubles, m.fenced, m.inflight, m.lag, m.owed, m.oldest, m.window)
+		reg.MustRegister(attempts, m.latency, m.late, m.held, m.missed, m.dead, m.dropped, m.doubles, m.fenced, m.skipped, m.inflight, m.lag, m.owed, m.oldest, m.window)
 	}
 	return m
 }

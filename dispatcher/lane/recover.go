@@ -19,6 +19,7 @@ type FanOutStart struct {
 	Next       int64                       // offset of the first event; -1: no snapshot says
 	Buried     map[delivery.Place]struct{} // records that are with the dead letters already
 	Generation uint64                      // of the lane's owner
+	Skip       bool                        // what the log doesn't have any more is given up
 }
 
 // fanOut is what a lane knows of the fan-out that runs beside it.
@@ -66,10 +67,13 @@ func (l *Lane) takeOver(ctx context.Context) error {
 	}
 	jr, err := l.replay(ctx)
 	if err != nil {
-		return err
+		return l.remedy(err)
 	}
 	jr.mark()
 	jr.sync()
+	for _, t := range l.targets {
+		l.tellMissed(t) // what was skipped
+	}
 
 	st, now := jr.st, time.Now()
 	l.dirty, l.snapshot, l.aging = true, now, now
@@ -86,7 +90,7 @@ func (l *Lane) takeOver(ctx context.Context) error {
 	}
 	l.fanOut.next.Store(st.fanOut)
 	if l.cfg.FanOut != nil {
-		start := FanOutStart{Next: st.fanOut, Buried: jr.buried, Generation: l.journal.generation}
+		start := FanOutStart{Next: st.fanOut, Buried: jr.buried, Generation: l.journal.generation, Skip: st.skip}
 		fan, stop := context.WithCancel(l.life)
 		l.fanOut.stop, l.fanOut.done = stop, make(chan struct{})
 		l.run(func(context.Context) {
@@ -107,6 +111,9 @@ func (l *Lane) replay(ctx context.Context) (*replayed, error) {
 	}
 	jr := &replayed{l: l, st: st, folded: make(map[delivery.Place]struct{}), buried: make(map[delivery.Place]struct{}), sent: make(map[string]int64)}
 	if err := jr.begin(); err != nil {
+		return nil, err
+	}
+	if err := jr.heldPlaces(ctx); err != nil {
 		return nil, err
 	}
 	for _, step := range []struct {
@@ -160,6 +167,9 @@ func (jr *replayed) begin() error {
 		} else {
 			s.window = newWindow(0)
 		}
+		if st.skip {
+			s.bring(l, start, end)
+		}
 		if from := min(s.window.next, s.read); from < start || from > end {
 			return fmt.Errorf("%w: %s, partition %d, has offsets %d to %d, and the lane stands at %d", errPosition, s.topic, l.number, start, end, from)
 		}
@@ -205,6 +215,10 @@ func (jr *replayed) scan(ctx context.Context, topic string, each func(*eventlog.
 	// appended since the snapshot can't be, if that isn't as old as that.
 	if from < start && (jr.st.found || start == 0) && time.Since(jr.st.at) < delivery.Retention-time.Hour {
 		from = start
+	}
+	if to := l.journal.wrote[topic]; jr.st.skip && (from < start || from > to) {
+		l.skip(topic, from, min(start, to), 0) // the journal of what is skipped, too
+		from = min(max(from, start), to)
 	}
 	// The snapshot's owner had its markers everywhere before it began.
 	fence := delivery.Fence(jr.st.generation)

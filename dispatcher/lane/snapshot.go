@@ -161,6 +161,7 @@ type state struct {
 	heldMarks, deadMarks marks
 	unread               string   // of the lane's part
 	foreign              []string // parts that aren't known
+	skip                 bool     // what the log doesn't have any more is given up
 }
 
 func decodeState(b []byte) (*state, error) {
@@ -244,12 +245,17 @@ func (l *Lane) loadSnapshot(ctx context.Context) (*state, error) {
 		return nil, err
 	}
 	if !f.found {
-		return &state{at: time.Now(), fanOut: -1}, nil
+		return &state{at: time.Now(), fanOut: -1, skip: f.skip}, nil
 	}
 	st, err := decodeState(f.whole)
+	if err != nil && f.skip {
+		l.log.Error("lane skipped a snapshot that can't be read", "error", err)
+		return &state{at: time.Now(), fanOut: -1, skip: true}, nil
+	}
 	if err != nil {
 		return nil, fmt.Errorf("read the newest snapshot: %w", err)
 	}
+	st.skip = f.skip
 	st.generation, st.at = f.generation, time.Unix(0, int64(f.wholeID))
 	return st, nil
 }
@@ -261,6 +267,7 @@ type finder struct {
 	id, wholeID uint64
 	next        int // the index that the part at hand needs; -1: there is none
 	found       bool
+	skip        bool   // an operator's word stands behind it
 	generation  uint64 // of the whole one's owner
 }
 
@@ -273,12 +280,16 @@ func (f *finder) record(r *eventlog.Record) error {
 		f.fence.Counts(uint64(r.Offset) + 1)
 		return nil
 	}
+	if version == snapshotVersion && kind == skipKind {
+		f.skip = true
+		return nil
+	}
 	generation, index, last, id := d.uvarint(), d.count(), d.flag(), d.uvarint()
 	switch {
 	case kind != snapshotKind:
 		return nil
 	case version != snapshotVersion:
-		return fmt.Errorf("snapshot of version %d at offset %d: a newer release wrote it", version, r.Offset)
+		return fmt.Errorf("snapshot of version %d at offset %d: a newer release wrote it, upgrade this node", version, r.Offset)
 	case d.err != nil:
 		f.next = -1
 		return nil
@@ -294,6 +305,7 @@ func (f *finder) record(r *eventlog.Record) error {
 	f.next++
 	if last {
 		f.whole, f.wholeID, f.generation, f.found, f.next = append(f.whole[:0], f.part...), id, generation, true, -1
+		f.skip = false
 	}
 	return nil
 }

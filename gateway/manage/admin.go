@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 	"net/http"
@@ -20,6 +21,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"sluice/pkg/control"
+	"sluice/pkg/delivery"
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/key"
@@ -34,6 +36,7 @@ import (
 //	POST GET            /admin/v1/orgs/{org}/keys
 //	DELETE              /admin/v1/orgs/{org}/keys/{id}
 //	GET                 /admin/v1/orgs/{org}/usage
+//	POST                /admin/v1/lanes/{lane}/skip
 //	POST                /admin/v1/backup        where the log can be copied
 type Admin struct {
 	control *control.Control
@@ -79,6 +82,21 @@ func (a *Admin) ServeBackup(copy func(dir string) error) {
 		} else if err = copy(in.Dir); err != nil {
 			a.logger.Error("backup failed", "dir", in.Dir, "error", err)
 			err = &dialect.Error{Status: 500, Code: dialect.Internal, Message: err.Error()}
+		}
+		a.answer(w, r, http.StatusNoContent, nil, err)
+	})
+}
+
+// ServeSkip adds the call by which an operator has a lane go on that has lost what
+// it owes. It is called before the API is served.
+func (a *Admin) ServeSkip(skip func(ctx context.Context, lane int32) error) {
+	a.mux.HandleFunc("POST /admin/v1/lanes/{lane}/skip", func(w http.ResponseWriter, r *http.Request) {
+		lane, err := strconv.ParseUint(r.PathValue("lane"), 10, 31)
+		if err != nil || lane >= delivery.Lanes {
+			err = &dialect.Error{Status: 404, Code: dialect.NotFound, Message: fmt.Sprintf("no such lane: they have the numbers 0 to %d", delivery.Lanes-1)}
+		} else if err = skip(r.Context(), int32(lane)); err != nil {
+			a.logger.Error("lane wasn't told to skip", "lane", lane, "error", err)
+			err = &dialect.Error{Status: 503, Code: dialect.Unavailable, Message: "the log didn't answer: try again", RetryAfter: 1}
 		}
 		a.answer(w, r, http.StatusNoContent, nil, err)
 	})
