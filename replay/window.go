@@ -7,10 +7,11 @@ import (
 	"sluice/pkg/event"
 )
 
-// The bounds of a window, unless others are asked for.
+// The bounds of a window, unless others are asked for: some 25,000 events of 300
+// bytes. A reader finds older ones in the log.
 const (
 	WindowEvents = 64 << 10
-	WindowBytes  = 64 << 20
+	WindowBytes  = 16 << 20
 )
 
 // Window holds the newest events of one environment, decoded once and shared by

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 	"time"
 )
@@ -52,6 +53,10 @@ func (c *serveCmd) Run(ctx context.Context, s std) error {
 		fmt.Fprint(s.Out, welcome(n.URL(), n.PrintedKey))
 	}
 	logger.Info("ready", "listen", n.URL(), "ops", n.OpsURL(), "roles", c.Roles.String(), "version", buildVersion())
+
+	// What the start took and needs no more goes back to the system now. Nothing
+	// would see to that as long as there is nothing to do.
+	debug.FreeOSMemory()
 
 	for running := true; running; {
 		select {

@@ -55,9 +55,11 @@ type Config struct {
 }
 
 // The sizes that decide how much memory the log takes: two or three memtables
-// and a small cache; whoever reads the tail is served from the memtables.
+// and a small cache; who reads what was appended lately is served from the
+// memtables. Half as large they would make batches dearer by a fifth: Pebble then
+// merges more tables.
 const (
-	memTableBytes = 16 << 20
+	memTableBytes = 8 << 20
 	cacheBytes    = 8 << 20
 	// groupBytes bounds what one synced batch takes, waitingBytes what waits for it.
 	groupBytes   = 8 << 20
