@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"runtime/debug"
 	"slices"
 	"time"
 
@@ -18,6 +19,10 @@ const (
 	// verifyStep is read at a stretch, verifyRate in a second: 10 GiB in 5 minutes.
 	verifyStep = 1 << 20
 	verifyRate = 32 << 20
+	// verifyTidy is from how many bytes on the process gives back what reading them
+	// took. Each block was memory of its own; where nothing else goes on, nobody
+	// would collect it for minutes, and the system would wait for longer.
+	verifyTidy = 64 << 20
 )
 
 // verifier reads the log in the background until it closes.
@@ -35,9 +40,12 @@ func (l *Log) verifier() {
 		}
 	}
 	for {
-		_, err := l.verify(func(bytes int) bool { return wait(time.Duration(bytes) * time.Second / verifyRate) })
+		bytes, err := l.verify(func(bytes int) bool { return wait(time.Duration(bytes) * time.Second / verifyRate) })
 		if err != nil && !l.isClosed() {
 			l.logger.Error("log: parts of it can't be read", "dir", l.dir, "error", err)
+		}
+		if bytes > verifyTidy {
+			debug.FreeOSMemory()
 		}
 		if !wait(verifyEvery) {
 			return
