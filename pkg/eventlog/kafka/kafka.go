@@ -9,6 +9,7 @@
 //	fill.go     Fill: a log that another is copied into, not yet to be used
 //	own.go      Own: a group that hands out partitions and notices the dead
 //	fetch.go    a fetch, and who leads a partition
+//	messages.go what the client has to say, and how often
 package kafka
 
 import (
@@ -84,6 +85,8 @@ type Log struct {
 
 	filling bool // records keep the times that they are appended with
 
+	said *clientLog
+
 	mu      sync.Mutex
 	layers  []*layer
 	closing bool
@@ -113,6 +116,7 @@ func open(ctx context.Context, cfg Config, within time.Duration, prepare func(*L
 	if l.logger == nil {
 		l.logger = slog.Default()
 	}
+	l.said = &clientLog{logger: l.logger, told: make(map[string]*repeats)}
 	if l.cfg.Session == 0 {
 		l.cfg.Session = session
 	}
@@ -186,7 +190,7 @@ func (l *Log) client(more ...kgo.Opt) (*kgo.Client, error) {
 		kgo.RetryBackoffFn(func(tries int) time.Duration {
 			return min(20*time.Millisecond<<min(tries, 6), 500*time.Millisecond)
 		}),
-		kgo.WithLogger(clientLog{l.logger}),
+		kgo.WithLogger(l.said),
 	}
 	if l.cfg.TLS != nil {
 		opts = append(opts, kgo.DialTLSConfig(l.cfg.TLS))
@@ -318,17 +322,4 @@ func (l *Log) Close() error {
 		}
 	})
 	return nil
-}
-
-// clientLog passes on what the client warns of.
-type clientLog struct{ logger *slog.Logger }
-
-func (clientLog) Level() kgo.LogLevel { return kgo.LogLevelWarn }
-
-func (c clientLog) Log(level kgo.LogLevel, msg string, keyvals ...any) {
-	l := slog.LevelWarn
-	if level == kgo.LogLevelError {
-		l = slog.LevelError
-	}
-	c.logger.Log(context.Background(), l, "brokers: "+msg, keyvals...)
 }
