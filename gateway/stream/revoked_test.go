@@ -1,0 +1,43 @@
+package stream_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/gateway/stream"
+	"sluice/pkg/event"
+	"sluice/pkg/key"
+)
+
+// between does something once, right behind a look-up of a key.
+type between struct {
+	stream.Access
+	do atomic.Pointer[func()]
+}
+
+func (b *between) Authenticate(ctx context.Context, token string) (*key.Principal, error) {
+	p, err := b.Access.Authenticate(ctx, token)
+	if do := b.do.Swap(nil); do != nil {
+		(*do)()
+	}
+	return p, err
+}
+
+// A key that is revoked when it was looked up, and nobody knows yet whose
+// connection it will be, leaves none open.
+func TestRevokedWhileAuthenticating(t *testing.T) {
+	access := new(between)
+	s := open(t, func(c *stream.Config) {
+		access.Access = c.Access
+		c.Access = access
+	})
+	token, id := s.newKeyID(s.org, event.Sandbox, time.Time{}, key.Subscribe)
+	revoke := func() { s.revoke(id) }
+	access.do.Store(&revoke)
+	c := s.dial()
+	c.say(`{"type":"auth","token":"` + token + `"}`)
+	c.wantError("unauthorized")
+	c.wantClose(4401)
+}
