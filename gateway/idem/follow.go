@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -120,6 +121,55 @@ func (f *follower) begin(ctx context.Context) error {
 	if err != nil {
 		return fmt.Errorf("look up %s a day ago: %w", f.partition.Topic, err)
 	}
+	if from, err = f.skip(ctx, from, end); err != nil {
+		return fmt.Errorf("count what is in %s: %w", f.partition.Topic, err)
+	}
 	f.next, f.goal = from, end
 	return nil
+}
+
+// mostEach is about how many keys and ids a record can have, and recordsEach how
+// many records there are for each that has some, at most: its done, a take.
+const (
+	mostEach    = 1 << 10
+	recordsEach = 3
+)
+
+// skip gives the place from which on there are at least as many keys and ids as
+// are remembered. What is before would be forgotten while it is read, which takes
+// ten times as long as to count it.
+func (f *follower) skip(ctx context.Context, from, end int64) (int64, error) {
+	most := f.cfg.Entries
+	if (end-from)*mostEach <= int64(most) {
+		return from, nil
+	}
+	type mark struct {
+		next  int64
+		below int // keys and ids, from where it was begun
+	}
+	var marks []mark
+	total := 0
+	for at := max(from, end-recordsEach*int64(most)); at < end; {
+		records, err := f.cfg.Log.Read(ctx, f.partition, at, readBytes)
+		if err != nil {
+			return 0, err
+		}
+		if len(records) == 0 {
+			break
+		}
+		marks = append(marks, mark{at, total})
+		for i := range records {
+			total += entries(records[i].Value)
+		}
+		at = records[len(records)-1].Offset + 1
+	}
+	for _, m := range slices.Backward(marks) {
+		if total-m.below >= most && m.next > from {
+			f.view.mu.Lock()
+			f.evicted() // one for all that are never read
+			f.view.mu.Unlock()
+			return m.next, nil
+		}
+	}
+	return from, nil
 }

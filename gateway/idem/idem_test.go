@@ -549,6 +549,59 @@ func TestEviction(t *testing.T) {
 	})
 }
 
+// A node that starts reads no more than it can remember, and remembers the same as
+// one that has read all.
+func TestStartSkips(t *testing.T) {
+	onBoth(t, func(t *testing.T, log eventlog.Log) {
+		const most = 5000
+		first := startNode(t, log, most)
+		batch := func(n int) (key string, events []string) {
+			for i := range 900 {
+				events = append(events, fmt.Sprintf("e%d_%d=1", n, i))
+			}
+			if n%2 == 0 {
+				key = fmt.Sprint("key", n)
+			}
+			return key, events
+		}
+		for n := range 200 {
+			key, events := batch(n)
+			do(t, first, request(key, events...))
+		}
+		synctest.Wait()
+		second := startNode(t, log, most)
+		if got := counted(t, second.metrics.evicted); got < 1 || got > 100_000 {
+			t.Errorf("%v were read and forgotten, of 270,000", got)
+		}
+		if got, want := second.view.size(), first.view.size(); got != want {
+			t.Errorf("%d entries, and %d in the one that read all", got, want)
+		}
+		for _, n := range []int{199, 198, 197} {
+			key, events := batch(n)
+			if !do(t, second, request(key, events...)).Replayed {
+				t.Errorf("batch %d isn't known", n)
+			}
+		}
+	})
+}
+
+func TestEntries(t *testing.T) {
+	events := []claimedEvent{{own: true, claimed: true, id: "a"}, {own: true, id: "b"}, {claimed: true, id: "c"}}
+	for _, c := range []struct {
+		record interface{ encode() []byte }
+		want   int
+	}{
+		{&claimRecord{org: "o", events: events}, 1},
+		{&claimRecord{org: "o", keyed: true, events: events}, 5},
+		{&doneRecord{indexes: []int{1}}, 0},
+		{&takeRecord{}, 0},
+	} {
+		if got := entries(c.record.encode()); got != c.want {
+			t.Errorf("%+v has %d", c.record, got)
+		}
+	}
+}
+
 // What was forgotten of an unfinished claim leaves the rest of it to be completed.
 func TestEvictionOfUnfinished(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -790,9 +843,13 @@ func FuzzDecode(f *testing.F) {
 	f.Add((&doneRecord{indexes: []int{1}}).encode())
 	f.Add((&takeRecord{seq: 1}).encode())
 	f.Fuzz(func(t *testing.T, value []byte) {
+		n := entries(value)
 		r, err := decode(value)
 		if err != nil {
 			return
+		}
+		if claim, ok := r.(*claimRecord); ok && n > 1+2*len(claim.events) || !ok && n > 0 {
+			t.Fatalf("%x has %d entries", value, n)
 		}
 		again, err := decode(r.(interface{ encode() []byte }).encode())
 		if err != nil || fmt.Sprintf("%+v", again) != fmt.Sprintf("%+v", r) {

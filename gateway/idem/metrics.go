@@ -21,7 +21,7 @@ func newMetrics(r prometheus.Registerer, entries func() float64) *metrics {
 		replayed:  counter("replayed_total", "Requests that were answered again, without an event."),
 		conflicts: counter("conflicts_total", "Requests refused because their key or an id of theirs was used for something else."),
 		completed: counter("completed_total", "Claims that were left unfinished and taken over."),
-		evicted:   counter("evicted_total", "Keys and ids forgotten before their 24 hours were over."),
+		evicted:   counter("evicted_total", "Keys and ids forgotten before their 24 hours were over; one for all that a start passed over."),
 		poisoned:  counter("poisoned_total", "Records of claims that can't be read."),
 	}
 	if r != nil {

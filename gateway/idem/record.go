@@ -163,6 +163,34 @@ func (c *cursor) claim(id event.ClaimID) *claimRecord {
 	return r
 }
 
+// entries counts the keys and ids that a record may enter, as the view does: those
+// of an answer to a key, too.
+func entries(value []byte) (n int) {
+	c := cursor{rest: value}
+	if c.byte() != recordVersion || c.byte() != kindClaim {
+		return 0
+	}
+	c.take(len(event.ClaimID{}))
+	flags := c.byte()
+	c.take(1 + 8)
+	c.take(c.count())
+	if flags&flagKeyed != 0 {
+		c.take(2 * len(sum{}))
+		n = 1
+	}
+	for range c.count() {
+		if flags&flagKeyed != 0 {
+			n++
+		}
+		if c.byte() == bits(true, true) {
+			n++
+		}
+		c.take(8)
+		c.take(c.count())
+	}
+	return n
+}
+
 // take gives n bytes; zeroes, when there aren't so many.
 func (c *cursor) take(n int) []byte {
 	if n > len(c.rest) {
