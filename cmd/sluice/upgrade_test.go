@@ -89,23 +89,24 @@ func (l *ledger) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.delivered[ev.ID]++
 }
 
-// publish has the process publish n events, and notes them.
+// publish has the process publish n events, and notes them. Where the log doesn't
+// answer they are sent again, under the same ids.
 func (l *ledger) publish(p *process, n int) {
 	l.t.Helper()
 	for range n {
-		var answer struct{ ID string }
-		body := fmt.Sprintf(`{"type":"rfq.created","data":{"n":%d}}`, len(l.published))
-		if err := p.call(l.t.Context(), "POST", "/v1/events", "application/json", []byte(body), 202, &answer); err != nil {
-			l.t.Fatal(err)
-		}
-		l.published = append(l.published, answer.ID)
+		id := fmt.Sprintf("upgrade-%d", len(l.published))
+		body := fmt.Sprintf(`{"id":%q,"type":"rfq.created","data":{"n":%d}}`, id, len(l.published))
+		eventually(l.t, time.Minute, func() error {
+			return p.call(l.t.Context(), "POST", "/v1/events", "application/json", []byte(body), 202, nil)
+		})
+		l.published = append(l.published, id)
 	}
 }
 
 // settle waits until all that was published is delivered.
 func (l *ledger) settle() {
 	l.t.Helper()
-	eventually(l.t, 60*time.Second, func() error {
+	eventually(l.t, 2*time.Minute, func() error {
 		l.mu.Lock()
 		defer l.mu.Unlock()
 		for i, id := range l.published {
