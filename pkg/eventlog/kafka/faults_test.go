@@ -268,15 +268,28 @@ func TestCoordinatorSilent(t *testing.T) {
 	cluster, l := fake(t, func(c *kafka.Config) { c.Session = session })
 	began := make(chan time.Time, 16)
 	ended := make(chan time.Time, 16)
-	ctx, cancel := context.WithCancel(t.Context())
+	ctx0, cancel := context.WithCancel(t.Context())
+	var mu sync.Mutex
+	var old []eventlog.Share
 	var wg sync.WaitGroup
 	defer wg.Wait()
 	defer cancel()
 	wg.Go(func() {
-		err := l.Own(ctx, "lanes", func(ctx context.Context, share eventlog.Share) {
+		err := l.Own(ctx0, "lanes", func(ctx context.Context, share eventlog.Share) {
+			if !share.Ours() {
+				t.Error("work begins and isn't ours")
+			}
 			began <- time.Now()
 			<-ctx.Done()
+			if share.Ours() == (ctx0.Err() == nil) {
+				t.Errorf("ours is %v when its context has ended", share.Ours())
+			}
 			ended <- time.Now()
+			if ctx0.Err() == nil {
+				mu.Lock()
+				old = append(old, share)
+				mu.Unlock()
+			}
 		})
 		if err != nil {
 			t.Errorf("Own: %v", err)
@@ -303,6 +316,13 @@ func TestCoordinatorSilent(t *testing.T) {
 		case <-began:
 		case <-time.After(patience):
 			t.Fatal("work doesn't begin again")
+		}
+	}
+	mu.Lock()
+	defer mu.Unlock()
+	for _, share := range old {
+		if share.Ours() {
+			t.Errorf("partition %d is again its first work's", share.Partition)
 		}
 	}
 }

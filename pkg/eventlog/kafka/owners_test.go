@@ -3,6 +3,7 @@ package kafka_test
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -99,4 +100,106 @@ func TestOwnersShare(t *testing.T) {
 	s.await(map[string]int{"a": 8, "b": 8})
 	leaveA()
 	s.await(map[string]int{"b": 16})
+}
+
+// Members come and go all the time: a partition is never worked on by two, each
+// has its owner most of the time, and in the end they share again.
+func TestOwnersStorm(t *testing.T) {
+	t.Parallel()
+	topic := eventlog.Topic{Name: "lanes", Partitions: 16}
+	s := newShares(t)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	own := func(who string) (leave func()) {
+		l := eventlogtest.Kafka(t, topic)
+		ctx, cancel := context.WithCancel(t.Context())
+		wg.Go(func() {
+			if err := l.Own(ctx, topic.Name, s.work(who, 300*time.Millisecond)); err != nil {
+				t.Errorf("Own of %s: %v", who, err)
+			}
+		})
+		return cancel
+	}
+	leaving := []func(){own("first")}
+	s.await(map[string]int{"first": 16})
+	var looks, owned int
+	for i := range 8 {
+		if i%2 == 0 {
+			leaving = append(leaving, own(string(rune('a'+i))))
+		} else {
+			leaving[0]()
+			leaving = leaving[1:]
+		}
+		for range 20 {
+			time.Sleep(100 * time.Millisecond)
+			s.mu.Lock()
+			looks, owned = looks+16, owned+len(s.of)
+			s.mu.Unlock()
+		}
+	}
+	if owned*2 < looks {
+		t.Errorf("of %d looks at a partition, %d found an owner", looks, owned)
+	}
+	t.Logf("of %d looks at a partition, %d found an owner", looks, owned)
+	defer own("last")()
+	defer leaving[0]()
+	s.await(map[string]int{"g": 8, "last": 8})
+}
+
+// Work that is slow, longer than a session, makes nobody think that its owner is
+// dead: heartbeats don't wait for it. Work that is slow to return when it must is
+// told that the partition isn't its own any more before another begins.
+func TestSlowWork(t *testing.T) {
+	t.Parallel()
+	topic := eventlog.Topic{Name: "lanes", Partitions: 2}
+	var mu sync.Mutex
+	began := make(map[int32]int)
+	var slow atomic.Int32 // partitions whose first owner was told
+	var shares [2]atomic.Pointer[eventlog.Share]
+	own := func(first bool) (leave func()) {
+		l := eventlogtest.Kafka(t, topic)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan struct{})
+		go func() {
+			defer close(done)
+			err := l.Own(ctx, topic.Name, func(ctx context.Context, share eventlog.Share) {
+				mu.Lock()
+				began[share.Partition]++
+				mu.Unlock()
+				if !first {
+					if old := shares[share.Partition].Load(); old.Ours() || !share.Ours() {
+						t.Errorf("partition %d: the first owner takes it for its own: %v", share.Partition, old.Ours())
+					}
+					slow.Add(1)
+					<-ctx.Done()
+					return
+				}
+				shares[share.Partition].Store(&share)
+				time.Sleep(8 * time.Second) // it looks at nothing
+				if ctx.Err() != nil || !share.Ours() {
+					t.Errorf("partition %d was taken from its owner: %v", share.Partition, ctx.Err())
+				}
+				<-ctx.Done()
+				time.Sleep(7 * time.Second)
+			})
+			if err != nil {
+				t.Errorf("Own: %v", err)
+			}
+		}()
+		return func() { cancel(); <-done }
+	}
+	leave := own(true)
+	defer leave()
+	time.Sleep(12 * time.Second)
+	mu.Lock()
+	if began[0] != 1 || began[1] != 1 {
+		t.Errorf("work began %v times", began)
+	}
+	mu.Unlock()
+	defer own(false)()
+	for end := time.Now().Add(patience); slow.Load() == 0 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
+	}
+	if slow.Load() == 0 {
+		t.Error("the second owner got nothing")
+	}
 }
