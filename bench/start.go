@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"fmt"
 	"net"
 	"net/http"
 	"os"
@@ -22,7 +23,7 @@ type Start struct {
 const (
 	startOrgSize = 500             // endpoints of one org
 	startTraffic = 50_000          // events published before the process is killed
-	startIdle    = time.Minute     // how long nothing happens between
+	startIdle    = 4 * time.Minute // without work; for most of it the log is read through, as after every start
 	startWithin  = 2 * time.Minute // until it is ready; the first start on a log finds ten million events new
 )
 
@@ -85,15 +86,12 @@ func startProductRow(ctx context.Context, cfg *Config) (s sample, err error) {
 	note("ms to the first frame", float64(frame.Microseconds())/1000)
 	note("ms to the first delivery", float64(delivery.Microseconds())/1000)
 
-	before, _ := p.cpu()
-	select {
-	case <-time.After(startIdle):
-	case <-ctx.Done():
-		return s, ctx.Err()
+	if err := p.idle(ctx, startIdle-time.Minute, note); err != nil {
+		return s, err
 	}
-	after, _ := p.cpu()
-	note("CPU-s in the idle minute behind", after-before)
-	note("RSS MB then", p.rssMB())
+	if err := p.idle(ctx, time.Minute, note); err != nil {
+		return s, err
+	}
 	traffic := ingest{events: startTraffic, perRequest: 1}
 	if _, _, err := traffic.publish(p.url+"/v1/events", p.key, startTraffic); err != nil {
 		return s, err
@@ -111,6 +109,23 @@ func startProductRow(ctx context.Context, cfg *Config) (s sample, err error) {
 	note("s to ready after kill -9", time.Since(begun).Seconds())
 	note("events fanned out again then", p.metric("sluice_fanout_events_total"))
 	return s, nil
+}
+
+// idle waits, and notes the memory that is held then and the CPU time that it took.
+func (p *product) idle(ctx context.Context, long time.Duration, note func(string, float64)) error {
+	before, err := p.cpu()
+	if err != nil {
+		return err
+	}
+	select {
+	case <-time.After(long):
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	after, err := p.cpu()
+	note(fmt.Sprintf("CPU-s in %s without work", long), after-before)
+	note("RSS MB after it", p.rssMB())
+	return err
 }
 
 // firstEvent publishes one event to a stream and to an endpoint, which it makes
