@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"path/filepath"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -50,12 +51,20 @@ func (n *node) openLog(ctx context.Context) error {
 		n.metrics.MustRegister(spaceMetrics(l)...)
 	}
 	n.onStop(func(context.Context) error { return n.log.Close() })
+	if n.embedded != nil {
+		if err := n.embedded.Check(checkWithin); err != nil {
+			return fmt.Errorf("--data: %w", err)
+		}
+	}
 	n.ops.require("log", func(ctx context.Context) error {
 		_, _, err := n.log.Bounds(ctx, eventlog.Partition{Topic: control.Topic.Name})
 		return err
 	})
 	return nil
 }
+
+// checkWithin is how long a start may look for damage in a log in --data.
+const checkWithin = 200 * time.Millisecond
 
 // spaceMetrics tell how full the log in --data is.
 func spaceMetrics(l *embedded.Log) []prometheus.Collector {

@@ -264,10 +264,13 @@ func (l *Log) openError(err error) error {
 		logs, _ := filepath.Glob(filepath.Join(l.dir, "*.log"))
 		return l.damaged(fmt.Errorf("a write-ahead log (one of %s): %w", strings.Join(logs, ", "), err))
 	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist), strings.Contains(err.Error(), "corrupt"):
-		return l.damaged(err)
+		return l.damaged(oneLine(err))
 	}
 	return fmt.Errorf("the log in %s can't be opened: %w", l.dir, err)
 }
+
+// oneLine is for errors that may be several.
+func oneLine(err error) error { return errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")) }
 
 // damaged wraps an error that came from bytes on disk.
 func (l *Log) damaged(err error) error {

@@ -1,6 +1,7 @@
 package embedded
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -13,7 +14,7 @@ import (
 )
 
 // A block of a table is checked when it is read, and nobody may read it for
-// days. So everything is read once after a start and once a day, slowly.
+// days. So a start reads some, and then everything is read, and once a day, slowly.
 const (
 	verifyEvery = 24 * time.Hour
 	// verifyStep is read at a stretch, verifyRate in a second: 10 GiB in 5 minutes.
@@ -62,11 +63,40 @@ func (l *Log) Verify(ctx context.Context) (bytes int64, err error) {
 	return bytes, errors.Join(ctx.Err(), err)
 }
 
+// Check is for a start: it reads the log as Verify does, for so long at most, what
+// is kept for good first. An error says what is damaged, and that the log is better
+// not used. What it didn't come to is read in the background.
+func (l *Log) Check(within time.Duration) error {
+	end := time.Now().Add(within)
+	_, err := l.verify(func(int) bool { return time.Now().Before(end) })
+	if err == nil {
+		return nil
+	}
+	return l.damaged(oneLine(err))
+}
+
+// inOrder lists the topics: what is kept for good, what is owed, what is asked for
+// again.
+func (l *Log) inOrder() []*topic {
+	rank := func(t *topic) int {
+		switch {
+		case t.Retention == 0:
+			return 0
+		case !t.Yields:
+			return 1
+		}
+		return 2
+	}
+	return slices.SortedFunc(maps.Values(l.topics), func(a, b *topic) int {
+		return cmp.Or(cmp.Compare(rank(a), rank(b)), cmp.Compare(a.Name, b.Name))
+	})
+}
+
 // verify asks pause, with the bytes read since it asked last, whether to go on.
 func (l *Log) verify(pause func(bytes int) bool) (total int64, err error) {
 	var damages []error
-	for _, name := range slices.Sorted(maps.Keys(l.topics)) {
-		for _, p := range l.topics[name].partitions {
+	for _, t := range l.inOrder() {
+		for _, p := range t.partitions {
 			for from := p.start.Load(); from < p.end.Load(); {
 				n, next, err := l.verifyStep(p, from)
 				total += int64(n)
