@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
@@ -130,4 +131,22 @@ func TestConfigCheck(t *testing.T) {
 	if strings.Contains(out.String(), "hidden-token") {
 		t.Error("a secret is shown")
 	}
+}
+
+// TestTwoOnOneDirectory: the second process on a data directory is refused, told
+// who is there, and harms nothing.
+func TestTwoOnOneDirectory(t *testing.T) {
+	t.Parallel()
+	data := filepath.Join(t.TempDir(), "data")
+	p := startProcess(t, []string{"--data", data})
+	var out, errs bytes.Buffer
+	code := run(t.Context(), []string{"serve", "--listen=127.0.0.1:0", "--ops=127.0.0.1:0", "--log-format=text", "--data=" + data}, std{Out: &out, Err: &errs})
+	if code != 1 || !strings.Contains(errs.String(), fmt.Sprintf("in use by process %d, started ", p.cmd.Process.Pid)) {
+		t.Errorf("exit code %d: %s", code, &errs)
+	}
+	if err := p.call(t.Context(), "POST", "/v1/events", "application/json", []byte(`{"type":"a.b","data":{}}`), 202, nil); err != nil {
+		t.Error(err)
+	}
+	p.kill() // what a killed process held is free
+	p.start()
 }

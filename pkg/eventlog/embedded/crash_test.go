@@ -18,7 +18,7 @@ import (
 // The child that TestKilled starts appends in this directory until it is killed.
 const childVar = "SLUICE_TEST_CHILD_DIR"
 
-var crashTopics = []eventlog.Topic{{Name: "a", Partitions: 3}, {Name: "b", Partitions: 1}}
+var crashTopics = []eventlog.Topic{{Name: "a", Partitions: 3}, {Name: "b", Partitions: 1}, {Name: "pads", Partitions: 1}}
 
 func TestMain(m *testing.M) {
 	if dir := os.Getenv(childVar); dir != "" {
@@ -77,6 +77,15 @@ func child(dir string) {
 			}
 		})
 	}
+	// So much beside them that write-ahead logs and tables begin and end all the time.
+	wg.Go(func() {
+		for pad := noise(512 << 10); ; {
+			if _, err := l.Append(context(), []eventlog.Record{{Partition: eventlog.Partition{Topic: "pads"}, Value: pad}}); err != nil {
+				fail(err)
+			}
+			time.Sleep(2 * time.Millisecond) // or nobody else had a turn
+		}
+	})
 	wg.Wait()
 }
 

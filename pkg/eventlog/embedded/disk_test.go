@@ -244,6 +244,10 @@ func TestPowerCut(t *testing.T) {
 		if err := l.Trim(t.Context(), p0, before); err != nil {
 			t.Fatal(err)
 		}
+		// Behind the trim, which syncs all that was written before it.
+		more := random.IntN(64)
+		fill(t, l, p0, more, random.IntN(2000))
+		end += int64(more)
 		after := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: random.IntN(100), RNG: random})
 		if err := l.Close(); err != nil {
 			t.Fatal(err)
