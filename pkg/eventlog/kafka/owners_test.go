@@ -2,6 +2,7 @@ package kafka_test
 
 import (
 	"context"
+	"maps"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -9,6 +10,7 @@ import (
 
 	"sluice/pkg/eventlog"
 	"sluice/pkg/eventlog/eventlogtest"
+	"sluice/pkg/eventlog/kafka"
 )
 
 const patience = 30 * time.Second
@@ -151,18 +153,18 @@ func TestOwnersStorm(t *testing.T) {
 // told that the partition isn't its own any more before another begins.
 func TestSlowWork(t *testing.T) {
 	t.Parallel()
-	topic := eventlog.Topic{Name: "lanes", Partitions: 2}
+	const session = 5 * time.Second
+	cluster, l := fake(t, func(c *kafka.Config) { c.Session = session })
 	var mu sync.Mutex
 	began := make(map[int32]int)
 	var slow atomic.Int32 // partitions whose first owner was told
-	var shares [2]atomic.Pointer[eventlog.Share]
-	own := func(first bool) (leave func()) {
-		l := eventlogtest.Kafka(t, topic)
+	var shares [4]atomic.Pointer[eventlog.Share]
+	own := func(l *kafka.Log, first bool) (leave func()) {
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan struct{})
 		go func() {
 			defer close(done)
-			err := l.Own(ctx, topic.Name, func(ctx context.Context, share eventlog.Share) {
+			err := l.Own(ctx, "lanes", func(ctx context.Context, share eventlog.Share) {
 				mu.Lock()
 				began[share.Partition]++
 				mu.Unlock()
@@ -175,7 +177,7 @@ func TestSlowWork(t *testing.T) {
 					return
 				}
 				shares[share.Partition].Store(&share)
-				time.Sleep(8 * time.Second) // it looks at nothing
+				time.Sleep(session + 2*time.Second) // it looks at nothing
 				if ctx.Err() != nil || !share.Ours() {
 					t.Errorf("partition %d was taken from its owner: %v", share.Partition, ctx.Err())
 				}
@@ -188,15 +190,15 @@ func TestSlowWork(t *testing.T) {
 		}()
 		return func() { cancel(); <-done }
 	}
-	leave := own(true)
-	defer leave()
-	time.Sleep(12 * time.Second)
+	defer own(l, true)()
+	time.Sleep(session + 5*time.Second)
 	mu.Lock()
-	if began[0] != 1 || began[1] != 1 {
+	if !maps.Equal(began, map[int32]int{0: 1, 1: 1, 2: 1, 3: 1}) {
 		t.Errorf("work began %v times", began)
 	}
 	mu.Unlock()
-	defer own(false)()
+	other := open(t, kafka.Config{Brokers: cluster.ListenAddrs(), Prefix: "f.", Topics: topics, Logger: quiet, Session: session})
+	defer own(other, false)()
 	for end := time.Now().Add(patience); slow.Load() == 0 && time.Now().Before(end); time.Sleep(50 * time.Millisecond) {
 	}
 	if slow.Load() == 0 {
