@@ -36,10 +36,10 @@ type migrateCmd struct {
 
 // Help is shown by sluice migrate --help.
 func (migrateCmd) Help() string {
-	return `Carries events of both environments in their order and with their times, orgs, keys and endpoints, the
-Idempotency-Keys and ids of the last 24 hours, and all that is owed: deliveries not made yet, retries with their
-attempts and due times, what is held, dead letters. Events not yet fanned out are fanned out there, and no other
-is. What past attempts were answered isn't carried. Secrets stay sealed with the key they are sealed with: every
+	return `Carries events of both environments in their order and with their times, orgs, what they used, keys and
+endpoints, the Idempotency-Keys and ids of the last 24 hours, and all that is owed: deliveries not made yet,
+retries with their attempts and due times, what is held, dead letters. Events not yet fanned out are fanned
+out there, and no other is. What past attempts were answered isn't carried. Secrets stay sealed with the key they are sealed with: every
 node on the brokers needs a copy of its file.
 
 The topics must be new: ones that have been used are refused. The brokers' user must be allowed to create topics

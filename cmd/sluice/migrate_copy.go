@@ -16,6 +16,7 @@ import (
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
 	"sluice/pkg/eventlog/kafka"
+	"sluice/pkg/usage"
 )
 
 // migration is one on its way.
@@ -58,7 +59,7 @@ func (m *migration) readControl(ctx context.Context) (err error) {
 
 func (m *migration) run(ctx context.Context) error {
 	m.starts, m.events, m.unfanned = make(map[event.Environment]int64), make(map[event.Environment]int64), make(map[event.Environment]int64)
-	for _, step := range []func(context.Context) error{m.count, m.copyEvents, m.copyClaims, m.copyControl, m.moveLanes, m.begin} {
+	for _, step := range []func(context.Context) error{m.count, m.copyEvents, m.copyClaims, m.copyControl, m.copyUsage, m.moveLanes, m.begin} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -174,6 +175,14 @@ func (m *migration) copy(ctx context.Context, p eventlog.Partition, edit func(*e
 		m.said.copied(p.Topic, len(records))
 	}
 	return nil
+}
+
+// copyUsage brings over what was counted of all orgs.
+func (m *migration) copyUsage(ctx context.Context) error {
+	if m.dry {
+		return nil
+	}
+	return usage.Copy(ctx, m.from, m.to)
 }
 
 // moveLanes brings over what is owed.

@@ -72,6 +72,7 @@ func TestMigrate(t *testing.T) {
 			}
 		}
 		to.refused(t, "in use by process") // before it is stopped
+		used := p.published(t, "org_default", to.data)
 		p.kill()
 		stopped := time.Now()
 		t.Logf("killed after %d of %d deliveries", counts.unique(), migratedEvents)
@@ -90,6 +91,9 @@ func TestMigrate(t *testing.T) {
 
 		p.args = append(p.args, to.args...)
 		p.start()
+		if got := p.published(t, "org_default", to.data); got < used || used == 0 {
+			t.Errorf("%d events were published, and before %d", got, used)
+		}
 		if r := once.next(t, failedOnce); r.attempt != "2" {
 			t.Errorf("what failed once came as %+v", r)
 		}

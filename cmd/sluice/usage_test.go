@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"net/http"
 	"path/filepath"
@@ -131,4 +132,18 @@ func (n *storyNode) awaitUsage(t *testing.T, org string, want []usageRow) {
 		}
 		return nil
 	})
+}
+
+// published gives how many events of an org were counted.
+func (p *process) published(t *testing.T, org, data string) (n int64) {
+	t.Helper()
+	text, stderr, code := sluice(t, nil, "org", "usage", org, "--json", "--ops", p.ops, "--data", data)
+	var used struct{ Months []usageRow }
+	if err := json.Unmarshal([]byte(text), &used); err != nil || code != 0 {
+		t.Fatalf("sluice org usage: %d, %s%s", code, text, stderr)
+	}
+	for _, u := range used.Months {
+		n += u.Published
+	}
+	return n
 }

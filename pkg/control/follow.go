@@ -138,6 +138,7 @@ func (c *Control) change(r *eventlog.Record, at time.Time, cmd Command, err erro
 		changes = nil
 	}
 	if fatal = c.state.missingKey(); fatal != nil {
+		c.unsaved = 0 // the state is one command ahead of its place: no snapshot of it
 		return nil, nil, fatal
 	}
 	c.applied, c.newest = r.Offset, sha256.Sum256(r.Value)

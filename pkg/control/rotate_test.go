@@ -33,7 +33,8 @@ func withKeys(t *testing.T, log eventlog.Log, path string, keys ...[]byte) (*con
 func TestSealingKeysRotate(t *testing.T) {
 	log := eventlogtest.Mem(t, topics...)
 	path := filepath.Join(t.TempDir(), "snapshot")
-	only, err := withKeys(t, log, "", oldKey)
+	lost := filepath.Join(t.TempDir(), "of a node without the new key")
+	only, err := withKeys(t, log, lost, oldKey)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -65,6 +66,10 @@ func TestSealingKeysRotate(t *testing.T) {
 	// The node that has the old key only stops before it would skip an endpoint.
 	if err := only.Fresh(t.Context()); err == nil || !strings.Contains(err.Error(), "--secrets-key-file") {
 		t.Errorf("the node without the new key: %v", err)
+	}
+	only.Close()
+	if _, err := os.Stat(lost); !os.IsNotExist(err) {
+		t.Errorf("it left a snapshot of a state that never was: %v", err)
 	}
 	rotated.Close()
 	for name, keys := range map[string][][]byte{"the old key": {oldKey}, "the new key": {newKey}} {

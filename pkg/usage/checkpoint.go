@@ -49,18 +49,44 @@ func (t *Totals) checkpoint(ctx context.Context) error {
 	}
 	parts, before := t.book.parts(), t.book.next
 	t.mu.RUnlock()
-	for _, p := range parts {
-		ctx, cancel := context.WithTimeout(ctx, appendWithin)
-		_, err := t.log.Append(ctx, []eventlog.Record{{Partition: partition, Value: encode(&record{Checkpoint: p})}})
-		cancel()
-		if err != nil {
-			return fmt.Errorf("append part %d of %d: %w", p.Part, p.Parts, err)
-		}
+	if err := appendParts(ctx, t.log, parts); err != nil {
+		return err
 	}
 	if err := t.log.Trim(ctx, partition, before); err != nil {
 		return fmt.Errorf("trim up to %d: %w", before, err)
 	}
 	return nil
+}
+
+func appendParts(ctx context.Context, log eventlog.Appender, parts []*part) error {
+	for _, p := range parts {
+		ctx, cancel := context.WithTimeout(ctx, appendWithin)
+		_, err := log.Append(ctx, []eventlog.Record{{Partition: partition, Value: encode(&record{Checkpoint: p})}})
+		cancel()
+		if err != nil {
+			return fmt.Errorf("append part %d of %d: %w", p.Part, p.Parts, err)
+		}
+	}
+	return nil
+}
+
+// Copy brings what was counted into another log, as a checkpoint. Nobody counts
+// on either meanwhile.
+func Copy(ctx context.Context, from Log, to eventlog.Appender) error {
+	f := follower{Totals: NewTotals(TotalsConfig{Log: from})}
+	if err := f.begin(ctx); err != nil {
+		return err
+	}
+	for f.book.next < f.goal {
+		records, err := from.Read(ctx, partition, f.book.next, readBytes)
+		if err != nil {
+			return fmt.Errorf("read %s from %d: %w", Topic.Name, f.book.next, err)
+		}
+		if err := f.fold(records); err != nil {
+			return err
+		}
+	}
+	return appendParts(ctx, to, f.book.parts())
 }
 
 // parts writes the book down.

@@ -370,6 +370,27 @@ func TestAStaleCheckpoint(t *testing.T) {
 	}
 }
 
+// What was counted goes along to another log, and counting goes on there.
+func TestCopied(t *testing.T) {
+	from, to := eventlogtest.Mem(t, usage.Topic), eventlogtest.Mem(t, usage.Topic)
+	m, stop := meter(t, from)
+	m.Of("org_a", event.Live).Add(usage.Published, 7)
+	m.Of("org_a", event.Sandbox).Add(usage.Streamed, 3)
+	stop()
+	if err := usage.Copy(t.Context(), from, to); err != nil {
+		t.Fatal(err)
+	}
+	before, _ := totals(t, from)
+	after, _ := totals(t, to)
+	if got, want := show(t, after, "org_a"), show(t, before, "org_a"); got != want || want == "" {
+		t.Errorf("copied:\n%swas:\n%s", got, want)
+	}
+	on, stopOn := meter(t, to)
+	on.Of("org_a", event.Live).Add(usage.Published, 1)
+	stopOn()
+	await(t, after, "org_a", event.Live, usage.Counts{8}, 10*time.Second)
+}
+
 // A nil Meter counts nothing.
 func TestNobodyCounts(t *testing.T) {
 	var m *usage.Meter
