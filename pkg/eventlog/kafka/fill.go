@@ -124,11 +124,10 @@ func (l *Log) clear(ctx context.Context, again bool) error {
 	if err := l.makeTopics(ctx); err != nil {
 		return err
 	}
-	if err := l.awaitLeaders(ctx); err != nil {
-		return err
-	}
-	if err := l.checkRights(ctx); err != nil {
-		return err
+	for _, check := range []func(context.Context) error{l.checkPartitions, l.checkRights} {
+		if err := await(ctx, check); err != nil {
+			return err
+		}
 	}
 	return l.setTimes(ctx, createTime)
 }

@@ -36,13 +36,29 @@ func (l *Log) ensureTopics(ctx context.Context) error {
 	if err := l.makeTopics(ctx); err != nil {
 		return err
 	}
-	if err := l.awaitLeaders(ctx); err != nil {
-		return err
+	for _, check := range []func(context.Context) error{l.checkPartitions, l.checkRights, l.checkSettings} {
+		if err := await(ctx, check); err != nil {
+			return err
+		}
 	}
-	if err := l.checkRights(ctx); err != nil {
-		return err
+	return nil
+}
+
+// await repeats a check while waiting may help: a broker may not know yet of
+// topics that another made a moment ago.
+func await(ctx context.Context, check func(context.Context) error) error {
+	for {
+		err := check(ctx)
+		var answer *kerr.Error
+		if err == nil || errors.Is(err, errOtherwise) || errors.Is(err, errMayNot) || errors.As(err, &answer) && !answer.Retriable {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return err
+		case <-time.After(50 * time.Millisecond):
+		}
 	}
-	return l.checkSettings(ctx)
 }
 
 func (l *Log) makeTopics(ctx context.Context) error {
@@ -119,34 +135,19 @@ func (l *Log) makeTopic(ctx context.Context, t eventlog.Topic, replicas int16) e
 	return nil
 }
 
-// awaitLeaders waits until every partition can be written to, and counts them.
-func (l *Log) awaitLeaders(ctx context.Context) error {
-	if len(l.topics) == 0 {
-		return nil
-	}
-	for {
-		meta, err := l.metadata(ctx)
-		if err == nil {
-			err = l.checkPartitions(meta)
-		}
-		if err == nil {
-			return nil
-		}
-		if errors.Is(err, errOtherwise) || errors.Is(err, errMayNot) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return err
-		case <-time.After(50 * time.Millisecond):
-		}
-	}
-}
-
 // errOtherwise marks what waiting doesn't mend.
 var errOtherwise = errors.New("topics aren't as they must be")
 
-func (l *Log) checkPartitions(meta kadm.Metadata) error {
+// checkPartitions looks whether every partition can be written to, and counts
+// them.
+func (l *Log) checkPartitions(ctx context.Context) error {
+	if len(l.topics) == 0 {
+		return nil
+	}
+	meta, err := l.metadata(ctx)
+	if err != nil {
+		return err
+	}
 	for _, t := range l.cfg.Topics {
 		name := l.name(t.Name)
 		d := meta.Topics[name]
