@@ -183,7 +183,7 @@ func (d *Dispatcher) fanOut(env event.Environment, number int32) func(context.Co
 	return func(ctx context.Context, start lane.FanOutStart, progress func(int64)) error {
 		cfg := d.fanout
 		cfg.Environment, cfg.Lane, cfg.Skip = env, number, start.Skip
-		cfg.Next, cfg.Buried, cfg.Progress = start.Next, start.Buried, progress
+		cfg.Next, cfg.Buried, cfg.Generation, cfg.Progress = start.Next, start.Buried, start.Generation, progress
 		return fanout.Run(ctx, cfg)
 	}
 }

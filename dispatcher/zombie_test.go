@@ -15,6 +15,7 @@ import (
 	"sluice/pkg/delivery"
 	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
 )
 
 // Dispatchers are stopped anywhere, in the middle of an append too, and wake up
@@ -266,6 +267,26 @@ func TestLateRecords(t *testing.T) {
 			slices.Sort(got)
 			if !slices.Equal(got, owed) {
 				t.Errorf("%v came, want %v", got, owed)
+			}
+		})
+	})
+	t.Run("buried", func(t *testing.T) {
+		inWorld(t, func(t *testing.T, w *world) {
+			f := w.frozen(w.log, 1)
+			_, stop := w.run(f, frozenSender{f})
+			sleep(time.Second)
+			f.before.Store(delivery.DeadTopic)
+			if _, err := w.log.Append(t.Context(), []eventlog.Record{{Partition: eventlog.Partition{Topic: event.Live.Topic()}, Value: []byte("no event")}}); err != nil {
+				t.Fatal(err)
+			}
+			sleep(time.Second)
+			w.start()
+			sleep(time.Second)
+			f.wake()
+			sleep(time.Second)
+			stop()
+			if n := len(w.records(delivery.DeadTopic, laneOne(t))); n != 1 {
+				t.Errorf("the event is buried %d times", n)
 			}
 		})
 	})

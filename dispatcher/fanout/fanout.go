@@ -35,6 +35,7 @@ type Config struct {
 	Lane        int32                       // whose partition of dead takes events that can't be read
 	Next        int64                       // where to begin; below 0: at the first event there ever was
 	Buried      map[delivery.Place]struct{} // records that are with the dead letters already
+	Generation  uint64                      // of the lane's owner: what it buries counts as that does
 	Progress    func(next int64)            // told when all that follows from the events below is durable
 	Skip        bool                        // events that the log doesn't have any more are given up
 }
@@ -206,8 +207,9 @@ func (f *fan) bury(r *eventlog.Record, err error) {
 	f.Metrics.poisoned.Inc()
 	f.Logger.Error("event can't be read", "topic", r.Topic, "offset", r.Offset, "error", err)
 	f.add(delivery.DeadTopic, f.Lane, &delivery.Delivery{
-		Event:  event.Event{Environment: f.Environment, Offset: r.Offset},
-		Origin: at,
-		Reason: "the event can't be read: " + err.Error(),
+		Generation: f.Generation,
+		Event:      event.Event{Environment: f.Environment, Offset: r.Offset},
+		Origin:     at,
+		Reason:     "the event can't be read: " + err.Error(),
 	})
 }

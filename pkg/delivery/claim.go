@@ -17,7 +17,8 @@ import "encoding/binary"
 // where one does, its delivery is sent again, since an outcome alone finishes no
 // failed delivery.
 //
-// What fan-out and the api append to tier.0s has no generation and always counts.
+// What fan-out and the api append to tier.0s has no generation and always counts;
+// what fan-out buries has that of the lane beside which it runs.
 
 // Fence tells of the records of one partition, met in their order, which of them
 // count. It is the highest generation that was met; as a start, that of the
