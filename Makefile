@@ -41,7 +41,7 @@ SLUICE_SOAK ?= 30m
 soak: ## five processes and a broker under load, broken at random for SLUICE_SOAK=30m by SLUICE_SEED=n; told in dist/soak-…
 	SLUICE_SOAK=$(SLUICE_SOAK) $(GO) test -count 1 -timeout 0 -v -run '^TestNemesis$$' ./loadtest
 
-bench: build ## the first figures: floor and product side by side
+bench: build ## floor and product side by side, some minutes; `dist/sluice bench --help` names rows that take longer
 	dist/sluice bench
 
 kafka-up: ## a real broker on this machine, installed from Maven Central

@@ -20,22 +20,21 @@ package bench
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 	"time"
 )
 
 // Config says what to run.
 type Config struct {
 	Binary string    // the sluice to measure
-	Rows   []string  // names of rows; empty: all
+	Rows   []string  // names of rows; empty: those that take no longer than a minute a round
 	Rounds int       // of floor and product each
 	Out    io.Writer // the table; progress goes there too
 	Start  Start     // what the row start begins with
 	// Brokers are where the row handover has its log: host:port, commas between.
-	// Empty: it is left out.
 	Brokers string
 }
 
@@ -58,7 +57,9 @@ type figure struct {
 // row is one line of the table: the same work, done by the floor and by the product.
 type row struct {
 	name, what, unit string
-	floor, product   func(ctx context.Context, cfg *Config) (sample, error)
+	// unasked says why the row is measured only where it is named; empty: it always is.
+	unasked        string
+	floor, product func(ctx context.Context, cfg *Config) (sample, error)
 	// prepare does what is done once before all rounds; undo is called behind them.
 	// nil: nothing is.
 	prepare func(ctx context.Context, cfg *Config) (undo func(), err error)
@@ -68,24 +69,37 @@ type row struct {
 
 var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, webhookRow, startRow, handoverRow}
 
-// Names lists the rows that can be asked for.
-func Names() []string {
-	var names []string
+// Names lists the rows that can be asked for: those that are measured when none is
+// named, and those that aren't.
+func Names() (usual, unasked []string) {
 	for _, r := range rows {
-		names = append(names, r.name)
+		if r.unasked == "" {
+			usual = append(usual, r.name)
+		} else {
+			unasked = append(unasked, r.name)
+		}
 	}
-	return names
+	return usual, unasked
 }
 
-// Run measures the rows and prints each as it is done.
+// Run measures the rows and prints each as it is done; at the end it names those
+// that weren't asked for.
 func Run(ctx context.Context, cfg Config) error {
+	var left []string
 	for _, r := range rows {
-		if len(cfg.Rows) > 0 && !slices.Contains(cfg.Rows, r.name) {
+		switch named := slices.Contains(cfg.Rows, r.name); {
+		case len(cfg.Rows) == 0 && r.unasked != "":
+			left = append(left, fmt.Sprintf("%s (%s)", r.name, r.unasked))
+			continue
+		case len(cfg.Rows) > 0 && !named:
 			continue
 		}
 		if err := r.run(ctx, &cfg); err != nil {
 			return err
 		}
+	}
+	if len(left) > 0 {
+		fmt.Fprintf(cfg.Out, "Not measured unless named: %s.\n", strings.Join(left, ", "))
 	}
 	return nil
 }
@@ -124,10 +138,6 @@ func (r *row) alone(ctx context.Context, cfg *Config) error {
 	var all []sample
 	for i := range cfg.Rounds {
 		figures, err := r.figures(ctx, cfg)
-		if errors.Is(err, errNoBrokers) {
-			fmt.Fprintf(cfg.Out, "  left out: %v\n\n", err)
-			return nil
-		}
 		if err != nil {
 			return fmt.Errorf("measure %s: %w", r.name, err)
 		}

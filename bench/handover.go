@@ -34,6 +34,7 @@ const (
 var handoverRow = row{
 	name:    "handover",
 	what:    "lanes go from one dispatcher to another, on brokers; seconds until all that move send again",
+	unasked: "it needs --brokers",
 	figures: handover,
 }
 

@@ -34,6 +34,7 @@ var startRow = row{
 	name:    "start",
 	what:    "exec to ready over a log that has events and endpoints; p50 is the time to ready",
 	unit:    "CPU-s per start",
+	unasked: "a round takes minutes, and filling its log some more",
 	prepare: fillStart,
 	floor:   startFloor,
 	product: startProductRow,

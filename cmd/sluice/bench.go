@@ -17,16 +17,27 @@ type benchCmd struct {
 	Endpoints int      `default:"100000" placeholder:"N" help:"Endpoints that the row start begins with. Default: ${default}."`
 	Events    int      `default:"10000000" placeholder:"N" help:"Events that it begins with. Default: ${default}."`
 	Fill      string   `placeholder:"DIR" help:"Where it puts them, and finds them the next time. Default: a directory that it removes again."`
-	Brokers   brokers  `placeholder:"HOST:PORT,…" help:"Kafka on which the row handover has its log: topics that it leaves there, whose names begin with bench. Default: the row is left out."`
+	Brokers   brokers  `placeholder:"HOST:PORT,…" help:"Kafka on which the row handover has its log: topics that it leaves there, whose names begin with bench."`
 	Floor     string   `hidden:"" help:"Be the floor of that name; what runs the rows calls this."`
-	Rows      []string `arg:"" optional:"" placeholder:"ROW" help:"Rows to measure. Default: all."`
+	Rows      []string `arg:"" optional:"" placeholder:"ROW" help:"Rows to measure. Default: those that take no longer than a minute a round."`
 }
 
 // Help is shown by sluice bench --help.
 func (benchCmd) Help() string {
+	usual, unasked := bench.Names()
 	return `Prints the CPU time, rate and latency of a unit of work, of sluice and of its floor: a bare program
-that does the same work and nothing else. The row handover has no floor: it measures the time until lanes that
-another process had send again. The rows: ` + strings.Join(bench.Names(), ", ") + `.`
+that does the same work and nothing else. The rows: ` + strings.Join(usual, ", ") + `.
+
+Measured only where they are named: ` + strings.Join(unasked, " and ") + `. A round of start takes minutes, with its events and endpoints some
+more before the first. The row handover has no floor and needs --brokers: it measures the time until lanes that
+another process had send again.
+
+Examples:
+
+    sluice bench
+    sluice bench ingest webhook --rounds 3
+    sluice bench start --rounds 2 --fill /var/tmp/fill
+    sluice bench handover --brokers kafka-1:9092`
 }
 
 // Validate stops a row that there isn't.
@@ -40,9 +51,10 @@ func (c *benchCmd) Validate() error {
 	if c.Endpoints < 1 || c.Events < 1 {
 		return fmt.Errorf("--endpoints %d and --events %d: give 1 or more of both", c.Endpoints, c.Events)
 	}
+	rows := slices.Concat(bench.Names())
 	for _, row := range c.Rows {
-		if !slices.Contains(bench.Names(), row) {
-			return fmt.Errorf("%q is no row: the rows are %s", row, strings.Join(bench.Names(), ", "))
+		if !slices.Contains(rows, row) {
+			return fmt.Errorf("%q is no row: the rows are %s", row, strings.Join(rows, ", "))
 		}
 	}
 	if slices.Contains(c.Rows, "handover") && len(c.Brokers) == 0 {
