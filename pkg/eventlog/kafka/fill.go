@@ -60,6 +60,9 @@ func Fill(ctx context.Context, cfg Config, again bool) (*Filling, error) {
 func (f *Filling) Settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
 	defer cancel()
+	if err := f.checkTimes(ctx); err != nil {
+		return f.startError(err)
+	}
 	if err := f.setTimes(ctx, Settings(eventlog.Topic{}, 1)[timestampType]); err != nil {
 		return f.startError(err)
 	}
@@ -192,6 +195,30 @@ func (l *Log) setTimes(ctx context.Context, kind string) error {
 			return fmt.Errorf("%w AlterConfigs on %s: let it on every topic that begins with %q: %w", errMayNot, r.Name, l.cfg.Prefix, r.Err)
 		case r.Err != nil:
 			return fmt.Errorf("set %s of topic %s: %w", timestampType, r.Name, r.Err)
+		}
+	}
+	return nil
+}
+
+// checkTimes refuses records that have the brokers' times. A topic that was there
+// before may take ours only some time after brokers said so, so the oldest record
+// of a partition tells.
+func (l *Log) checkTimes(ctx context.Context) error {
+	const brokers = 1
+	for _, t := range l.cfg.Topics {
+		for n := range t.Partitions {
+			p := eventlog.Partition{Topic: t.Name, Number: n}
+			var f fetched
+			err := retry(ctx, func(fresh bool) (err error) {
+				f, err = l.fetch(ctx, p, 0, 1, fresh)
+				return err
+			})
+			if err != nil {
+				return fmt.Errorf("look at the times in topic %s, partition %d: %w", l.name(t.Name), n, err)
+			}
+			if len(f.records) > 0 && f.records[0].Attrs.TimestampType() == brokers {
+				return fmt.Errorf("%w: topic %s has records with the brokers' times, not their own: begin again", ErrFilling, l.name(t.Name))
+			}
 		}
 	}
 	return nil

@@ -121,6 +121,9 @@ func (l *Log) makeTopic(ctx context.Context, t eventlog.Topic, replicas int16) e
 	for k, v := range Settings(t, int(replicas)) {
 		settings[k] = &v
 	}
+	if l.filling {
+		settings[timestampType] = kadm.StringPtr(createTime)
+	}
 	resp, err := l.admin.CreateTopic(ctx, t.Partitions, replicas, settings, name)
 	if err == nil {
 		err = resp.Err

@@ -1,0 +1,66 @@
+package kafka_test
+
+import (
+	"crypto/rand"
+	"errors"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/twmb/franz-go/pkg/kadm"
+	"github.com/twmb/franz-go/pkg/kgo"
+
+	"sluice/pkg/eventlog"
+	"sluice/pkg/eventlog/eventlogtest"
+	"sluice/pkg/eventlog/kafka"
+)
+
+// Records that a log is filled with keep their times; where a broker gave them its
+// own all the same, the log doesn't begin.
+func TestFilledTimes(t *testing.T) {
+	brokers := eventlogtest.Brokers(t)
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	cfg := kafka.Config{Brokers: brokers, Prefix: "test-" + strings.ToLower(rand.Text()[:10]) + ".", Topics: []eventlog.Topic{{Name: "t", Partitions: 200}}}
+	t.Cleanup(func() { admin.DeleteTopics(t.Context(), cfg.Prefix+"t", cfg.Prefix+"filling") })
+	f, err := kafka.Fill(t.Context(), cfg, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	yesterday := time.Now().Add(-24 * time.Hour).Truncate(time.Millisecond).UTC()
+	at := func(n int32) time.Time {
+		t.Helper()
+		p := eventlog.Partition{Topic: "t", Number: n}
+		if _, err := f.Append(t.Context(), []eventlog.Record{{Partition: p, Time: yesterday, Value: []byte("x")}}); err != nil {
+			t.Fatal(err)
+		}
+		records, err := f.Read(t.Context(), p, 0, 1)
+		if err != nil || len(records) != 1 {
+			t.Fatalf("%d records, %v", len(records), err)
+		}
+		return records[0].Time
+	}
+	if got := at(0); !got.Equal(yesterday) {
+		t.Errorf("the first record has the time %v, want %v", got, yesterday)
+	}
+
+	set := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "message.timestamp.type", Value: kadm.StringPtr("LogAppendTime")}}
+	if _, err := admin.AlterTopicConfigs(t.Context(), set, cfg.Prefix+"t"); err != nil {
+		t.Fatal(err)
+	}
+	n := int32(1)
+	for ; n < 200 && at(n).Equal(yesterday); n++ {
+		time.Sleep(50 * time.Millisecond) // the broker takes it when it likes
+	}
+	if n == 200 {
+		t.Fatal("the broker doesn't take its own times")
+	}
+	if err := f.Settle(t.Context()); !errors.Is(err, kafka.ErrFilling) || !strings.Contains(err.Error(), "brokers' times") {
+		t.Errorf("Settle: %v", err)
+	}
+}
