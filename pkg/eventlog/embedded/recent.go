@@ -3,6 +3,7 @@ package embedded
 import (
 	"sync/atomic"
 	"time"
+	"unsafe"
 
 	"sluice/pkg/eventlog"
 )
@@ -24,13 +25,16 @@ type recent struct {
 
 // recentBytes bounds what one partition keeps. Batches larger than that are
 // cheaper to read from Pebble.
-const recentBytes = 32 << 10
+const (
+	recentBytes  = 32 << 10
+	recordItself = int(unsafe.Sizeof(eventlog.Record{})) // beside its key and value
+)
 
 // gather copies a record that the appender gives the offset and time.
 func (p *partition) gather(rec *eventlog.Record, offset, at int64) {
 	r := &p.recent
 	size := len(rec.Key) + len(rec.Value)
-	r.groupBytes += size
+	r.groupBytes += size + recordItself
 	if r.groupBytes > recentBytes || r.tails.Load() == 0 {
 		r.group = r.group[:0]
 		return

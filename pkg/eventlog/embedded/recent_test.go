@@ -129,3 +129,43 @@ func TestTailsShareWhatIsNew(t *testing.T) {
 		t.Error("kept although nobody follows any more")
 	}
 }
+
+// A tail that comes while a batch is made has the end of that batch kept, and not
+// what lies before: nobody is given the one for the other.
+func TestWhatIsKeptHasNoHole(t *testing.T) {
+	p := &partition{Partition: eventlog.Partition{Topic: "a"}}
+	gather := func(n int) {
+		for range n {
+			p.gather(&eventlog.Record{Value: []byte("x")}, p.next, 0)
+			p.next++
+		}
+	}
+	p.follow()
+	gather(1)
+	p.publish()
+	p.recent.tails.Add(-1) // it goes: unfollow waits for p.mu
+	gather(1)
+	p.follow() // and another comes
+	gather(1)
+	p.publish()
+	if got := p.newest(1); got != nil {
+		t.Errorf("offset %d for 1", got[0].Offset)
+	}
+	if got := p.newest(2); len(got) != 1 || got[0].Offset != 2 {
+		t.Errorf("%v for offset 2", got)
+	}
+}
+
+// Small records take more than their bytes.
+func TestKeptRecordsAreCounted(t *testing.T) {
+	p := &partition{}
+	p.follow()
+	for p.next < 10_000 {
+		p.gather(&eventlog.Record{}, p.next, 0)
+		p.next++
+		p.publish()
+		if n := len(p.recent.records); n > recentBytes/100 {
+			t.Fatalf("%d records are kept", n)
+		}
+	}
+}
