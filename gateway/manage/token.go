@@ -8,6 +8,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"sluice/pkg/datadir"
 )
 
 // AdminTokenFile is where the admin token is kept, in the data directory.
@@ -23,7 +25,7 @@ func LoadAdminToken(dataDir, given string) (string, error) {
 	text, err := os.ReadFile(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		token := rand.Text()
-		if err := os.WriteFile(path, []byte(token+"\n"), 0o600); err != nil {
+		if err := datadir.Create(path, []byte(token+"\n")); err != nil {
 			return "", fmt.Errorf("keep admin token: %w", err)
 		}
 		return token, nil

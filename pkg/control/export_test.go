@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
+	"os"
 	"testing"
 )
 
@@ -26,7 +28,14 @@ const RecheckEvery = recheckEvery
 // BeforeRename has fn called between a snapshot's last byte and its rename, which
 // isn't done.
 func BeforeRename(fn func()) {
-	rename = func(string, string) error {
+	replace = func(path string, write func(io.Writer) error) error {
+		f, err := os.Create(path + ".new")
+		if err != nil {
+			return err
+		}
+		if err := write(f); err != nil {
+			return err
+		}
 		fn()
 		return errors.New("not renamed")
 	}

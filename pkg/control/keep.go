@@ -73,7 +73,7 @@ func (c *Control) save() {
 	}
 	m := c.moment()
 	c.mu.Unlock()
-	if err := m.write(c.path); err != nil {
+	if err := replace(c.path, m.encode); err != nil {
 		c.logger.Warn("snapshot of control not written, the next start will read more of its log", "file", c.path, "error", err)
 	}
 }

@@ -12,8 +12,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
+
+	"sluice/pkg/datadir"
 )
 
 // Sealer encrypts the secrets that enter the log, with AES-256-GCM:
@@ -125,37 +126,11 @@ var errKeyFile = errors.New("a key file holds 32 bytes as 64 hex digits or as ba
 func CreateSealer(path string) (*Sealer, error) {
 	key := make([]byte, sealKeyLen)
 	rand.Read(key)
-	if err := writeSecretFile(path, hex.AppendEncode(nil, key)); err != nil {
+	// Durable before it is used: what is sealed with a key must not outlive it.
+	if err := datadir.Create(path, append(hex.AppendEncode(nil, key), '\n')); err != nil {
 		return nil, fmt.Errorf("create sealing key: %w", err)
 	}
 	return NewSealer(key)
-}
-
-// writeSecretFile makes a file of mode 0600, durable before it returns: what is
-// sealed with a key must not outlive it.
-func writeSecretFile(path string, text []byte) error {
-	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if _, err := f.Write(append(text, '\n')); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
-
-// syncDir makes durable what was made or renamed in a directory.
-func syncDir(path string) error {
-	dir, err := os.Open(path)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Sync()
 }
 
 // Fingerprint tells the key that is sealed with from others, and tells nothing

@@ -12,9 +12,9 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 
+	"sluice/pkg/datadir"
 	"sluice/pkg/eventlog"
 )
 
@@ -74,30 +74,8 @@ func (c *Control) moment() *moment {
 	return m
 }
 
-// rename is what makes a snapshot the one that counts; a test ends the process
-// in front of it.
-var rename = os.Rename
-
-// write puts the moment in place of the snapshot at path, or leaves that alone.
-func (m *moment) write(path string) error {
-	// One process at a time has the directory, so a file of this name is what a
-	// killed one left.
-	f, err := os.OpenFile(path+".new", os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	if err := m.encode(f); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
-	}
-	if err := rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(filepath.Dir(path))
-}
+// replace puts a snapshot in place of the one before; a test ends the process in it.
+var replace = datadir.Replace
 
 func (m *moment) encode(to io.Writer) error {
 	slices.SortFunc(m.keys, func(a, b *Key) int { return cmp.Compare(a.created, b.created) })
