@@ -47,6 +47,7 @@ type relay struct {
 	ctx    context.Context
 	cfg    *Config
 	args   []string
+	dir    string // for the processes' data
 	token  string
 	front  *product
 	server fasthttp.Server
@@ -72,7 +73,7 @@ func handover(ctx context.Context, cfg *Config) ([]figure, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	r := &relay{ctx: ctx, cfg: cfg, token: string(key.New(event.Sandbox)), args: []string{"--brokers", cfg.Brokers,
-		"--prefix", fmt.Sprintf("bench%d.", time.Now().UnixNano()), "--secrets-key-file", secrets, "--data", filepath.Join(dir, "data")}}
+		"--prefix", fmt.Sprintf("bench%d.", time.Now().UnixNano()), "--secrets-key-file", secrets}, dir: dir}
 	end, err := r.begin()
 	defer end()
 	if err != nil {
@@ -201,7 +202,11 @@ func (p *runner) since(t time.Time) map[int]time.Time {
 
 func (r *relay) start(role string) (*runner, error) {
 	p := &runner{taken: make(map[int]time.Time)}
-	served, err := serveWith(r.ctx, r.cfg.Binary, r.token, 30*time.Second, p, append([]string{"--roles", role, "--log-format", "json"}, r.args...)...)
+	data, err := os.MkdirTemp(r.dir, "data-")
+	if err != nil {
+		return nil, err
+	}
+	served, err := serveWith(r.ctx, r.cfg.Binary, r.token, 30*time.Second, p, append([]string{"--roles", role, "--log-format", "json", "--data", data}, r.args...)...)
 	p.product = served
 	return p, err
 }

@@ -12,6 +12,7 @@ import (
 	"syscall"
 
 	"sluice/gateway/manage"
+	"sluice/pkg/datadir"
 	"sluice/pkg/eventlog/embedded"
 )
 
@@ -55,6 +56,11 @@ func (c *backupCmd) Run(ctx context.Context, s std) error {
 		return err
 	}
 	// Nobody runs: the directory's lock sees to it that this stays so.
+	lock, err := takeData(c.Data)
+	if err != nil {
+		return err
+	}
+	defer lock.Release()
 	l, err := embedded.Open(ctx, embedded.Config{
 		Dir: filepath.Join(c.Data, logDir), Topics: topics(), Logger: slog.New(slog.NewTextHandler(s.Err, nil)),
 	})
@@ -88,10 +94,16 @@ func backup(l *embedded.Log, data, dir string) error {
 		}
 	}
 	if err == nil {
+		err = datadir.Sync(partial)
+	}
+	if err == nil {
 		err = os.Rename(partial, dir)
 	}
 	if err != nil {
 		return errors.Join(fmt.Errorf("back up to %s: %w", dir, err), os.RemoveAll(partial))
+	}
+	if err := datadir.Sync(filepath.Dir(partial)); err != nil {
+		return fmt.Errorf("back up to %s: %w", dir, err)
 	}
 	return nil
 }

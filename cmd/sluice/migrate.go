@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"sluice/pkg/datadir"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
 	"sluice/pkg/eventlog/embedded"
@@ -64,11 +65,11 @@ func (c *migrateCmd) Run(ctx context.Context, s std) (err error) {
 	logger := slog.New(slog.NewTextHandler(s.Err, &slog.HandlerOptions{Level: slog.LevelWarn}))
 	m := &migration{key: cmp.Or(c.SecretsKeyFile, filepath.Join(c.Data, secretsKeyFile)), dry: c.DryRun,
 		said: migrationProgress{to: s.Err, terminal: isTerminal(s.Err)}}
-	from, err := c.open(ctx, logger)
+	from, lock, err := c.open(ctx, logger)
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, from.Close()) }()
+	defer func() { err = errors.Join(err, from.Close(), lock.Release()) }()
 	m.from = leaving{from}
 	if err := m.readControl(ctx); err != nil {
 		return err
@@ -97,11 +98,16 @@ func (c *migrateCmd) Run(ctx context.Context, s std) (err error) {
 	return err
 }
 
-// open opens the log that is left. Nothing in it grows too old meanwhile.
-func (c *migrateCmd) open(ctx context.Context, logger *slog.Logger) (*embedded.Log, error) {
+// open takes the directory and opens the log that is left. Nothing in it grows too
+// old meanwhile.
+func (c *migrateCmd) open(ctx context.Context, logger *slog.Logger) (*embedded.Log, *datadir.Lock, error) {
 	dir := filepath.Join(c.Data, logDir)
 	if _, err := os.Stat(dir); errors.Is(err, fs.ErrNotExist) {
-		return nil, fmt.Errorf("--data: there is no log in %s: name the data directory of sluice serve", c.Data)
+		return nil, nil, fmt.Errorf("--data: there is no log in %s: name the data directory of sluice serve", c.Data)
+	}
+	lock, err := takeData(c.Data)
+	if err != nil {
+		return nil, nil, err
 	}
 	kept := topics()
 	for i := range kept {
@@ -109,9 +115,9 @@ func (c *migrateCmd) open(ctx context.Context, logger *slog.Logger) (*embedded.L
 	}
 	l, err := embedded.Open(ctx, embedded.Config{Dir: dir, Topics: kept, Logger: logger})
 	if err != nil {
-		return nil, fmt.Errorf("--data: %w", err)
+		return nil, nil, errors.Join(fmt.Errorf("--data: %w", err), lock.Release())
 	}
-	return l, nil
+	return l, lock, nil
 }
 
 // fill makes the topics.

@@ -4,13 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -22,6 +19,7 @@ import (
 	"sluice/dispatcher"
 	"sluice/gateway/manage"
 	"sluice/pkg/control"
+	"sluice/pkg/datadir"
 	"sluice/pkg/delivery"
 	"sluice/pkg/eventlog"
 	"sluice/pkg/eventlog/embedded"
@@ -47,6 +45,7 @@ type node struct {
 	listen, opsListen net.Listener // listen is nil where nothing is public
 	ops               *ops
 	log               eventlog.Log
+	data              *datadir.Lock // on Data; nil: this node keeps nothing there
 	embedded          *embedded.Log // the log, where it is in Data; else nil
 	control           *control.Control
 	meter             *usage.Meter
@@ -81,13 +80,6 @@ type nodeConfig struct {
 	Drain              time.Duration
 	Logger             *slog.Logger
 }
-
-// What a node keeps in its data directory, beside the admin token.
-const (
-	secretsKeyFile = "secrets.key"
-	logDir         = "log"
-	snapshotFile   = "control.snapshot"
-)
 
 // startNode starts a node and returns when it is ready. What was begun is
 // undone when it can't.
@@ -176,22 +168,6 @@ func (n *node) startOps(context.Context) error {
 	return nil
 }
 
-// dataDir makes the data directory, where this node keeps anything in it.
-func (n *node) dataDir(context.Context) error {
-	if len(n.cfg.Brokers) > 0 && (n.cfg.AdminToken != "" || !n.cfg.Roles.has(roleAPI)) {
-		return nil
-	}
-	if err := os.MkdirAll(n.cfg.Data, 0o700); err != nil {
-		return fmt.Errorf("--data: %w: name a directory that this process can write", err)
-	}
-	probe, err := os.CreateTemp(n.cfg.Data, ".writable-")
-	if err != nil {
-		return fmt.Errorf("--data: %w: name a directory that this process can write", err)
-	}
-	probe.Close()
-	return os.Remove(probe.Name())
-}
-
 func (n *node) openControl(ctx context.Context) error {
 	sealer, err := n.sealer()
 	if err != nil {
@@ -207,29 +183,6 @@ func (n *node) openControl(ctx context.Context) error {
 	n.onStop(func(context.Context) error { c.Close(); return nil })
 	n.ops.require("control", func(context.Context) error { return c.Healthy() })
 	return nil
-}
-
-// snapshotFile is where control keeps its state for the next start. On brokers a
-// node may have no data directory, and reads the whole topic instead.
-func (n *node) snapshotFile() string {
-	if _, err := os.Stat(n.cfg.Data); err != nil {
-		return ""
-	}
-	return filepath.Join(n.cfg.Data, snapshotFile)
-}
-
-// sealer reads the key that secrets are sealed with; on a new data directory it
-// makes one.
-func (n *node) sealer() (*control.Sealer, error) {
-	if path := n.cfg.SecretsKeyFile; path != "" {
-		return loadSealer(path)
-	}
-	path := filepath.Join(n.cfg.Data, secretsKeyFile)
-	s, err := control.LoadSealer(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return control.CreateSealer(path)
-	}
-	return s, err
 }
 
 // startUsage counts what orgs use, and keeps up with what all nodes counted. It

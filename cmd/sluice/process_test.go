@@ -51,8 +51,7 @@ func kafkaArgs(t *testing.T) []string {
 	if err := os.WriteFile(secrets, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	return []string{"--data", filepath.Join(dir, "data"), "--secrets-key-file", secrets,
-		"--brokers", strings.Join(eventlogtest.Brokers(t), ","), "--prefix", fmt.Sprintf("test%d.", time.Now().UnixNano())}
+	return []string{"--secrets-key-file", secrets, "--brokers", strings.Join(eventlogtest.Brokers(t), ","), "--prefix", fmt.Sprintf("test%d.", time.Now().UnixNano())}
 }
 
 // process is a running sluice; its addresses and key outlive a kill and a new start.
@@ -80,6 +79,9 @@ func startBinary(t *testing.T, bin string, args []string, within ...string) *pro
 	t.Helper()
 	p := &process{t: t, bin: bin, within: within, address: freeAddress(t), ops: freeAddress(t), key: string(key.New(event.Sandbox))}
 	p.args = append([]string{"serve", "--listen", p.address, "--ops", p.ops, "--allow-private-endpoints"}, args...)
+	if !slices.Contains(args, "--data") { // one of its own
+		p.args = append(p.args, "--data", filepath.Join(t.TempDir(), "data"))
+	}
 	p.start()
 	t.Cleanup(func() {
 		p.cmd.Process.Signal(syscall.SIGTERM)

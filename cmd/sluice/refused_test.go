@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -133,20 +134,49 @@ func TestConfigCheck(t *testing.T) {
 	}
 }
 
-// TestTwoOnOneDirectory: the second process on a data directory is refused, told
-// who is there, and harms nothing.
+// TestTwoOnOneDirectory: the second process on a data directory is refused, whatever
+// its log, told who is there, and harms nothing.
 func TestTwoOnOneDirectory(t *testing.T) {
 	t.Parallel()
-	data := filepath.Join(t.TempDir(), "data")
-	p := startProcess(t, []string{"--data", data})
-	var out, errs bytes.Buffer
-	code := run(t.Context(), []string{"serve", "--listen=127.0.0.1:0", "--ops=127.0.0.1:0", "--log-format=text", "--data=" + data}, std{Out: &out, Err: &errs})
-	if code != 1 || !strings.Contains(errs.String(), fmt.Sprintf("in use by process %d, started ", p.cmd.Process.Pid)) {
-		t.Errorf("exit code %d: %s", code, &errs)
-	}
-	if err := p.call(t.Context(), "POST", "/v1/events", "application/json", []byte(`{"type":"a.b","data":{}}`), 202, nil); err != nil {
-		t.Error(err)
-	}
-	p.kill() // what a killed process held is free
-	p.start()
+	onBothLogs(t, func(t *testing.T, args []string) {
+		data := filepath.Join(t.TempDir(), "data")
+		args = append(args, "--data", data)
+		p := startProcess(t, args)
+		second := slices.Clip(slices.Concat([]string{"serve", "--listen=127.0.0.1:0", "--ops=127.0.0.1:0", "--log-format=text"}, args))
+		ways := [][]string{second, {"backup", filepath.Join(t.TempDir(), "copy"), "--ops=127.0.0.1:1", "--data", data}}
+		if len(args) > 4 { // brokers: of their processes these could do without a directory
+			ways = [][]string{second, append(second, "--roles=dispatcher"), append(second, "--admin-token=token")}
+		}
+		for _, way := range ways {
+			var out, errs bytes.Buffer
+			code := run(t.Context(), way, std{Out: &out, Err: &errs})
+			if code != 1 || !strings.Contains(errs.String(), fmt.Sprintf("--data: %s is in use by process %d, started ", data, p.cmd.Process.Pid)) || !strings.Contains(errs.String(), "a directory of its own") {
+				t.Errorf("%v: exit code %d: %s", way, code, &errs)
+			}
+		}
+		if err := p.call(t.Context(), "POST", "/v1/events", "application/json", []byte(`{"type":"a.b","data":{}}`), 202, nil); err != nil {
+			t.Error(err)
+		}
+		p.kill() // what a killed process held is free
+		p.start()
+	})
+}
+
+// TestNoDirectory: a process on brokers that needn't keep anything doesn't make a
+// directory, and does without one that it can't write.
+func TestNoDirectory(t *testing.T) {
+	t.Run("kafka", func(t *testing.T) {
+		t.Parallel()
+		cfg := onBrokers(t)
+		cfg.AdminToken, cfg.Data = "token", filepath.Join(t.TempDir(), "none")
+		startStory(t, cfg)
+		if _, err := os.Stat(cfg.Data); !os.IsNotExist(err) {
+			t.Errorf("the directory is there: %v", err)
+		}
+		cfg.Data = filepath.Join(t.TempDir(), "file")
+		if err := os.WriteFile(cfg.Data, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+		startStory(t, cfg)
+	})
 }

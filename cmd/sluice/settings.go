@@ -26,7 +26,7 @@ type settings struct {
 	AdminToken   string   `env:"SLUICE_ADMIN_TOKEN" placeholder:"TOKEN" group:"process" secret:"" help:"Token of the admin API. Default: one is made at the first start and kept in admin.token in --data."`
 	BootstrapKey string   `env:"SLUICE_BOOTSTRAP_KEY" placeholder:"KEY" group:"process" secret:"" help:"API key of the first org, as sluice key new prints it. Default: one is made at the first start and printed, once."`
 
-	Data           string  `default:"./data" env:"SLUICE_DATA" placeholder:"DIR" group:"log" help:"Keep the log and this node's secrets here; one process at a time. Default: ${default}."`
+	Data           string  `default:"./data" env:"SLUICE_DATA" placeholder:"DIR" group:"log" help:"Keep the log and this node's secrets here; one process at a time, so on brokers each process of a machine needs its own. Default: ${default}."`
 	LogMaxBytes    size    `name:"log-max-bytes" default:"0" env:"SLUICE_LOG_MAX_BYTES" placeholder:"SIZE" group:"log" help:"What the log in --data may take on disk, as in 10GiB; at least 1GiB. Past nine tenths of it publishing is answered with 503 until retention makes room; the rest is kept for what is owed already. A disk that runs low does the same. 0: no limit but the disk. Default: ${default}."`
 	Brokers        brokers `env:"SLUICE_BROKERS" placeholder:"HOST:PORT,…" group:"log" help:"Keep the log on these Kafka or Redpanda brokers, which any number of processes can share. Default: in --data."`
 	Prefix         string  `default:"sluice." env:"SLUICE_PREFIX" placeholder:"TEXT" group:"log" help:"What names of topics and groups begin with on the brokers, so that deployments can share a cluster. Default: ${default}."`

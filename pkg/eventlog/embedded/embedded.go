@@ -11,7 +11,6 @@
 //	verify.go     reading everything again, to find what rotted
 //	backup.go     a copy of one moment, and how it knows that it is one
 //	key.go        how records and what is remembered lie in Pebble
-//	lock.go       one process at a time in the directory
 package embedded
 
 import (
@@ -38,7 +37,8 @@ import (
 
 // Config says where the log lies and which topics it has.
 type Config struct {
-	// Dir is made if it isn't there. One process at a time holds it.
+	// Dir is made if it isn't there. One process at a time holds it: Pebble refuses
+	// another, and can't say whom it lost to.
 	Dir string
 	// Topics are made where they aren't there yet. A topic never changes its number
 	// of partitions; topics that aren't named are kept as they are.
@@ -50,7 +50,7 @@ type Config struct {
 	// Logger gets what goes on in the background; nil: slog.Default().
 	Logger *slog.Logger
 
-	// FS replaces the disk, in tests. The directory isn't locked then.
+	// FS replaces the disk, in tests.
 	FS vfs.FS
 }
 
@@ -72,7 +72,6 @@ type Log struct {
 	fs     vfs.FS
 	logger *slog.Logger
 	db     *pebble.DB
-	lock   *dirLock // nil with a replaced file system
 
 	topics     map[string]*topic
 	partitions map[eventlog.Partition]*partition
@@ -96,7 +95,10 @@ type Log struct {
 	closeErr  error
 }
 
-var _ eventlog.Log = (*Log)(nil)
+var _ interface {
+	eventlog.Log
+	eventlog.Private
+} = (*Log)(nil)
 
 // topic is a topic that this process has been told of.
 type topic struct {
@@ -152,18 +154,10 @@ func Open(_ context.Context, cfg Config) (*Log, error) {
 		if err := os.MkdirAll(cfg.Dir, 0o700); err != nil {
 			return nil, l.openError(err)
 		}
-		lock, err := l.lockDir()
-		if err != nil {
-			return nil, err
-		}
-		l.lock = lock
 	}
 	if err := l.open(cfg); err != nil {
 		if l.db != nil {
 			err = errors.Join(err, l.db.Close())
-		}
-		if l.lock != nil {
-			err = errors.Join(err, l.lock.release())
 		}
 		return nil, err
 	}
@@ -256,6 +250,8 @@ func (l *Log) openError(err error) error {
 		return cant("free some of its disk")
 	case errors.Is(err, syscall.EIO):
 		return cant("see to the disk")
+	case errors.Is(err, syscall.EAGAIN):
+		return cant("another process has it open: stop that")
 	case errors.Is(err, syscall.EMFILE), errors.Is(err, syscall.ENFILE):
 		return cant("let this process open more files (ulimit -n)")
 	case strings.Contains(err.Error(), "unknown format major version"):
@@ -444,20 +440,21 @@ func (l *Log) isClosed() bool {
 	}
 }
 
+// Private implements eventlog.Private: Pebble's lock keeps other processes out, and
+// an Append is a part of one Pebble batch.
+func (l *Log) Private() {}
+
 // Close appends what waits, ends tails and work, and gives the directory up.
 func (l *Log) Close() error {
 	l.once.Do(func() {
 		l.queue.close()
 		close(l.closed)
 		if l.idle(); l.failure() != nil {
-			// A failed Pebble may wait for its own flush for ever; the process is to be
-			// started again, and what matters is that its lock can be had.
+			// A failed Pebble may wait for its own flush for ever, and the process is to
+			// be started again.
 			l.closeErr = l.failure()
 		} else if err := l.closePebble(); err != nil {
 			l.closeErr = fmt.Errorf("the log in %s closed with an error: %w", l.dir, err)
-		}
-		if l.lock != nil {
-			l.closeErr = errors.Join(l.closeErr, l.lock.release())
 		}
 	})
 	return l.closeErr
