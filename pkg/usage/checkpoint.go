@@ -43,7 +43,7 @@ func (t *Totals) keep(ctx context.Context) {
 // that is in it.
 func (t *Totals) checkpoint(ctx context.Context) error {
 	t.mu.RLock()
-	if t.book == nil || !t.book.due() {
+	if t.book == nil || !t.book.due() || t.book.next == t.kept {
 		t.mu.RUnlock()
 		return nil
 	}
@@ -52,6 +52,7 @@ func (t *Totals) checkpoint(ctx context.Context) error {
 	if err := appendParts(ctx, t.log, parts); err != nil {
 		return err
 	}
+	t.kept = before
 	if err := t.log.Trim(ctx, partition, before); err != nil {
 		return fmt.Errorf("trim up to %d: %w", before, err)
 	}

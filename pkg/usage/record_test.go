@@ -60,6 +60,14 @@ func TestMonthsGoBy(t *testing.T) {
 	}
 }
 
+// A checkpoint outlives what the book has, also where nothing was counted since: who
+// starts shows what those do that ran all the time.
+func TestCheckpointsOutliveTheirMonths(t *testing.T) {
+	if most := (keptMonths*31 + 1) * 24 * time.Hour; Topic.Retention < most {
+		t.Errorf("the log keeps them for %v, the book for up to %v", Topic.Retention, most)
+	}
+}
+
 // Whatever lies in the topic, it is read or refused, and folding it breaks nothing.
 func FuzzRecord(f *testing.F) {
 	for _, s := range []string{

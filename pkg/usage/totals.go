@@ -37,6 +37,7 @@ type Totals struct {
 	logger  *slog.Logger
 	skipped prometheus.Counter
 	ready   chan struct{} // closed when the book is as new as the log was at the start
+	kept    int64         // keep's: where its newest checkpoint ends; one that isn't read yet is not repeated
 
 	mu     sync.RWMutex
 	book   *book // nil: not read yet

@@ -33,8 +33,9 @@ import (
 
 // Topic is where deltas and checkpoints are kept. What lies before the newest
 // checkpoint is given up when that is durable: a delta a second for each process
-// would otherwise come to more than many an org's events.
-var Topic = eventlog.Topic{Name: "usage", Partitions: 1, Retention: 40 * 24 * time.Hour}
+// would otherwise come to more than many an org's events. That one stays for as
+// long as the book remembers anything, though nothing be counted any more.
+var Topic = eventlog.Topic{Name: "usage", Partitions: 1, Retention: keptWriters * 24 * time.Hour}
 
 var partition = eventlog.Partition{Topic: Topic.Name}
 

@@ -264,6 +264,25 @@ func TestDaysGoBy(t *testing.T) {
 	})
 }
 
+// A node that can't follow any more doesn't append the same checkpoint for ever.
+func TestOneCheckpointOfOneState(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := eventlogtest.Mem(t, usage.Topic)
+		_, stop := totals(t, log)
+		defer stop()
+		delta := func(n int) string {
+			return fmt.Sprintf(`{"v":1,"delta":{"writer":"w","number":%d,"counts":{"live":{"org_a":[1]}}}}`, n)
+		}
+		put(t, log, delta(1))
+		time.Sleep(24 * time.Hour)
+		put(t, log, delta(2), `{"v":2}`)
+		time.Sleep(time.Hour)
+		if _, end, err := log.Bounds(t.Context(), partition); end > 4 || err != nil {
+			t.Errorf("%d records: %v", end, err)
+		}
+	})
+}
+
 // Many orgs, and much for each: records stay within bounds, and a start from a
 // checkpoint of many parts makes the same totals.
 func TestManyOrgs(t *testing.T) {
