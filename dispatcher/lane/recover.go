@@ -59,10 +59,12 @@ var errPosition = errors.New("a position is outside the log")
 // An attempt's record alone doesn't finish a failed delivery: its hop may be
 // missing, and then it is sent again.
 func (l *Lane) takeOver(ctx context.Context) error {
-	if err := l.cfg.Control.Fresh(ctx); err != nil {
+	if err := l.claim(ctx); err != nil {
 		return err
 	}
-	if err := l.claim(ctx); err != nil {
+	// Not before: what the owner before did for an endpoint that isn't known yet
+	// would be forgotten as if it had been deleted.
+	if err := l.cfg.Control.Fresh(ctx); err != nil {
 		return err
 	}
 	jr, err := l.replay(ctx)
