@@ -90,3 +90,23 @@ func TestClaimsLate(t *testing.T) {
 		}
 	})
 }
+
+// An owner that stood still right behind its claim, for longer than its successor
+// kept that, says that it was displaced, and not that something is lost.
+func TestClaimTrimmed(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		f := w.frozen(w.log, 1)
+		log := behind{f, 0, 7}
+		f.before.Store(delivery.AttemptsTopic)
+		d, stop := w.run(log, frozenSender{f})
+		sleep(time.Second)
+		w.start()
+		sleep(time.Minute)
+		f.wake()
+		sleep(500 * time.Millisecond)
+		if err := d.Healthy(); err != nil {
+			t.Errorf("it says: %v", err)
+		}
+		stop()
+	})
+}

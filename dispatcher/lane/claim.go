@@ -30,6 +30,9 @@ const claimKind = 'C'
 // ErrDisplaced ends the life of a lane that another owner claimed.
 var ErrDisplaced = errors.New("another owner claimed the lane")
 
+// errUnclaimed says so too: only another's snapshot has a claim trimmed.
+var errUnclaimed = fmt.Errorf("%w: what it claimed with is trimmed already", ErrDisplaced)
+
 // errSilent ends the life of a lane that may be another's by now.
 var errSilent = errors.New("the log's coordinator hasn't been heard for too long")
 
@@ -99,6 +102,9 @@ type watch struct {
 // another claim ends it.
 func (l *Lane) watchClaims(ctx context.Context) {
 	tail, err := l.cfg.Log.Tail(ctx, l.partition(delivery.LanesTopic), l.watch.next)
+	if errors.Is(err, eventlog.ErrTooOld) {
+		err = errUnclaimed
+	}
 	if err != nil {
 		l.fail(fmt.Errorf("tail %s: %w", delivery.LanesTopic, err))
 		return
@@ -107,7 +113,7 @@ func (l *Lane) watchClaims(ctx context.Context) {
 	for {
 		records, err := tail.Next(ctx)
 		if errors.Is(err, eventlog.ErrTooOld) {
-			err = fmt.Errorf("%w: what it claimed with is trimmed already", ErrDisplaced)
+			err = errUnclaimed
 		}
 		if err != nil {
 			l.fail(fmt.Errorf("tail %s: %w", delivery.LanesTopic, err))

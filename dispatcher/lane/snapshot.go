@@ -238,10 +238,14 @@ func (l *Lane) loadSnapshot(ctx context.Context) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
+	// Behind our claim there can be no snapshots but those of owners before.
+	claim := int64(l.journal.generation) - 1
+	if start > claim {
+		return nil, errUnclaimed
+	}
 	var f finder
 	l.starts[delivery.LanesTopic] = start
-	// Behind our claim there can be none but those of owners before.
-	if err := l.scan(ctx, delivery.LanesTopic, start, int64(l.journal.generation)-1, f.record); err != nil {
+	if err := l.scan(ctx, delivery.LanesTopic, start, claim, f.record); err != nil {
 		return nil, err
 	}
 	if !f.found {
