@@ -22,10 +22,29 @@ type plain struct {
 	Type      string         `json:"type"`
 	Data      jsontext.Value `json:"data"`
 	Audience  jsontext.Value `json:"audience"`
-	Key       *string        `json:"key"`
-	Corridor  *string        `json:"corridor"`
-	Network   *string        `json:"network"`
-	Timestamp *string        `json:"timestamp"`
+	Key       given          `json:"key"`
+	Corridor  given          `json:"corridor"`
+	Network   given          `json:"network"`
+	Timestamp given          `json:"timestamp"`
+}
+
+// given is a text that may be left out. As for the API, null isn't that.
+type given struct {
+	text string
+	is   bool
+}
+
+// UnmarshalJSONFrom implements json.UnmarshalerFrom.
+func (g *given) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	token, err := dec.ReadToken()
+	if err != nil {
+		return err
+	}
+	if token.Kind() != '"' {
+		return errors.New("it is no string")
+	}
+	*g = given{token.String(), true}
+	return nil
 }
 
 // decodePlain reads such an event. Names that aren't known are refused: a mistyped
@@ -36,8 +55,8 @@ func decodePlain(value []byte, env Environment, logged time.Time) (*Event, error
 		return nil, plainError(err)
 	}
 	ev := &Event{ID: p.ID, Org: p.Org, Type: p.Type, Environment: env, Data: p.Data, Timestamp: logged.UTC().Truncate(time.Millisecond)}
-	if p.Timestamp != nil {
-		t, ok := ParseTimestamp(*p.Timestamp)
+	if p.Timestamp.is {
+		t, ok := ParseTimestamp(p.Timestamp.text)
 		if !ok {
 			return nil, damaged("timestamp is none")
 		}
@@ -45,16 +64,13 @@ func decodePlain(value []byte, env Environment, logged time.Time) (*Event, error
 	}
 	for _, text := range []struct {
 		name string
-		from *string
+		from given
 		to   *string
 	}{{"key", p.Key, &ev.Key}, {"corridor", p.Corridor, &ev.Corridor}, {"network", p.Network, &ev.Network}} {
-		if text.from == nil {
-			continue
-		}
-		if *text.from == "" {
+		if text.from.is && text.from.text == "" {
 			return nil, damaged(text.name + " is empty; leave it out")
 		}
-		*text.to = *text.from
+		*text.to = text.from.text
 	}
 	if !ValidID(ev.ID) {
 		return nil, damaged("id must have 1 to 64 letters, digits, '_' and '-'")
@@ -111,7 +127,8 @@ func (ev *Event) audience(raw jsontext.Value) error {
 	case string(raw) == `"*"`:
 		ev.Audience.All = true
 	default:
-		if err := json.Unmarshal(raw, &ev.Audience.Orgs); err != nil || len(ev.Audience.Orgs) == 0 {
+		err := json.Unmarshal(raw, &ev.Audience.Orgs)
+		if err != nil || len(ev.Audience.Orgs) == 0 || slices.Contains(ev.Audience.Orgs, "*") {
 			return damaged(`audience must be "*" or a list of org ids; leave it out for the event's own org`)
 		}
 		slices.Sort(ev.Audience.Orgs)
