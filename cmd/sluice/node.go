@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -175,6 +176,7 @@ func (n *node) openControl(ctx context.Context) error {
 	}
 	c, err := control.Open(ctx, control.Config{
 		Log: n.log, Sealer: sealer, Logger: n.cfg.Logger, Lanes: delivery.Lanes, Snapshot: n.snapshotFile(),
+		Node: processName(), Registerer: n.metrics,
 	})
 	if err != nil {
 		return err
@@ -333,3 +335,12 @@ func (n *node) reload() {
 
 // Failed tells when a part ended that shouldn't have.
 func (n *node) Failed() <-chan error { return n.failed }
+
+// processName tells this process from others, in what they log.
+func processName() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown host"
+	}
+	return fmt.Sprintf("%s, process %d", host, os.Getpid())
+}

@@ -1,9 +1,10 @@
 package control
 
 import (
+	"cmp"
 	"context"
-	"errors"
-	"fmt"
+
+	"sluice/pkg/eventlog"
 )
 
 // check says what the state was for the node that wrote it when the command at
@@ -19,9 +20,6 @@ func (*check) op() string { return "check" }
 
 func (*check) apply(*state, stamp) ([]Change, error) { return nil, nil }
 
-// errDiverged: the same commands made another state here than on another node.
-var errDiverged = errors.New("this node's state isn't what another node made of the same commands, and can't be trusted: restart it, and it reads the whole log anew; if that doesn't help, the nodes' releases disagree: give all of them the same")
-
 // trail remembers the hash of the state behind each of the newest commands, for
 // checks that come a little later.
 type trail [256]struct {
@@ -34,32 +32,40 @@ func (t *trail) note(offset int64, hash [32]byte) {
 	at.offset, at.hash = offset, hash
 }
 
-// differs reports whether the state was another at the check's offset. What isn't
+// differs gives the state's hash at the check's offset, if it was another. What isn't
 // remembered can't differ.
-func (t *trail) differs(cmd *check) bool {
+func (t *trail) differs(cmd *check) (ours [32]byte, differs bool) {
 	if cmd.Offset <= 0 || cmd.Format != format {
-		return false
+		return ours, false
 	}
 	at := &t[cmd.Offset%int64(len(t))]
-	return at.offset == cmd.Offset && at.hash != cmd.Hash
+	return at.hash, at.offset == cmd.Offset && at.hash != cmd.Hash
 }
 
-// compare ends the life of a state that differs. At a start the log's checks are
-// of the past, and only told of: whoever wrote a wrong one may have been replaced
-// since, and nobody could ever start again. c.mu is held.
-func (c *Control) compare(cmd *check, offset int64) error {
-	if !c.trail.differs(cmd) {
-		return nil
+// compare looks whether the state was the same here, and has judge find out who is
+// wrong where it wasn't. A node that has just read the whole log knows already: so
+// nothing that a node ever wrote keeps another from starting. c.mu is held.
+func (c *Control) compare(cmd *check, r *eventlog.Record) {
+	ours, differs := c.trail.differs(cmd)
+	if !differs {
+		c.unchecked = 0
+		return
 	}
-	if !c.ready {
-		c.logger.Warn("another node had another state", "offset", cmd.Offset)
-		return nil
+	// unchecked stays: the check of this node is due, and by that the other will
+	// learn that it is wrong.
+	switch d := (doubt{check: *cmd, by: cmp.Or(string(r.Key), "unknown"), ours: ours}); {
+	case !c.ready && !c.resumed:
+		c.logger.Warn("another node had another state", "node", d.by, "offset", cmd.Offset)
+	case c.doubted == cap(c.doubts):
+		c.logger.Warn("another node has another state while one is looked into: its next check is", "node", d.by, "offset", cmd.Offset)
+	default:
+		c.doubted++
+		c.doubts <- d
 	}
-	c.diverged = true
-	return fmt.Errorf("check at offset %d of the state at offset %d: %w", offset, cmd.Offset, errDiverged)
 }
 
-// check tells the other nodes what the state is here.
+// check tells the other nodes what the state is here. That it is right isn't looked
+// up before: whoever differs does that, and answers with a check of its own.
 func (c *Control) check(ctx context.Context) error {
 	c.mu.RLock()
 	cmd := &check{Offset: c.applied, Format: format, Hash: c.state.hash}

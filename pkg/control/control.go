@@ -25,6 +25,7 @@
 //	codec.go     the state's things as bytes
 //	snapshot.go  all of them in a file, for a fast start
 //	check.go     the state's hash, compared between nodes
+//	judge.go     who is wrong, when two nodes differ
 //	keep.go      when snapshots and checks are made
 //	seal.go      secrets, encrypted before they enter the log
 //	move.go      commands on their way into another log
@@ -38,6 +39,8 @@ import (
 	"log/slog"
 	"sync"
 	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
 
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
@@ -78,6 +81,9 @@ type Config struct {
 	// Snapshot is the file that the state is kept in for the next start, in a
 	// directory that is this process's own; empty: every start reads the whole log.
 	Snapshot string
+	// Node tells this process from others, in what they say of it.
+	Node       string
+	Registerer prometheus.Registerer // nil: metrics aren't shown
 }
 
 // Control is the state, kept up with its log. All methods may be called from any
@@ -87,10 +93,11 @@ type Control struct {
 	sealer *Sealer
 	logger *slog.Logger
 	path   string // of the snapshot; empty: none
+	node   string
 
 	life context.Context // ends with Close
 	stop context.CancelFunc
-	work sync.WaitGroup // follow and keep
+	work sync.WaitGroup // follow, judge and keep
 
 	mu       sync.RWMutex
 	state    *state
@@ -98,6 +105,7 @@ type Control struct {
 	newest   [32]byte      // SHA-256 of that command
 	skipped  int64         // records that couldn't be read
 	ready    bool          // the start is over: what comes now is new
+	resumed  bool          // the state began with a snapshot
 	failed   error         // why nothing more is applied
 	diverged bool          // that is why
 	failing  time.Time     // since when the log can't be followed; zero: it can
@@ -105,7 +113,12 @@ type Control struct {
 
 	trail     trail
 	unsaved   int // commands applied since the last snapshot was begun
-	unchecked int // commands applied since the last check
+	unchecked int // commands applied since the last check that agreed
+	doubted   int // doubts that judge isn't done with
+
+	doubts      chan doubt // at most doubted are in it
+	differences *prometheus.CounterVec
+	fileMu      sync.Mutex // the snapshot is written or taken away; before mu
 
 	pendingMu sync.Mutex
 	pending   map[string]chan outcome // by command id: requests that wait here
@@ -137,6 +150,7 @@ func Open(ctx context.Context, cfg Config) (*Control, error) {
 		sealer:   cfg.Sealer,
 		logger:   cfg.Logger,
 		path:     cfg.Snapshot,
+		node:     cfg.Node,
 		life:     life,
 		stop:     stop,
 		state:    newState(cfg.Sealer),
@@ -145,9 +159,13 @@ func Open(ctx context.Context, cfg Config) (*Control, error) {
 		pending:  make(map[string]chan outcome),
 		watchers: make(map[int]func(Change)),
 		recent:   coalesced{every: recheckEvery},
+		doubts:   make(chan doubt, 2),
+
+		differences: newDifferences(cfg.Registerer),
 	}
 	c.resume(ctx)
 	c.work.Go(func() { c.follow(life) })
+	c.work.Go(func() { c.judge(life) })
 	if err := c.begin(ctx, cfg.Lanes); err != nil {
 		c.Close()
 		return nil, err
@@ -244,7 +262,11 @@ func (c *Control) Do(ctx context.Context, cmd Command) (Change, error) {
 		c.pendingMu.Unlock()
 	}()
 
-	if _, err := c.log.Append(ctx, []eventlog.Record{{Partition: partition, Value: value}}); err != nil {
+	r := eventlog.Record{Partition: partition, Value: value}
+	if _, ok := cmd.(*check); ok {
+		r.Key = []byte(c.node) // beside the command, which has no member for it that an older release would take
+	}
+	if _, err := c.log.Append(ctx, []eventlog.Record{r}); err != nil {
 		return Change{}, fmt.Errorf("append %s: %w: %w", cmd.op(), ErrUnavailable, err)
 	}
 	for {

@@ -20,10 +20,9 @@ func (c *Control) follow(ctx context.Context) {
 		case ctx.Err() != nil:
 			c.fail(ErrClosed)
 			return
-		case errors.Is(err, errUnknown), errors.Is(err, errKey), errors.Is(err, errDiverged), errors.Is(err, eventlog.ErrTooOld), errors.Is(err, eventlog.ErrPastEnd), errors.Is(err, eventlog.ErrClosed):
-			if errors.Is(err, errDiverged) {
-				c.distrust()
-			}
+		case errors.Is(err, errDiverged): // judge has said so
+			return
+		case errors.Is(err, errUnknown), errors.Is(err, errKey), errors.Is(err, eventlog.ErrTooOld), errors.Is(err, eventlog.ErrPastEnd), errors.Is(err, eventlog.ErrClosed):
 			c.fail(err)
 			c.logger.Error("control log can't be followed any more", "offset", c.Applied()+1, "error", err)
 			return
@@ -48,10 +47,13 @@ func (c *Control) recovered() {
 	c.failing = time.Time{}
 }
 
+// fail has nothing more applied. The first reason stands.
 func (c *Control) fail(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.failed = err
+	if c.failed == nil {
+		c.failed = err
+	}
 	c.wake()
 }
 
@@ -121,11 +123,11 @@ func (c *Control) apply(r *eventlog.Record) error {
 func (c *Control) change(r *eventlog.Record, at time.Time, cmd Command, err error) (changes []Change, refused, fatal error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.failed != nil {
+		return nil, nil, c.failed
+	}
 	if cmd, ok := cmd.(*check); ok && err == nil {
-		if fatal = c.compare(cmd, r.Offset); fatal != nil {
-			return nil, nil, fatal
-		}
-		c.unchecked = 0
+		c.compare(cmd, r)
 	} else {
 		c.unsaved++
 		c.unchecked++

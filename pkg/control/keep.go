@@ -3,7 +3,6 @@ package control
 import (
 	"context"
 	"math/rand/v2"
-	"os"
 	"time"
 )
 
@@ -38,12 +37,12 @@ func (c *Control) awaitDue(ctx context.Context) bool {
 	for {
 		c.mu.RLock()
 		unsaved, many := c.unsaved, max(keepCommands, len(c.state.endpoints)/4)
-		failed, progress := c.failed, c.progress
+		failed, doubted, progress := c.failed, c.doubted > 0, c.progress
 		c.mu.RUnlock()
 		switch {
 		case failed != nil:
 			return false
-		case unsaved >= many:
+		case unsaved >= many && !doubted: // else it would be due, and not written, all the time
 			return true
 		case unsaved > 0 && due == nil:
 			due = time.After(keepEvery + rand.N(keepJitter))
@@ -61,8 +60,10 @@ func (c *Control) awaitDue(ctx context.Context) bool {
 // save writes a snapshot, if anything was applied since the last. It holds up the
 // state no longer than it takes to copy its pointers.
 func (c *Control) save() {
+	c.fileMu.Lock()
+	defer c.fileMu.Unlock()
 	c.mu.Lock()
-	if c.unsaved == 0 || c.diverged || !c.ready {
+	if c.unsaved == 0 || c.diverged || c.doubted > 0 || !c.ready {
 		c.mu.Unlock()
 		return
 	}
@@ -75,15 +76,5 @@ func (c *Control) save() {
 	c.mu.Unlock()
 	if err := replace(c.path, m.encode); err != nil {
 		c.logger.Warn("snapshot of control not written, the next start will read more of its log", "file", c.path, "error", err)
-	}
-}
-
-// distrust takes the snapshot away: the next start must read the whole log.
-func (c *Control) distrust() {
-	if c.path == "" {
-		return
-	}
-	if err := os.Remove(c.path); err != nil && !os.IsNotExist(err) {
-		c.logger.Error("snapshot of control can't be removed: remove it before the next start", "file", c.path, "error", err)
 	}
 }

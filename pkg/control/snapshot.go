@@ -171,6 +171,8 @@ func (c *Control) readSnapshot(ctx context.Context) error {
 		return err
 	}
 	c.state, c.applied, c.newest, c.skipped = s, h.offset, h.record, h.skipped
+	c.trail.note(h.offset, h.hash) // its node's check comes right behind it
+	c.resumed = true
 	return nil
 }
 
