@@ -1,12 +1,15 @@
 package loadtest
 
 import (
+	"encoding/json"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"syscall"
 	"testing"
@@ -45,6 +48,7 @@ func TestNemesis(t *testing.T) {
 	n.rage(length)
 	fmt.Fprintf(out, "%8.1fs  peace\n", time.Since(began).Seconds())
 	quit()
+	n.stalls()
 	r := l.settle(t, 4*time.Minute)
 	l.verdict(t, r, out)
 	fmt.Fprintf(out, "took        %v\n", time.Since(began).Round(time.Second))
@@ -120,6 +124,7 @@ type nemesis struct {
 
 	mu     sync.Mutex
 	broken map[string]bool // whom it has in its hands
+	faults []ledger.Fault
 }
 
 // strike is one way to break something.
@@ -220,8 +225,48 @@ func (n *nemesis) strike(s strike, whom *node, lasts time.Duration) {
 	f := ledger.Fault{What: s.what, Whom: name(whom), From: time.Now(), Repeats: s.role == "" || s.role == "dispatcher"}
 	s.do(n, whom, lasts)
 	f.Until = time.Now()
-	n.load.ledger.Broke(f)
+	n.note(f)
 	n.say("%-8s %-14s for %.1fs, whole again after %.1fs", s.what, f.Whom, lasts.Seconds(), f.Until.Sub(f.From).Seconds())
+}
+
+func (n *nemesis) note(f ledger.Fault) {
+	n.load.ledger.Broke(f)
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.faults = append(n.faults, f)
+}
+
+// stalls notes the faults that nobody made: on a machine that has more to do than
+// it can, brokers don't answer in time, and a lane whose append they don't answer
+// begins again. Its dispatcher says so.
+func (n *nemesis) stalls() {
+	const (
+		patience = 10 * time.Second // for an append, and for the one before it
+		after    = 20 * time.Second // a fault may still be why
+	)
+	for _, of := range n.load.fleet.nodes {
+		text, err := os.ReadFile(of.log.Name())
+		if err != nil {
+			n.load.fail("%v", err)
+			continue
+		}
+		for line := range strings.Lines(string(text)) {
+			var said struct {
+				Time time.Time
+				Msg  string
+			}
+			if !strings.Contains(line, `"msg":"lane stopped"`) || json.Unmarshal([]byte(line), &said) != nil {
+				continue
+			}
+			if slices.ContainsFunc(n.faults, func(f ledger.Fault) bool {
+				return f.Repeats && said.Time.After(f.From) && said.Time.Before(f.Until.Add(after))
+			}) {
+				continue
+			}
+			n.note(ledger.Fault{What: "stall", Whom: of.name, From: said.Time.Add(-patience), Until: said.Time, Repeats: true})
+			n.say("%-8s %-14s at %.1fs: a lane stopped, and nobody had broken anything", "stall", of.name, said.Time.Sub(n.began).Seconds())
+		}
+	}
 }
 
 func (n *nemesis) say(format string, args ...any) {

@@ -83,10 +83,10 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	if r.takes > 0 {
 		time.Sleep(r.takes)
 	}
+	a.Ended = time.Now() // its sender may have the answer before we go on
 	w.Header().Set("Content-Length", "0")
 	w.WriteHeader(a.Status)
 	http.NewResponseController(w).Flush() // the answer doesn't wait for the ledger
-	a.Ended = time.Now()
 	r.load.attempts.Add(1)
 	r.load.ledger.Attempted(a)
 }

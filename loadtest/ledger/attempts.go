@@ -143,10 +143,10 @@ func (c *check) repeated(ep *Endpoint, repeats []repeat) {
 	}
 	for _, r := range repeats {
 		c.report.Repeats++
-		best, until := -1, time.Duration(0)
-		for i, f := range c.faults {
-			if to := f.Until.Sub(c.began) + c.rules.Settle; left[i] > 0 && c.interrupted(f, r) && (best < 0 || to < until) {
-				best, until = i, to
+		best := -1
+		for i := range c.faults {
+			if left[i] > 0 && c.interrupted(i, r) && (best < 0 || c.settled[i] < c.settled[best]) {
+				best = i
 			}
 		}
 		if best < 0 {
@@ -162,10 +162,26 @@ func (c *check) repeated(ep *Endpoint, repeats []repeat) {
 // interrupted says whether a fault may be why an attempt came again: the first had
 // begun when the fault was over, its outcome wasn't durable long before the fault
 // began, and the second came before others had settled into the work.
-func (c *check) interrupted(f Fault, r repeat) bool {
+func (c *check) interrupted(fault int, r repeat) bool {
+	f := &c.faults[fault]
 	from, until := f.From.Sub(c.began), f.Until.Sub(c.began)
 	return r.before.started <= until+c.rules.Slack && r.before.ended >= from-c.rules.Slack &&
-		r.again.started >= from-c.rules.Slack && r.again.started <= until+c.rules.Settle
+		r.again.started >= from-c.rules.Slack && r.again.started <= c.settled[fault]
+}
+
+// settle finds out by when the work that each fault interrupted is taken up at
+// the latest. Whoever is about to may be hit by the next fault.
+func (c *check) settle() {
+	c.settled = make([]time.Duration, len(c.faults))
+	for i, f := range c.faults {
+		end := f.Until.Sub(c.began) + c.rules.Settle
+		for _, next := range c.faults[i+1:] {
+			if next.Repeats && next.From.Sub(c.began) <= end {
+				end = max(end, next.Until.Sub(c.began)+c.rules.Settle)
+			}
+		}
+		c.settled[i] = end
+	}
 }
 
 // order checks that first attempts of one key began in the log's order. What is

@@ -14,6 +14,7 @@ type check struct {
 	report  *Report
 	wants   map[string]bool // whether patterns match a type, by both
 	matches map[string][]uint32
+	settled []time.Duration // by fault
 }
 
 // Check holds everything that was written down against what must hold. It may be
@@ -23,6 +24,7 @@ func (l *Ledger) Check() *Report {
 	defer l.mu.Unlock()
 	c := &check{Ledger: l, report: &Report{Count: make(map[Kind]int)}, wants: make(map[string]bool), matches: make(map[string][]uint32)}
 	slices.SortFunc(l.faults, func(a, b Fault) int { return a.From.Compare(b.From) })
+	c.settle()
 	c.theLog()
 	c.theAttempts()
 	c.theStreams()
@@ -145,6 +147,17 @@ func (c *check) delayed(due, done time.Duration) bool {
 
 func (c *check) violated(kind Kind, e *event, whom string, at time.Duration, format string, args ...any) {
 	c.report.add(Violation{Kind: kind, Event: e.id, Whom: whom, At: at, Text: fmt.Sprintf(format, args...)})
+}
+
+// unnamed counts the events of a part of the log that were published, and whose
+// publisher was never told their names: nobody knows who may see them.
+func (c *check) unnamed(from, to int64) (n int) {
+	for i := range c.events {
+		if e := &c.events[i]; e.published == nil && from <= e.offset && e.offset < to && c.nameless[e.data] > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // byOffset gives the numbers of the events that somebody is to see, in the log's

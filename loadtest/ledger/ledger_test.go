@@ -526,3 +526,47 @@ func TestHistory(t *testing.T) {
 	}
 	t.Logf("\n%s", text)
 }
+
+// Events whose publisher was never told their names may be among those that are
+// declared missing, and nothing else.
+func TestUnnamedIsMissing(t *testing.T) {
+	for declared, clean := range map[int]bool{0: true, 1: true, 2: false} {
+		l := New(Rules{})
+		for i, id := range []string{"a", "", "b"} {
+			ev := Event{ID: id, Org: "o", Environment: "live", Audience: []string{"o"}, Type: "a.b", Data: uint64(i), Sent: time.Now()}
+			if id != "" {
+				ev.Acknowledged = ev.Sent
+			}
+			l.Published(ev)
+		}
+		l.Logged("whatever", 1, 1)
+		s := l.Stream(Client{Name: "c", Org: "o", Environment: "live", Patterns: []string{"*"}}, 0)
+		s.Frame("a", 0, 0, "o")
+		if declared > 0 {
+			s.Gap(declared, false)
+		}
+		s.Frame("b", 2, 2, "o")
+		if r := l.Check(); r.OK() != clean {
+			t.Errorf("%d declared:\n%s", declared, r)
+		}
+	}
+}
+
+// Work that a fault interrupted is taken up by somebody who may be hit by the next.
+func TestFaultAfterFault(t *testing.T) {
+	for gap, clean := range map[time.Duration]bool{20 * time.Second: true, 40 * time.Second: false} {
+		l := New(Rules{Slack: time.Second, Settle: 30 * time.Second})
+		at := func(d time.Duration) time.Time { return l.began.Add(d) }
+		l.Registered(Endpoint{ID: "w", Org: "o", Environment: "live", Patterns: []string{"*"}, InFlight: 1})
+		l.Published(Event{ID: "a", Org: "o", Environment: "live", Audience: []string{"o"}, Type: "a.b", Sent: at(0), Acknowledged: at(0)})
+		for _, d := range []time.Duration{time.Second, 45 * time.Second} {
+			l.Attempted(Attempt{Event: "a", Endpoint: "w", Delivery: "d", Number: 1, Canary: "o", Verified: true, Started: at(d), Ended: at(d), Status: 200})
+		}
+		l.Broke(Fault{From: at(time.Second), Until: at(2 * time.Second), Repeats: true})
+		l.Broke(Fault{From: at(gap), Until: at(gap + time.Second), Repeats: true})
+		// Only the first can be why.
+		if r := l.Check(); r.OK() != clean {
+			t.Errorf("the next after %v:\n%s", gap, r)
+		}
+	}
+}
