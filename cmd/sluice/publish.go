@@ -106,6 +106,8 @@ func (c *publishCmd) Run(ctx context.Context, s std) error {
 	name := filepath.Base(c.File)
 	p.id = func(line int, text []byte) string { return lineID(name, line, text) }
 	switch err := p.lines(f); {
+	case errors.Is(err, errShort):
+		return err
 	case errors.Is(err, errBadLines):
 		return fmt.Errorf("%w: mend them where they are, and publish %s again: nothing comes twice", err, c.File)
 	case err != nil:

@@ -45,6 +45,9 @@ var errBadLines = errors.New("lines that weren't published")
 // errInterrupted says that a signal ended it.
 var errInterrupted = errors.New("interrupted")
 
+// errShort says that a file has fewer lines than it was to begin at.
+var errShort = errors.New("the file ends")
+
 // line is one event on its way.
 type line struct {
 	number int
@@ -66,6 +69,8 @@ func (p *publisher) lines(in io.Reader) error {
 	err := p.read(bufio.NewReaderSize(in, 64<<10))
 	p.progress.done()
 	switch {
+	case errors.Is(err, errShort):
+		return err
 	case err != nil && p.through >= p.from:
 		return fmt.Errorf("%w; what is in the lines up to %d was published", err, p.through)
 	case err != nil:
@@ -94,6 +99,12 @@ func (p *publisher) read(in *bufio.Reader) error {
 			p.through = number
 		}
 		if err == io.EOF {
+			if size == 0 {
+				number-- // behind the last newline is no line
+			}
+			if number+1 < p.from {
+				return fmt.Errorf("--from %d: %w with line %d", p.from, errShort, number)
+			}
 			return p.flush()
 		}
 	}

@@ -111,6 +111,12 @@ func TestPublishBadLines(t *testing.T) {
 	if out, _, code := publish("--from", "2499", mended); code != 0 || len(strings.Fields(out)) != 2 {
 		t.Errorf("from line 2499: exit code %d, %q", code, out)
 	}
+	// Behind the last line there may be nothing left to do; further on is a mistake.
+	for from, wants := range map[string]int{"2501": 0, "2502": 1} {
+		if out, said, code := publish("--from", from, mended); code != wants || out != "" || wants != 0 && !strings.Contains(said, "--from 2502: the file ends with line 2500") {
+			t.Errorf("from line %s: exit code %d, %q, %s", from, code, out, said)
+		}
+	}
 	csv := filepath.Join(t.TempDir(), "events.csv")
 	if err := os.WriteFile(csv, []byte(strings.Repeat("a,b\n", 5000)), 0o600); err != nil {
 		t.Fatal(err)
