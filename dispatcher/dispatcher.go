@@ -47,6 +47,7 @@ type Config struct {
 	Registerer prometheus.Registerer // nil: metrics aren't shown
 	Drain      time.Duration         // for attempts under way when the dispatcher stops; 0: 1 s
 	Trim       bool                  // the log is this process's alone: finished deliveries are given up
+	Wall       func() time.Time      // what signatures and the journal say; nil: time.Now. A step of it moves no retry
 	Address    string                // where this process is to be found, for people; empty: the machine's name
 }
 
@@ -74,6 +75,9 @@ func New(cfg Config) *Dispatcher {
 	for _, d := range cfg.Dialects {
 		byName[d.Name] = d
 	}
+	if cfg.Wall == nil {
+		cfg.Wall = time.Now
+	}
 	if cfg.Address == "" {
 		cfg.Address, _ = os.Hostname()
 	}
@@ -89,6 +93,7 @@ func New(cfg Config) *Dispatcher {
 			Logger:  cfg.Logger,
 			Metrics: lane.NewMetrics(cfg.Registerer),
 			Usage:   cfg.Usage,
+			Clock:   lane.NewClock(cfg.Wall),
 			Drain:   cfg.Drain,
 			Trim:    cfg.Trim,
 			Owner:   rand.Text(),

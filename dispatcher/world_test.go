@@ -98,7 +98,9 @@ func (s *receivers) take(ctx context.Context, r *attempt.Request, from *frozen) 
 	if err := ctx.Err(); err != nil {
 		return delivery.Outcome{}, err
 	}
-	o.Started = began
+	if o.Started.IsZero() {
+		o.Started = began
+	}
 	if o.OK() {
 		s.mu.Lock()
 		if place < len(s.got) {
@@ -151,6 +153,7 @@ type world struct {
 	stop    func()
 	healthy func() error          // of the dispatcher that runs
 	metrics prometheus.Registerer // of the next dispatcher; nil: none
+	wall    func() time.Time      // of the next dispatcher; nil: the bubble's
 	keeps   bool                  // dispatchers trim nothing but snapshots, as on brokers
 }
 
@@ -224,7 +227,7 @@ func (w *world) run(log eventlog.Log, sender attempt.Sender) (d *dispatcher.Disp
 	ctx, cancel := context.WithCancel(context.Background())
 	d = dispatcher.New(dispatcher.Config{
 		Log: log, Control: w.control, Sender: sender, Dialects: []*dialect.Dialect{testDialect}, Registerer: w.metrics,
-		Trim: !w.keeps, Logger: logger(),
+		Trim: !w.keeps, Wall: w.wall, Logger: logger(),
 	})
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()

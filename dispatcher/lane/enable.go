@@ -83,7 +83,7 @@ func (l *Lane) sync(t *target, ep *endpoint.Endpoint) {
 			l.requeue.want(t)
 		}
 		t.seen = ep.Epoch
-		l.dirty, l.snapshot = true, time.Now()
+		l.dirty, l.snapshot = true, l.cfg.Clock.now()
 	}
 	t.shut = ep.Status == endpoint.Disabled
 	switch {

@@ -164,7 +164,7 @@ func (l *Lane) wants(t *target, now time.Time) bool {
 
 // wantSweep puts the endpoint in the sweep's ring if it can take more.
 func (l *Lane) wantSweep(t *target) {
-	if !t.swept && t.held.unfed() && l.wants(t, time.Now()) {
+	if !t.swept && t.held.unfed() && l.wants(t, l.cfg.Clock.now()) {
 		t.swept = true
 		l.sweep.ring = append(l.sweep.ring, t)
 	}
@@ -226,7 +226,7 @@ func (l *Lane) chunk(c chunk) {
 		l.ageChunk(c)
 		return
 	}
-	now := time.Now()
+	now := l.cfg.Clock.now()
 	first := l.sweep.for_
 	l.sweep.for_ = nil
 	full := make(map[*target]bool) // who had to leave one out gets none behind it
@@ -254,7 +254,7 @@ func (l *Lane) chunk(c chunk) {
 
 // feed gives an endpoint its next record of held.
 func (l *Lane) feed(t *target, j *job, r *eventlog.Record, now time.Time) {
-	j.decode(nil, r)
+	j.decode(nil, r, 0)
 	if j.marker != 0 || j.delivery != nil && !l.heldMarks.count(r.Offset, j.delivery.Generation) {
 		return // it was never owed
 	}
@@ -331,7 +331,7 @@ func (l *Lane) ageChunk(c chunk) {
 		if t == nil || t.held.count == 0 || t.held.fed < c.from || t.held.fed > r.Offset || r.Offset > t.held.last {
 			continue
 		}
-		l.feed(t, &jobs[i], r, time.Now()) // older than it may be: missed
+		l.feed(t, &jobs[i], r, l.cfg.Clock.now()) // older than it may be: missed
 	}
 	for _, t := range l.targets {
 		t.held.pass(c.from, min(c.to, c.limit))

@@ -19,6 +19,7 @@
 //	endpoint.go   what a lane knows of one endpoint; where a delivery goes now
 //	work.go       attempts, outside
 //	outcome.go    what follows from an attempt: the next hop
+//	clock.go      what a lane waits by, whatever the wall clock does
 //	streak.go     failures, counted at the pace of the schedule
 //	held.go       what can't go now, and how it goes later
 //	enable.go     changes of control: disabling, enabling, dead letters sent again
@@ -75,6 +76,7 @@ type Config struct {
 	Logger  *slog.Logger
 	Metrics *Metrics
 	Usage   *usage.Meter // counts attempts; nil: nobody does
+	Clock   *Clock       // of all lanes of the process; nil: of this life alone
 
 	PerEndpoint int // requests under way to one endpoint [32]
 	PerLane     int // requests under way [1024]
@@ -215,7 +217,7 @@ func (l *Lane) loop(ctx context.Context) error {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		now := time.Now()
+		now := l.cfg.Clock.now()
 		l.advance(now)
 		l.ring(now)
 		l.read(now)
@@ -304,6 +306,9 @@ func (cfg *Config) defaults() {
 	during(&cfg.Checkpoint, 5*time.Second)
 	during(&cfg.Drain, time.Second)
 	during(&cfg.HeldFor, 7*24*time.Hour)
+	if cfg.Clock == nil {
+		cfg.Clock = NewClock(time.Now)
+	}
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}

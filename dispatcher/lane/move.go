@@ -140,7 +140,7 @@ func (v *mover) tier(ctx context.Context, s *source) error {
 	from := min(s.window.next, s.read)
 	err := v.scan(ctx, s.topic, from, v.journal.wrote[s.topic], func(r *eventlog.Record) error {
 		var j job
-		j.decode(s, r)
+		j.decode(s, r, 0)
 		if !v.owed(s, &j) {
 			return nil
 		}
@@ -176,7 +176,7 @@ func (v *mover) held(ctx context.Context) error {
 			return nil
 		}
 		var j job
-		j.decode(nil, r)
+		j.decode(nil, r, 0)
 		if j.marker != 0 || j.delivery != nil && !v.heldMarks.count(r.Offset, j.delivery.Generation) {
 			return nil
 		}

@@ -62,7 +62,7 @@ func (l *Lane) ended(j *job) error {
 	o := &res.outcome
 	l.cfg.Metrics.attempt(o)
 	if !d.Test {
-		t.streak.fold(o, res.hook)
+		t.streak.fold(o, res.ended, res.hook)
 	}
 	l.journal.attempt(l.partition(delivery.AttemptsTopic), &delivery.Attempt{
 		Delivery: d.ID, Endpoint: d.Endpoint, EventID: d.Event.ID,
@@ -117,7 +117,7 @@ func (l *Lane) nextDelay(j *job) (time.Duration, bool) {
 		return 0, false
 	}
 	if !o.RetryAt.IsZero() && (o.Status == statusTooMany || o.Status == statusUnavailable) {
-		wait := o.RetryAt.Sub(j.result.ended)
+		wait := o.RetryAt.Sub(o.Started.Add(o.Took)) // both are the wall clock's
 		for next < len(w.Schedule)-1 && w.Schedule[next] < wait {
 			next++
 		}

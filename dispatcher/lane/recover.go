@@ -77,7 +77,7 @@ func (l *Lane) takeOver(ctx context.Context) error {
 		l.tellMissed(t) // what was skipped
 	}
 
-	st, now := jr.st, time.Now()
+	st, now := jr.st, l.cfg.Clock.now()
 	l.dirty, l.snapshot, l.aging = true, now, now
 	level := slog.LevelInfo
 	if len(l.targets) == 0 && len(jr.folded) == 0 {
@@ -317,7 +317,7 @@ func (jr *replayed) fold(id string, at delivery.Place, o *delivery.Outcome) {
 	if o.Epoch > t.streak.epoch {
 		t.newEpoch(o.Epoch)
 	}
-	t.streak.fold(o, t.hook)
+	t.streak.fold(o, o.Started.Add(o.Took), t.hook)
 }
 
 // end finishes what the journal says is finished.

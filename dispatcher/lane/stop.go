@@ -17,7 +17,7 @@ func (l *Lane) wind() error {
 	patience := time.NewTimer(l.cfg.Drain)
 	defer patience.Stop()
 	for l.inflight > 0 {
-		l.write(time.Now())
+		l.write(l.cfg.Clock.now())
 		select {
 		case j := <-l.workers.ended:
 			if err := l.lastOutcome(j); err != nil {
@@ -45,9 +45,9 @@ func (l *Lane) wind() error {
 			}
 			final, l.snapshot = true, time.Time{}
 		} else if !final {
-			l.snapshot = time.Now().Add(time.Hour) // not before all is durable
+			l.snapshot = l.cfg.Clock.now().Add(time.Hour) // not before all is durable
 		}
-		l.write(time.Now())
+		l.write(l.cfg.Clock.now())
 		select {
 		case g := <-l.journal.written:
 			if err := l.durable(g); err != nil {

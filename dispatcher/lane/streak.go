@@ -22,7 +22,7 @@ type streak struct {
 	epoch   uint64 // outcomes of others count for nothing
 	count   int
 	first   time.Time // when the first attempt of them began
-	last    time.Time // when the last counted one ended
+	last    time.Time // when the last counted one ended, by Clock
 	refused bool      // it answered 410: enough at once
 }
 
@@ -34,9 +34,8 @@ func pace(w *dialect.Webhook, count int) time.Duration {
 	return 0
 }
 
-// fold counts an outcome.
-func (s *streak) fold(o *delivery.Outcome, w *dialect.Webhook) {
-	ended := o.Started.Add(o.Took)
+// fold counts an outcome. A new owner knows its end by the wall clock only.
+func (s *streak) fold(o *delivery.Outcome, ended time.Time, w *dialect.Webhook) {
 	switch {
 	case o.Epoch != s.epoch:
 	case o.OK():

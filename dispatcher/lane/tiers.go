@@ -88,7 +88,7 @@ func (l *Lane) follow(ctx context.Context, s *source, from int64) {
 		b := batch{source: s, jobs: make([]job, len(records))}
 		newest := int64(-1) // the control state that they need
 		for i := range records {
-			b.jobs[i].decode(s, &records[i])
+			b.jobs[i].decode(s, &records[i], l.journal.generation)
 			if d := b.jobs[i].delivery; d != nil {
 				newest = max(newest, d.Control)
 			}
@@ -136,8 +136,9 @@ func (l *Lane) known(ctx context.Context, offset int64) error {
 // then: all behind it would wait, too.
 const dueSlack = time.Minute
 
-// decode makes the job of a record; s is nil for one of held.
-func (j *job) decode(s *source, r *eventlog.Record) {
+// decode makes the job of a record; s is nil for one of held. What the owner of
+// that generation appended is due by its Clock, whatever the log's clock says.
+func (j *job) decode(s *source, r *eventlog.Record, ours uint64) {
 	d, err := delivery.DecodeDelivery(r.Value)
 	var marker uint64
 	switch {
@@ -148,7 +149,7 @@ func (j *job) decode(s *source, r *eventlog.Record) {
 			marker, err = g, nil
 		}
 	}
-	if d != nil && s != nil {
+	if d != nil && s != nil && (d.Generation == 0 || d.Generation != ours) {
 		if latest := r.Time.Add(s.delay + dueSlack); d.Due.After(latest) {
 			d.Due = latest
 		}

@@ -70,19 +70,19 @@ func TestStreak(t *testing.T) {
 		{fail(35*time.Second, 1), 3},
 	}
 	for i, step := range all {
-		s.fold(step.o, hook)
+		s.fold(step.o, step.o.Started.Add(step.o.Took), hook)
 		if s.count != step.count {
 			t.Errorf("after %d outcomes %d are counted, want %d", i+1, s.count, step.count)
 		}
 	}
 	before := s
 	for _, step := range all {
-		s.fold(step.o, hook)
+		s.fold(step.o, step.o.Started.Add(step.o.Took), hook)
 	}
 	if s != before || !s.enough(hook) || !s.first.Equal(began) {
 		t.Errorf("counted again: %+v, want %+v", s, before)
 	}
-	s.fold(&delivery.Outcome{Class: delivery.Delivered, Started: began.Add(time.Minute), Epoch: 1}, hook)
+	s.fold(&delivery.Outcome{Class: delivery.Delivered, Started: began.Add(time.Minute), Epoch: 1}, began.Add(time.Minute), hook)
 	if s.count != 0 {
 		t.Errorf("%d after a success", s.count)
 	}

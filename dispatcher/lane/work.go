@@ -28,10 +28,10 @@ type result struct {
 	ep      *endpoint.Endpoint
 	hook    *dialect.Webhook
 	outcome delivery.Outcome
-	ended   time.Time
-	cut     bool   // it counts for nothing
-	silent  bool   // it wasn't made: the lane may be another's
-	fatal   string // why it can never be sent
+	ended   time.Time // by Clock
+	cut     bool      // it counts for nothing
+	silent  bool      // it wasn't made: the lane may be another's
+	fatal   string    // why it can never be sent
 }
 
 func (w *workers) init(life context.Context, cfg *Config) {
@@ -104,7 +104,7 @@ func (l *Lane) attempt(r *attempt.Request, j *job) {
 		}
 		d = full
 	}
-	now := time.Now()
+	now, began := l.cfg.Clock.wall(), l.cfg.Clock.now()
 	attempt.Build(r, res.hook, d, res.ep, d.Attempts+1, now)
 	if res.silent = !l.ours(); res.silent {
 		return
@@ -113,11 +113,11 @@ func (l *Lane) attempt(r *attempt.Request, j *job) {
 	res.cut = err != nil
 	outcome.Epoch = res.ep.Epoch
 	if outcome.Started.IsZero() {
-		outcome.Started, outcome.Took = now, time.Since(now)
+		outcome.Started, outcome.Took = now, l.cfg.Clock.now().Sub(began)
 	}
 	outcome.Started = outcome.Started.Round(0).UTC()
 	res.outcome = outcome
-	res.ended = outcome.Started.Add(outcome.Took)
+	res.ended = began.Add(outcome.Took)
 }
 
 // ErrGone says that the log doesn't keep the event any more.
