@@ -44,6 +44,7 @@ func TestSkip(t *testing.T) {
 		skipped float64 // -1: it isn't known
 		left    int     // of the ten, that still come
 		missed  int64   // counted on the endpoint
+		blank   bool    // no snapshot says where the lane stood
 	}{
 		"tier": {harm: func(w *world, lane int32) {
 			trim(w, "tier.0s", lane, end(w, "tier.0s", lane))
@@ -51,7 +52,7 @@ func TestSkip(t *testing.T) {
 		"tier and snapshots": {harm: func(w *world, lane int32) {
 			trim(w, "tier.0s", lane, end(w, "tier.0s", lane))
 			trim(w, "lanes", lane, end(w, "lanes", lane))
-		}, skipped: -1},
+		}, skipped: -1, blank: true},
 		"snapshot": {harm: func(w *world, lane int32) {
 			generation := end(w, "lanes", lane) // the highest that can be
 			b := append(binary.AppendUvarint([]byte{1, 'S'}, uint64(generation)), 0, 1, 7)
@@ -104,6 +105,8 @@ func TestSkip(t *testing.T) {
 				want := fmt.Sprintf("`sluice lane skip %d`", number)
 				if err := w.healthy(); err == nil || !strings.Contains(err.Error(), want) {
 					t.Fatalf("it goes on without a word, or doesn't name the remedy: %v", err)
+				} else if none := strings.Contains(err.Error(), "no snapshot"); none != c.blank {
+					t.Errorf("that there is no snapshot is said: %v: %v", none, err)
 				}
 				if err := dispatcher.Skip(context.Background(), w.log, number); err != nil {
 					t.Fatal(err)

@@ -106,11 +106,16 @@ func (l *Lane) takeOver(ctx context.Context) error {
 }
 
 // replay reads the newest snapshot and the journal, and marks as finished what is.
-func (l *Lane) replay(ctx context.Context) (*replayed, error) {
+func (l *Lane) replay(ctx context.Context) (_ *replayed, err error) {
 	st, err := l.loadSnapshot(ctx)
 	if err != nil {
 		return nil, err
 	}
+	defer func() {
+		if !st.found && errors.Is(err, errPosition) {
+			err = fmt.Errorf("no snapshot that this release can read says where the lane stands, so it begins at 0: %w", err)
+		}
+	}()
 	jr := &replayed{l: l, st: st, folded: make(map[delivery.Place]struct{}), buried: make(map[delivery.Place]struct{}), sent: make(map[string]int64)}
 	if err := jr.begin(); err != nil {
 		return nil, err
