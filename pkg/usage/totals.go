@@ -36,7 +36,7 @@ type Totals struct {
 	log     Log
 	logger  *slog.Logger
 	skipped prometheus.Counter
-	ready   chan struct{} // closed when the book is as new as the log was at the start
+	ready   chan struct{} // closed when the book is as new as the log was at the start, or will never be
 	kept    int64         // keep's: where its newest checkpoint ends; one that isn't read yet is not repeated
 
 	mu     sync.RWMutex
@@ -57,7 +57,8 @@ func NewTotals(cfg TotalsConfig) *Totals {
 	return t
 }
 
-// Ready is closed once what was counted before the start is known.
+// Ready is closed once what was counted before the start is known, or it is known
+// that it can't be.
 func (t *Totals) Ready() <-chan struct{} { return t.ready }
 
 // ErrUnavailable says that what was counted isn't known now.
@@ -145,6 +146,9 @@ func (t *Totals) fail(err error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.failed = err
+	if t.book == nil {
+		close(t.ready)
+	}
 }
 
 // follower folds the log into a book, which is the Totals' once it has caught up.

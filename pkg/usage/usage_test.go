@@ -371,6 +371,10 @@ func TestOtherReleases(t *testing.T) {
 			t.Fatalf("it says %v", err)
 		}
 	}
+	later, _ := totals(t, log) // who starts behind it isn't kept from all else
+	if _, _, err := later.Of("org_a"); !errors.Is(err, usage.ErrUnavailable) || !strings.Contains(err.Error(), "upgrade") {
+		t.Errorf("after a restart it says %v", err)
+	}
 }
 
 // A node that slept between making a checkpoint and appending it doesn't take
