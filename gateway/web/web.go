@@ -100,6 +100,7 @@ func New(cfg Config) *Server {
 		Handler:        s.handle,
 		ErrorHandler:   s.unreadable,
 		HeaderReceived: s.headerReceived,
+		ExpectHandler:  s.expect,
 		ConnState:      s.track,
 		Logger:         quiet{cfg.Logger},
 
@@ -205,6 +206,20 @@ func (s *Server) headerReceived(h *fasthttp.RequestHeader) (cfg fasthttp.Request
 	}
 	cfg.MaxRequestBodySize = r.MaxBody
 	return cfg
+}
+
+// expect has a client that asks first send its body, unless that is too large:
+// then it is told at once.
+func (s *Server) expect(ctx *fasthttp.RequestCtx) int {
+	limit := s.headerReceived(&ctx.Request.Header).MaxRequestBodySize
+	if limit == 0 {
+		limit = strangerBody
+	}
+	if ctx.Request.Header.ContentLength() > limit {
+		s.unreadable(ctx, fasthttp.ErrBodyTooLarge)
+		return ctx.Response.StatusCode()
+	}
+	return fasthttp.StatusContinue
 }
 
 // unreadable answers a request that couldn't be read; its connection is closed.
