@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"log/slog"
 	"os"
@@ -149,7 +150,9 @@ func TestTwoOnOneDirectory(t *testing.T) {
 		}
 		for _, way := range ways {
 			var out, errs bytes.Buffer
-			code := run(t.Context(), way, std{Out: &out, Err: &errs})
+			ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second) // for one that starts all the same
+			code := run(ctx, way, std{Out: &out, Err: &errs})
+			cancel()
 			if code != 1 || !strings.Contains(errs.String(), fmt.Sprintf("--data: %s is in use by process %d, started ", data, p.cmd.Process.Pid)) || !strings.Contains(errs.String(), "a directory of its own") {
 				t.Errorf("%v: exit code %d: %s", way, code, &errs)
 			}

@@ -195,6 +195,38 @@ func TestTheWrongNodeIsFirst(t *testing.T) {
 	})
 }
 
+// The same by the clock, on both logs.
+func TestNodesThatDifferInTime(t *testing.T) {
+	for name, open := range map[string]func(*testing.T) eventlog.Log{
+		"embedded": func(t *testing.T) eventlog.Log { return eventlogtest.Mem(t, topics...) },
+		"kafka":    func(t *testing.T) eventlog.Log { return eventlogtest.Kafka(t, topics...) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			a, b, bad := three(t, open(t))
+			await := func(what string, ok func() bool) {
+				for deadline := time.Now().Add(30 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
+					if time.Now().After(deadline) {
+						t.Fatal(what)
+					}
+				}
+			}
+			if err := bad.Check(t); err != nil {
+				t.Fatal(err)
+			}
+			await("nobody noticed", func() bool { return a.counts(t)["other"] == 1 && b.counts(t)["other"] == 1 })
+			if err := b.Check(t); err != nil {
+				t.Fatal(err)
+			}
+			await("the wrong node goes on", func() bool { return bad.Healthy() != nil })
+			bad.stopped(t)
+			a.healthy(t, map[string]float64{"other": 1})
+			if !strings.Contains(a.said.String(), `node="the bad node"`) {
+				t.Errorf("it says %s", a.said)
+			}
+		})
+	}
+}
+
 // A node that was killed before it had found out is no wiser with its snapshot, and
 // finds out at its next start.
 func TestAWrongSnapshot(t *testing.T) {
