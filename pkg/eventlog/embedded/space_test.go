@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -215,6 +216,87 @@ func TestSlowSync(t *testing.T) {
 			t.Fatalf("offset %d: %v", o, err)
 		}
 	}
+	if _, err := l.Append(t.Context(), []eventlog.Record{{Partition: events, Value: []byte("x")}}); err != nil {
+		t.Errorf("afterwards: %v", err)
+	}
+}
+
+// hungFS is a disk whose syncs wait until hung is closed, once on is set.
+type hungFS struct {
+	vfs.FS
+	on   *atomic.Bool
+	hung chan struct{}
+}
+
+func (f hungFS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.Create(name, c)
+	return hungFile{file, f}, err
+}
+
+func (f hungFS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	file, err := f.FS.ReuseForWrite(oldname, newname, c)
+	return hungFile{file, f}, err
+}
+
+type hungFile struct {
+	vfs.File
+	fs hungFS
+}
+
+func (f hungFile) wait() {
+	if f.fs.on.Load() {
+		<-f.fs.hung
+	}
+}
+
+func (f hungFile) SyncData() error { f.wait(); return f.File.SyncData() }
+func (f hungFile) Sync() error     { f.wait(); return f.File.Sync() }
+
+// A disk that doesn't answer keeps nobody past their time, neither those that are
+// being written nor those that wait in line, or for room in it.
+func TestHungSync(t *testing.T) {
+	fs := hungFS{vfs.NewMem(), new(atomic.Bool), make(chan struct{})}
+	l := openGuarded(t, embedded.Config{FS: fs})
+	fs.on.Store(true)
+	release := sync.OnceFunc(func() { fs.on.Store(false); close(fs.hung) })
+	value := noise(800_000)
+	given := func(appends int) {
+		t.Helper()
+		ended := make(chan error, appends)
+		for range appends {
+			go func() {
+				ctx, cancel := stdcontext.WithTimeout(t.Context(), 100*time.Millisecond)
+				defer cancel()
+				_, err := l.Append(ctx, []eventlog.Record{{Partition: events, Value: value}})
+				ended <- err
+			}()
+		}
+		patience := time.After(20 * time.Second)
+		for n := range appends {
+			select {
+			case err := <-ended:
+				if !errors.Is(err, stdcontext.DeadlineExceeded) {
+					t.Errorf("append: %v", err)
+				}
+			case <-patience:
+				t.Fatalf("%d of %d appends wait for a disk that hangs, long past their time", appends-n, appends)
+			}
+		}
+	}
+	given(20)
+	var patient sync.WaitGroup
+	defer patient.Wait()
+	defer release()
+	for range 120 { // 96 MB: more than may wait
+		patient.Go(func() {
+			if _, err := l.Append(t.Context(), []eventlog.Record{{Partition: events, Value: value}}); err != nil {
+				t.Errorf("append with all the time there is: %v", err)
+			}
+		})
+	}
+	time.Sleep(300 * time.Millisecond)
+	given(20) // find no room
+	release()
 	if _, err := l.Append(t.Context(), []eventlog.Record{{Partition: events, Value: []byte("x")}}); err != nil {
 		t.Errorf("afterwards: %v", err)
 	}
