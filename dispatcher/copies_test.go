@@ -30,6 +30,17 @@ func TestCopyOfAnEvent(t *testing.T) {
 		if got := ids(w.of("http://a")); !slices.Equal(got, []string{"once", "another"}) {
 			t.Errorf("%v came", got)
 		}
+		// Nor does a start between the two copies repeat it.
+		w.stop()
+		w.start()
+		r := eventlog.Record{Partition: eventlog.Partition{Topic: event.Live.Topic()}, Value: ev.AppendRecord(nil)}
+		if _, err := w.log.Append(t.Context(), []eventlog.Record{r}); err != nil {
+			t.Fatal(err)
+		}
+		sleep(time.Second)
+		if got := ids(w.of("http://a")); len(got) != 2 {
+			t.Errorf("after a start between two copies %v came", got)
+		}
 		w.stop()
 	})
 }

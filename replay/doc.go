@@ -12,6 +12,7 @@
 //	newest.go    Newest: the last few that match, for who resumes
 //	forward.go   Forward: oldest first, a page at a time
 //	find.go      Find: one event by its id
+//	recall.go    Recall: those right before a place, whose copies may follow
 //
 // Places are offsets, and spans of them are [from, to). There may be holes: an
 // offset without an event, or with a record that is none, is passed over.

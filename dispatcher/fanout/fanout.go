@@ -22,6 +22,7 @@ import (
 	"sluice/pkg/delivery"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
+	"sluice/replay"
 )
 
 // Config is what a fan-out needs.
@@ -89,12 +90,15 @@ func Run(ctx context.Context, cfg Config) error {
 		next = min(max(next, start), end)
 		cfg.Progress(next)
 	}
+	f := &fan{Config: cfg}
+	if err := replay.Recall(ctx, cfg.Log, cfg.Environment, next, &f.doubles); err != nil {
+		return err
+	}
 	tail, err := cfg.Log.Tail(ctx, p, next)
 	if err != nil {
 		return fmt.Errorf("tail %s from %d: %w", p.Topic, next, err)
 	}
 	defer tail.Close()
-	f := &fan{Config: cfg}
 	for {
 		records, err := tail.Next(ctx)
 		if err != nil {

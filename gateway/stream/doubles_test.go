@@ -3,7 +3,9 @@ package stream_test
 import (
 	"testing"
 
+	"sluice/gateway/stream"
 	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
 )
 
 // An event that is in the log twice is streamed once, live and by cursor.
@@ -25,4 +27,19 @@ func TestDoubles(t *testing.T) {
 	if n := s.count("sluice_stream_doubles_total", ""); n != 2 {
 		t.Errorf("%v counted", n)
 	}
+}
+
+// So is one of which the first copy was there when the hub began.
+func TestDoublesBefore(t *testing.T) {
+	claimed := func(ev *event.Event) { ev.Claim = event.Claim{ID: event.ClaimID{1}} }
+	var before *stage
+	s := open(t, func(cfg *stream.Config) {
+		before = &stage{t: t, log: cfg.Log.(eventlog.Log), org: "org_a"}
+		before.publish("a.b", claimed)
+	})
+	s.events = before.events
+	c := s.join(`"*"`)
+	s.publish("a.b", claimed)
+	s.publish("a.b")
+	c.wantN(2)
 }

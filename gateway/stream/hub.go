@@ -13,6 +13,7 @@ import (
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
+	"sluice/replay"
 )
 
 // Hub follows the events of both environments and serves them to connections.
@@ -110,11 +111,15 @@ func (h *Hub) Run(ctx context.Context) error {
 	return failed
 }
 
-// begin sets each environment's place to the end of its events.
+// begin sets each environment's place to the end of its events, and recalls those
+// whose copies may follow.
 func (h *Hub) begin(ctx context.Context) error {
 	for _, env := range event.Environments {
 		for delay := retryShortest; ; delay = min(2*delay, retryLongest) {
 			_, end, err := h.cfg.Log.Bounds(ctx, partition(env))
+			if err == nil {
+				err = replay.Recall(ctx, h.cfg.Log, env, end, h.doubles[env])
+			}
 			if err == nil {
 				h.jump(env, end)
 				break

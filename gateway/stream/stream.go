@@ -41,12 +41,6 @@ import (
 	"sluice/replay"
 )
 
-// Log is what the hub needs of the log.
-type Log interface {
-	Bounds(ctx context.Context, p eventlog.Partition) (start, end int64, err error)
-	Tail(ctx context.Context, p eventlog.Partition, from int64) (eventlog.Tail, error)
-}
-
 // Access says who a token stands for: the control state.
 type Access interface {
 	Authenticate(ctx context.Context, token string) (*key.Principal, error)
@@ -56,7 +50,7 @@ type Access interface {
 
 // Config is what a hub is made of.
 type Config struct {
-	Log         Log
+	Log         eventlog.Reader
 	Access      Access
 	Usage       *usage.Meter // counts what is sent; nil: nobody does
 	Past        map[event.Environment]*replay.Reader
