@@ -56,6 +56,7 @@ type Ingest struct {
 	cfg      Config
 	metrics  *metrics
 	claims   *idem.Claims
+	failures repeats
 	inFlight atomic.Int64
 	buffers  sync.Pool // *batchBuffers
 }
@@ -228,9 +229,35 @@ func (i *Ingest) refusal(err error) error {
 	if errors.Is(err, eventlog.ErrFull) { // the log said so in its messages when it began
 		return unavailable("the log is full; nothing was taken, try again later", 30)
 	}
-	i.cfg.Logger.Error("events not appended", "error", err)
+	if hushed, say := i.failures.say(time.Now()); say {
+		i.cfg.Logger.Error("events not appended", "error", err, "not shown before", hushed)
+	}
 	return unavailable("the log didn't answer; the events may be in it or not: sent again with the same "+KeyHeader+
 		" or the same ids they are published once, without either perhaps twice", 1)
+}
+
+// sayEvery is how often a message tells of requests that the log failed: without
+// it each of them does.
+const sayEvery = 10 * time.Second
+
+// repeats counts what messages don't tell of.
+type repeats struct {
+	mu     sync.Mutex
+	last   time.Time
+	hushed int // since then
+}
+
+// say reports whether it is time for a message, and how many there weren't
+// since the last.
+func (r *repeats) say(now time.Time) (hushed int, say bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if now.Sub(r.last) < sayEvery {
+		r.hushed++
+		return 0, false
+	}
+	hushed, r.hushed, r.last = r.hushed, 0, now
+	return hushed, true
 }
 
 func unavailable(message string, retryAfter int) *dialect.Error {
