@@ -161,7 +161,7 @@ func inWorld(t *testing.T, fn func(t *testing.T, w *world)) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		defer w.control.Close()
+		defer func() { w.control.Close() }() // a test may have put another in its place
 		defer func() {
 			if w.stop != nil {
 				w.stop()
