@@ -213,7 +213,7 @@ func TestSecureBrokers(t *testing.T) {
 					t.Fatal(topic.Name, err)
 				}
 			}
-			eventually(t, 10*time.Second, func() error { // the broker is told of them by and by
+			eventually(t, time.Minute, func() error { // the broker is told of them by and by
 				have, err := b.admin.ListTopics(t.Context())
 				for _, topic := range printed {
 					if err == nil && !have.Has(topic.Name) {

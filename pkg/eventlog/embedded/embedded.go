@@ -215,7 +215,7 @@ func (l *Log) open(cfg Config) (err error) {
 	}
 	known, next, err := l.readTopics()
 	if err != nil {
-		return l.damaged(err)
+		return l.damaged(fmt.Errorf("the list of its topics: %w", err))
 	}
 	for _, t := range cfg.Topics {
 		if err := l.addTopic(t, known, &next); err != nil {
@@ -260,18 +260,16 @@ func (l *Log) openError(err error) error {
 		logs, _ := filepath.Glob(filepath.Join(l.dir, "*.log"))
 		return l.damaged(fmt.Errorf("a write-ahead log (one of %s): %w", strings.Join(logs, ", "), err))
 	case pebble.IsCorruptionError(err), errors.Is(err, fs.ErrNotExist), strings.Contains(err.Error(), "corrupt"):
-		return l.damaged(oneLine(err))
+		return l.damaged(err)
 	}
 	return fmt.Errorf("the log in %s can't be opened: %w", l.dir, err)
 }
 
-// oneLine is for errors that may be several.
-func oneLine(err error) error { return errors.New(strings.ReplaceAll(err.Error(), "\n", "; ")) }
-
-// damaged wraps an error that came from bytes on disk.
+// damaged wraps an error that came from bytes on disk, in one line: it may be
+// several, of which the last says the least.
 func (l *Log) damaged(err error) error {
-	return fmt.Errorf("the log in %s is damaged and isn't opened, so that nothing is lost in silence: %w; "+
-		"restore the directory from a backup, or move it away to begin an empty log", l.dir, err)
+	return fmt.Errorf("the log in %s is damaged and isn't opened, so that nothing is lost in silence: %s; "+
+		"restore the directory from a backup, or move it away to begin an empty log", l.dir, strings.ReplaceAll(err.Error(), "\n", "; "))
 }
 
 // readTopics reads what is remembered of the topics, by name, and the number for

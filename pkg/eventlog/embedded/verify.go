@@ -72,7 +72,7 @@ func (l *Log) Check(within time.Duration) error {
 	if err == nil {
 		return nil
 	}
-	return l.damaged(oneLine(err))
+	return l.damaged(err)
 }
 
 // inOrder lists the topics: what is kept for good, what is owed, what is asked for
