@@ -55,7 +55,8 @@ func fill(t testing.TB, l eventlog.Log, p eventlog.Partition, n, size int) {
 	}
 }
 
-// A second process is refused, and told who is there and what to do.
+// A directory that is open isn't opened again. Who has it says pkg/datadir, which
+// whoever opens a log asks first.
 func TestLocked(t *testing.T) {
 	dir := t.TempDir()
 	l := openAt(t, dir, one)
@@ -63,10 +64,8 @@ func TestLocked(t *testing.T) {
 	if err == nil {
 		t.Fatal("a directory was opened twice")
 	}
-	for _, part := range []string{dir, fmt.Sprintf("process %d, started 20", os.Getpid()), "another directory"} {
-		if !strings.Contains(err.Error(), part) {
-			t.Errorf("%q doesn't say %q", err, part)
-		}
+	if !strings.Contains(err.Error(), dir) {
+		t.Errorf("%q doesn't name the directory", err)
 	}
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
