@@ -59,7 +59,7 @@ type Config struct {
 // memtables. Half as large they would make batches dearer by a fifth: Pebble then
 // merges more tables.
 const (
-	memTableBytes = 8 << 20
+	memTableBytes = 16 << 20
 	cacheBytes    = 8 << 20
 	// groupBytes bounds what one synced batch takes, waitingBytes what waits for it.
 	groupBytes   = 8 << 20
