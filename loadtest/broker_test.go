@@ -100,10 +100,15 @@ func (b *broker) signal(s syscall.Signal) {
 	syscall.Kill(pid, s)
 }
 
-// restart starts the broker again after a kill, on what it has kept.
-func (b *broker) restart() error {
-	if out, err := b.script("up"); err != nil {
-		return fmt.Errorf("start the broker again: %w: %s", err, out)
+// restart starts the broker again after a kill, on what it has kept. One that was
+// killed in the middle of its start may not start the first time.
+func (b *broker) restart() (err error) {
+	for range 3 {
+		var out []byte
+		if out, err = b.script("up"); err == nil {
+			return nil
+		}
+		err = fmt.Errorf("start the broker again: %w: %s", err, out)
 	}
-	return nil
+	return err
 }
