@@ -3,6 +3,7 @@ package dispatcher_test
 import (
 	"context"
 	"encoding/binary"
+	"errors"
 	"slices"
 	"strconv"
 	"strings"
@@ -257,4 +258,38 @@ func TestLostPlaces(t *testing.T) {
 			})
 		})
 	}
+}
+
+// refusing is a log that takes a second to refuse what fan-out appends.
+type refusing struct{ eventlog.Log }
+
+func (r refusing) Append(ctx context.Context, records []eventlog.Record) ([]int64, error) {
+	if d, err := delivery.DecodeDelivery(records[0].Value); err == nil && d.First {
+		time.Sleep(time.Second)
+		return nil, errors.New("no room")
+	}
+	return r.Log.Append(ctx, records)
+}
+
+// A dispatcher that is stopped at the moment when its fan-out fails stops for all
+// that.
+func TestStopWhileFanOutFails(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.endpoint("http://a")
+		w.publish(1)
+		for i := range 30 {
+			_, stop := w.run(refusing{w.log}, w.receivers)
+			time.Sleep(time.Second)
+			done := make(chan struct{})
+			go func() {
+				stop()
+				close(done)
+			}()
+			select {
+			case <-done:
+			case <-time.After(time.Hour):
+				t.Fatalf("try %d goes on", i)
+			}
+		}
+	})
 }

@@ -35,7 +35,11 @@ func (l *Lane) wind() error {
 	}
 	l.workers.cut()
 	if l.fanOut.done != nil {
-		<-l.fanOut.done // its place is the last then
+		select {
+		case <-l.fanOut.done: // its place is the last then
+		case err := <-l.failures: // it may be its own, from before it was stopped
+			return err
+		}
 	}
 	l.dirty = true
 	for final := false; ; {
