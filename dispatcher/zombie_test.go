@@ -291,41 +291,54 @@ func TestLateRecords(t *testing.T) {
 		})
 	})
 	t.Run("dead", func(t *testing.T) {
-		inWorld(t, func(t *testing.T, w *world) {
-			ep := w.endpoint("http://a")
-			w.set(func(r request) delivery.Outcome {
-				if r.event == "e00002" {
-					return ok
-				}
-				return broken
-			})
-			f := w.frozen(w.log, 1)
-			_, stop := w.run(f, frozenSender{f})
-			w.publish(2)
-			sleep(time.Second) // its marker is there
-			f.before.Store(delivery.DeadTopic)
-			sleep(2 * time.Hour)
-			w.start()
-			sleep(time.Second)
-			f.wake()
-			stop()
-			sleep(2 * time.Hour)
-			w.publish(1)
-			sleep(time.Minute)
-			if w.status(ep.ID) != endpoint.Disabled || len(w.deliveries("dead", ep.ID)) != 1 {
-				t.Fatalf("%s, %d dead", w.status(ep.ID), len(w.deliveries("dead", ep.ID)))
+		// Whose failure disables the endpoint is held instead, and which of two at the
+		// same moment that is nobody promises.
+		for range 10 {
+			met := false
+			inWorld(t, func(t *testing.T, w *world) { met = lateDeadLetter(t, w) })
+			if met {
+				return
 			}
-			w.forget()
-			w.set(nil)
-			w.do(&control.EnableEndpoint{Endpoint: ep.ID})
-			sleep(time.Hour)
-			got := ids(w.of(ep.URL))
-			slices.Sort(got)
-			if want := []string{"e00001", "e00003"}; !slices.Equal(got, want) {
-				t.Errorf("%v came, want %v", got, want)
-			}
-		})
+		}
+		t.Error("there never was one dead letter")
 	})
+}
+
+// lateDeadLetter tells whether there was one.
+func lateDeadLetter(t *testing.T, w *world) bool {
+	ep := w.endpoint("http://a")
+	w.set(func(r request) delivery.Outcome {
+		if r.event == "e00002" {
+			return ok
+		}
+		return broken
+	})
+	f := w.frozen(w.log, 1)
+	_, stop := w.run(f, frozenSender{f})
+	w.publish(2)
+	sleep(time.Second) // its marker is there
+	f.before.Store(delivery.DeadTopic)
+	sleep(2 * time.Hour)
+	w.start()
+	sleep(time.Second)
+	f.wake()
+	stop()
+	sleep(2 * time.Hour)
+	w.publish(1)
+	sleep(time.Minute)
+	if w.status(ep.ID) != endpoint.Disabled || len(w.deliveries("dead", ep.ID)) != 1 {
+		return false
+	}
+	w.forget()
+	w.set(nil)
+	w.do(&control.EnableEndpoint{Endpoint: ep.ID})
+	sleep(time.Hour)
+	got := ids(w.of(ep.URL))
+	slices.Sort(got)
+	if want := []string{"e00001", "e00003"}; !slices.Equal(got, want) {
+		t.Errorf("%v came, want %v", got, want)
+	}
+	return true
 }
 
 // Fan-outs that take themselves for the one there is, each from a place of its own

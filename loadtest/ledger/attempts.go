@@ -108,8 +108,9 @@ func (c *check) turn(ep *Endpoint, e *event, before []attempt, a attempt) {
 	}
 }
 
-// earlyBy is what clocks are rounded by.
-const earlyBy = 5 * time.Millisecond
+// earlyBy is what clocks are rounded by, and those of two processes differ by: one
+// may send what failed at the other.
+const earlyBy = 25 * time.Millisecond
 
 // lost checks that what an endpoint is owed has arrived.
 func (c *check) lost(ep *Endpoint, number uint16, arrived map[uint32]bool) {
