@@ -170,7 +170,8 @@ func TestMove(t *testing.T) {
 					t.Errorf("it got %v, not %v", have, want)
 				}
 				for _, other := range []*endpoint.Endpoint{calm, late} {
-					if have, want := ids(w.of(other.URL)), slices.Concat(unfanned, first); !slices.Equal(have, want) {
+					have, want := slices.Sorted(slices.Values(ids(w.of(other.URL)))), slices.Sorted(slices.Values(slices.Concat(unfanned, first)))
+					if !slices.Equal(have, want) {
 						t.Errorf("%s got %v, not %v", other.URL, have, want)
 					}
 				}
