@@ -89,9 +89,9 @@ func (c *Claims) takeOver(ctx context.Context, j *completion, w *work) (*doneRec
 	}
 	found := maps.Clone(j.sought.found)
 	var missing []eventlog.Record
-	for i, r := range j.events {
+	for _, i := range slices.Sorted(maps.Keys(j.events)) { // in the request's order
 		if !found[i] {
-			missing = append(missing, r)
+			missing = append(missing, j.events[i])
 		}
 		found[i] = true
 	}
