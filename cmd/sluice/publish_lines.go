@@ -278,7 +278,7 @@ func (p *publisher) send() ([]string, error) {
 		body.Write(l.text)
 		body.WriteByte('\n')
 	}
-	for began, told := time.Now(), false; ; told = true {
+	for began, told := time.Now(), ""; ; {
 		answer, err := p.api.send(p.ctx, http.MethodPost, "/v1/events", "application/x-ndjson", body.Bytes())
 		if err == nil {
 			p.reached = true
@@ -295,8 +295,9 @@ func (p *publisher) send() ([]string, error) {
 		if !again || time.Since(began)+wait > publishFor {
 			return nil, err
 		}
-		if !told {
-			p.progress.say(fmt.Sprintf("%v; it is sent again", err))
+		if why := err.Error(); why != told {
+			told = why
+			p.progress.say(why + "; it is sent again")
 		}
 		select {
 		case <-time.After(wait):
