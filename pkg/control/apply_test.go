@@ -19,7 +19,7 @@ func FuzzApply(f *testing.F) {
 		f.Fatal(err)
 	}
 	at := time.Date(2026, 11, 22, 0, 0, 0, 0, time.UTC)
-	sealed := sealer.Seal([]byte("12345678"), "org_a", "wh_a", secretVersion)
+	sealed := sealer.Seal([]byte("12345678"), "org_a", "wh_a", firstSecret)
 	base := func() *state {
 		s := newState(sealer)
 		for i, cmd := range []Command{
@@ -35,11 +35,19 @@ func FuzzApply(f *testing.F) {
 		return s
 	}
 	plan, url, text := Pro, "https://x", "t"
+	yes, most, rate := true, 3, 2.5
+	headers, err := sealer.sealHeaders(&[]endpoint.Header{{Name: "X-A", Value: "b"}}, "org_a", "wh_a")
+	if err != nil {
+		f.Fatal(err)
+	}
+	options := endpoint.OptionsPatch{Ordered: &yes, MaxInFlight: &most, RatePerSecond: &rate, ASCIIBody: &yes}
 	for _, cmd := range []Command{
 		&begin{}, &NewIncarnation{Incarnation: event.Incarnation{1}}, &reseal{SealedWith: "other"}, &check{Offset: 1}, &bootstrap{}, &CreateOrg{ID: "org_b", Plan: Pro}, &UpdateOrg{Org: "org_a", Plan: &plan}, &DeleteOrg{Org: "org_a"},
 		&CreateKey{ID: "key_b", Org: "org_a", Environment: event.Live}, &RevokeKey{Org: "org_a", ID: "key_a"},
 		&CreateEndpoint{ID: "wh_b", Org: "org_a", Environment: event.Live, Patterns: []string{"a.*"}},
 		&UpdateEndpoint{Endpoint: "wh_a", URL: &url, Description: &text}, &EnableEndpoint{Endpoint: "wh_a", Skip: 3},
+		&UpdateEndpoint{Endpoint: "wh_a", Options: options, Headers: headers},
+		&RotateSecret{Endpoint: "wh_a", Sealed: sealer.Seal([]byte("87654321"), "org_a", "wh_a", 2), Version: 2, Overlap: 60},
 		&DisableEndpoint{Endpoint: "wh_a", Epoch: 1}, &DeleteEndpoint{Endpoint: "wh_a"}, &AddMissed{Endpoint: "wh_a", Count: 1},
 	} {
 		value, err := encode("cmd_x", at, cmd)
@@ -108,7 +116,7 @@ func BenchmarkMatching(b *testing.B) {
 				p, _ := event.ParsePattern(fmt.Sprintf("kind%d.*", i%100))
 				ep := endpoint.Endpoint{ID: fmt.Sprint("wh_", i), Org: fmt.Sprint("org_", i%10), Environment: event.Live,
 					Patterns: event.Patterns{p}, Status: endpoint.Active}
-				s.addEndpoint(s.pack(&ep, int64(i), string(sealer.Seal(make([]byte, 49), ep.Org, ep.ID, secretVersion))))
+				s.addEndpoint(s.pack(&ep, int64(i), &sealed{secret: string(sealer.Seal(make([]byte, 49), ep.Org, ep.ID, firstSecret)), version: firstSecret}))
 			}
 			c := &Control{state: s, sealer: sealer}
 			ev := &event.Event{Type: "kind7.made", Environment: event.Live, Audience: event.Audience{All: true}}

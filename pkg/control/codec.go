@@ -3,6 +3,7 @@ package control
 import (
 	"encoding/binary"
 	"errors"
+	"math"
 	"strings"
 	"time"
 
@@ -23,7 +24,9 @@ const (
 )
 
 // format is that of the bytes below. A change of what is written, or a new
-// member, gets a higher one: snapshots and hashes of another are not compared.
+// member, gets a higher one: snapshots and hashes of another are not compared. A
+// member that isn't written unless a command set it which earlier releases stop at
+// needs no other: none of them comes to compare it.
 const format = 1
 
 func appendLog(b []byte, s *state) []byte {
@@ -80,8 +83,9 @@ func appendCommon(b []byte, dialect string, patterns event.Patterns) []byte {
 	return b
 }
 
-// appendOwn writes an endpoint's texts last: they are read as parts of one string.
-func appendOwn(b []byte, ep *endpoint.Endpoint, sealed string) []byte {
+// appendOwn writes an endpoint's texts behind all else: they are read as parts of one
+// string. What few endpoints have follows, where there is any of it.
+func appendOwn(b []byte, ep *endpoint.Endpoint, sealed *sealed) []byte {
 	b = appendText(b, ep.Status)
 	b = appendTime(b, ep.CreatedAt)
 	b = appendTime(b, ep.UpdatedAt)
@@ -92,14 +96,41 @@ func appendOwn(b []byte, ep *endpoint.Endpoint, sealed string) []byte {
 	b = binary.AppendUvarint(b, ep.Version)
 	b = binary.AppendVarint(b, ep.Control)
 	b = binary.AppendVarint(b, ep.Missed)
-	texts := [...]string{ep.ID, ep.URL, ep.Description, ep.Reason, sealed}
+	texts := [...]string{ep.ID, ep.URL, ep.Description, ep.Reason, sealed.secret}
 	for _, s := range texts {
 		b = binary.AppendUvarint(b, uint64(len(s)))
 	}
 	for _, s := range texts {
 		b = append(b, s...)
 	}
+	if o := &ep.Options; !o.IsZero() || sealed.headers != "" || sealed.version != firstSecret {
+		b = appendRare(b, o, sealed)
+	}
 	return b
+}
+
+func appendRare(b []byte, o *endpoint.Options, sealed *sealed) []byte {
+	b = append(b, bit(o.Ordered)|bit(o.ASCIIBody)<<1)
+	b = binary.AppendUvarint(b, uint64(o.MaxInFlight))
+	b = binary.AppendUvarint(b, math.Float64bits(o.RatePerSecond))
+	b = appendText(b, o.Filter)
+	b = appendText(b, sealed.headers)
+	b = binary.AppendUvarint(b, uint64(sealed.version))
+	b = binary.AppendUvarint(b, uint64(len(sealed.previous)))
+	for i := range sealed.previous {
+		p := &sealed.previous[i]
+		b = appendText(b, p.secret)
+		b = binary.AppendUvarint(b, uint64(p.version))
+		b = appendTime(b, p.until)
+	}
+	return b
+}
+
+func bit(set bool) byte {
+	if set {
+		return 1
+	}
+	return 0
 }
 
 func appendText[T ~string](b []byte, s T) []byte {
@@ -298,11 +329,36 @@ func (r *reader) group(x *index) *group {
 }
 
 // own reads what appendOwn wrote.
-func (r *reader) own(ep *endpoint.Endpoint) (sealed string) {
+func (r *reader) own(ep *endpoint.Endpoint, sealed *sealed) {
+	sealed.secret, sealed.version = r.plain(ep), firstSecret
+	if len(r.rest) > 0 {
+		r.rare(&ep.Options, sealed)
+	}
+}
+
+// rare reads what few endpoints have.
+func (r *reader) rare(o *endpoint.Options, sealed *sealed) {
+	flags := r.byte()
+	if flags > 3 {
+		r.fail()
+	}
+	o.Ordered, o.ASCIIBody = flags&1 != 0, flags&2 != 0
+	o.MaxInFlight, o.RatePerSecond = int(r.uvarint()), math.Float64frombits(r.uvarint())
+	o.Filter, sealed.headers, sealed.version = r.text(), r.text(), uint32(r.uvarint())
+	if n := r.length(); n > 0 {
+		sealed.previous = make([]sealedSecret, n)
+	}
+	for i := range sealed.previous {
+		sealed.previous[i] = sealedSecret{r.text(), uint32(r.uvarint()), r.time()}
+	}
+}
+
+// plain reads what every endpoint has.
+func (r *reader) plain(ep *endpoint.Endpoint) (secret string) {
 	ep.Status = r.status()
 	ep.CreatedAt, ep.UpdatedAt, ep.DisabledAt = r.time(), r.time(), r.time()
 	ep.From, ep.Skip, ep.Epoch, ep.Version, ep.Control, ep.Missed = r.varint(), r.varint(), r.uvarint(), r.uvarint(), r.varint(), r.varint()
-	texts := [...]*string{&ep.ID, &ep.URL, &ep.Description, &ep.Reason, &sealed}
+	texts := [...]*string{&ep.ID, &ep.URL, &ep.Description, &ep.Reason, &secret}
 	var lengths [len(texts)]int
 	for i := range lengths {
 		lengths[i] = r.length()
@@ -310,7 +366,7 @@ func (r *reader) own(ep *endpoint.Endpoint) (sealed string) {
 	for i, text := range texts {
 		*text = r.take(lengths[i])
 	}
-	return sealed
+	return secret
 }
 
 func (r *reader) status() endpoint.Status {

@@ -37,7 +37,17 @@ func full(t *testing.T) *state {
 	if ep.Patterns, err = parsePatterns([]string{"a.*", "b.c"}); err != nil {
 		t.Fatal(err)
 	}
-	s.addEndpoint(s.pack(&ep, 3, string(sealer.Seal([]byte(`secret`), "org_a", "wh_a", secretVersion))))
+	ep.Options = endpoint.Options{Ordered: true, MaxInFlight: 3, RatePerSecond: 0.5, Filter: `{"a":1}`, ASCIIBody: true}
+	headers, err := sealer.sealHeaders(&[]endpoint.Header{{Name: "X-Team", Value: "blue"}}, "org_a", "wh_a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	seal := func(secret string, version uint32) string {
+		return string(sealer.Seal([]byte(secret), "org_a", "wh_a", version))
+	}
+	s.addEndpoint(s.pack(&ep, 3, &sealed{
+		secret: seal("secret", 2), version: 2, previous: []sealedSecret{{seal("older", 1), 1, at.Add(4)}}, headers: string(headers),
+	}))
 	return s
 }
 
@@ -59,6 +69,12 @@ func TestEveryMemberIsWritten(t *testing.T) {
 			if wrote.Field(i).IsZero() || read.Field(i).IsZero() {
 				t.Errorf("%s: %s is zero: this test must set it", name, wrote.Type().Field(i).Name)
 			}
+		}
+	}
+	o := reflect.ValueOf(back.endpoints["wh_a"].endpoint(back.sealer).Options)
+	for i := range o.NumField() {
+		if o.Field(i).IsZero() {
+			t.Errorf("option %s is zero: this test must set it", o.Type().Field(i).Name)
 		}
 	}
 	if !back.begun || back.incarnation != s.incarnation || back.lanes != 16 || len(back.sealedWith) != 2 || !back.gone["org_z"] || back.endpoints["wh_a"].created != 3 {

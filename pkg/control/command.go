@@ -36,9 +36,20 @@ type stamp struct {
 	at     time.Time
 }
 
-// version is that of all commands below. A command that gets a new member, or a
-// new meaning, gets a higher one, so that a node that doesn't know it stops.
-const version = 1
+// versioned is a command that can say more than its first version could. One that
+// gets a new member, or a new meaning, has a higher version where it makes use of
+// it, so that a node that doesn't know it stops, and no other does.
+type versioned interface {
+	// version gives the one that this command needs, and the highest known of it.
+	version() (needs, known int)
+}
+
+func versionsOf(cmd Command) (needs, known int) {
+	if v, ok := cmd.(versioned); ok {
+		return v.version()
+	}
+	return 1, 1
+}
 
 // record is how a command lies in the log:
 //
@@ -68,6 +79,7 @@ func init() {
 		func() Command { return new(RevokeKey) },
 		func() Command { return new(CreateEndpoint) },
 		func() Command { return new(UpdateEndpoint) },
+		func() Command { return new(RotateSecret) },
 		func() Command { return new(EnableEndpoint) },
 		func() Command { return new(DisableEndpoint) },
 		func() Command { return new(DeleteEndpoint) },
@@ -89,7 +101,8 @@ func encode(id string, at time.Time, cmd Command) ([]byte, error) {
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(record{V: version, Op: cmd.op(), ID: id, At: at, Do: do})
+	needs, _ := versionsOf(cmd)
+	return json.Marshal(record{V: needs, Op: cmd.op(), ID: id, At: at, Do: do})
 }
 
 // decode reads a record. id is set whenever it could be read.
@@ -102,13 +115,20 @@ func decode(value []byte) (id string, at time.Time, cmd Command, err error) {
 	if r.V < 1 || r.Op == "" {
 		return r.ID, r.At, nil, fmt.Errorf("%w: no version or name", errUnreadable)
 	}
-	make := commands[r.Op]
-	if r.V > version || make == nil {
+	known := 0
+	if make := commands[r.Op]; make != nil {
+		cmd = make()
+		_, known = versionsOf(cmd)
+	}
+	if r.V > known {
 		return r.ID, r.At, nil, fmt.Errorf("%s, version %d: %w", r.Op, r.V, errUnknown)
 	}
-	cmd = make()
 	if err := json.Unmarshal(r.Do, cmd, json.RejectUnknownMembers(true)); err != nil {
 		return r.ID, r.At, nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	if needs, _ := versionsOf(cmd); r.V < needs {
+		// A release that knows no other version can't read it either.
+		return r.ID, r.At, nil, fmt.Errorf("%w: %s has members of version %d, and says %d", errUnreadable, r.Op, needs, r.V)
 	}
 	return r.ID, r.At.UTC(), cmd, nil
 }

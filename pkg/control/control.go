@@ -18,6 +18,8 @@
 //	command.go   the commands' bytes
 //	orgs.go      commands on orgs and keys
 //	endpoints.go commands on endpoints
+//	options.go   their options in commands
+//	rotate.go    their secrets, changed
 //	state.go     what they are applied to
 //	entry.go     endpoints as the state keeps them
 //	read.go      what can be asked of it

@@ -13,10 +13,6 @@ import (
 // MaxEndpoints bounds the endpoints of one org in one environment.
 const MaxEndpoints = 1000
 
-// secretVersion is that of the secret an endpoint is made with. It is sealed in
-// with it.
-const secretVersion = 1
-
 // CreateEndpoint registers an endpoint. Do makes ID and looks up From, the end
 // of its environment's events: what was published before is not owed to it.
 type CreateEndpoint struct {
@@ -31,15 +27,25 @@ type CreateEndpoint struct {
 	Sealed      []byte            `json:"sealed"`
 	From        int64             `json:"from"`
 	Limit       int               `json:"limit,omitzero"` // endpoints the org may have there; Do sets it
+
+	Options endpoint.OptionsPatch `json:"options,omitzero"`
+	Headers []byte                `json:"headers,omitzero"` // those of Options, sealed
 }
 
 func (*CreateEndpoint) op() string { return "endpoint.create" }
 
+func (cmd *CreateEndpoint) version() (needs, known int) {
+	return optionsVersion(&cmd.Options, cmd.Headers)
+}
+
 func (cmd *CreateEndpoint) prepare(ctx context.Context, c *Control) error {
 	cmd.ID = newID("wh_")
 	cmd.Limit = MaxEndpoints
-	cmd.Sealed = c.sealer.Seal(cmd.Secret, cmd.Org, cmd.ID, secretVersion)
+	cmd.Sealed = c.sealer.Seal(cmd.Secret, cmd.Org, cmd.ID, firstSecret)
 	var err error
+	if cmd.Headers, err = c.sealer.sealHeaders(cmd.Options.Headers, cmd.Org, cmd.ID); err != nil {
+		return err
+	}
 	if _, cmd.From, err = c.log.Bounds(ctx, eventlog.Partition{Topic: cmd.Environment.Topic()}); err != nil {
 		return fmt.Errorf("look up end of events: %w: %w", ErrUnavailable, err)
 	}
@@ -51,7 +57,13 @@ func (cmd *CreateEndpoint) apply(s *state, at stamp) ([]Change, error) {
 	if err != nil || cmd.ID == "" || !validEnvironment(cmd.Environment) {
 		return nil, fmt.Errorf("%w: endpoint without id, environment or patterns", errUnreadable)
 	}
-	secret, err := s.sealer.Open(cmd.Sealed, cmd.Org, cmd.ID, secretVersion)
+	secret, err := s.sealer.Open(cmd.Sealed, cmd.Org, cmd.ID, firstSecret)
+	if err == nil {
+		err = checkOptions(&cmd.Options)
+	}
+	if err == nil {
+		cmd.Options.Headers, err = s.sealer.openHeaders(cmd.Headers, cmd.Org, cmd.ID)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
 	}
@@ -68,7 +80,9 @@ func (cmd *CreateEndpoint) apply(s *state, at stamp) ([]Change, error) {
 		Patterns: patterns, Description: cmd.Description, Secret: secret, Status: endpoint.Active,
 		CreatedAt: at.at, UpdatedAt: at.at, From: cmd.From, Epoch: 1, Version: 1, Control: at.offset,
 	}
-	s.addEndpoint(s.pack(ep, at.offset, string(cmd.Sealed)))
+	sealed := sealed{secret: string(cmd.Sealed), version: firstSecret}
+	setOptions(ep, &sealed, &cmd.Options, cmd.Headers)
+	s.addEndpoint(s.pack(ep, at.offset, &sealed))
 	return []Change{{Offset: at.offset, Endpoint: ep}}, nil
 }
 
@@ -94,9 +108,29 @@ type UpdateEndpoint struct {
 	Patterns    *[]string        `json:"patterns,omitzero"`
 	Description *string          `json:"description,omitzero"`
 	Status      *endpoint.Status `json:"status,omitzero"`
+
+	Options endpoint.OptionsPatch `json:"options,omitzero"`
+	Headers []byte                `json:"headers,omitzero"` // those of Options, sealed
 }
 
 func (*UpdateEndpoint) op() string { return "endpoint.update" }
+
+func (cmd *UpdateEndpoint) version() (needs, known int) {
+	return optionsVersion(&cmd.Options, cmd.Headers)
+}
+
+func (cmd *UpdateEndpoint) prepare(_ context.Context, c *Control) error {
+	if cmd.Options.Headers == nil {
+		return nil
+	}
+	ep := c.Endpoint(cmd.Endpoint)
+	if ep == nil {
+		return fmt.Errorf("endpoint %s: %w", cmd.Endpoint, ErrNotFound)
+	}
+	var err error
+	cmd.Headers, err = c.sealer.sealHeaders(cmd.Options.Headers, ep.Org, ep.ID)
+	return err
+}
 
 func (cmd *UpdateEndpoint) apply(s *state, at stamp) ([]Change, error) {
 	var patterns event.Patterns
@@ -109,7 +143,14 @@ func (cmd *UpdateEndpoint) apply(s *state, at stamp) ([]Change, error) {
 	if cmd.Status != nil && *cmd.Status != endpoint.Active && *cmd.Status != endpoint.Paused {
 		return nil, fmt.Errorf("%w: status %q", errUnreadable, *cmd.Status)
 	}
-	return s.change(cmd.Endpoint, at, "update", func(ep *endpoint.Endpoint) error {
+	err := checkOptions(&cmd.Options)
+	if e := s.endpoints[cmd.Endpoint]; e != nil && err == nil {
+		cmd.Options.Headers, err = s.sealer.openHeaders(cmd.Headers, e.home.org, cmd.Endpoint)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", errUnreadable, err)
+	}
+	return s.change(cmd.Endpoint, at, "update", func(ep *endpoint.Endpoint, sealed *sealed) error {
 		switch {
 		case cmd.Version != 0 && cmd.Version != ep.Version:
 			return fmt.Errorf("version %d, not %d: %w", ep.Version, cmd.Version, ErrConflict)
@@ -125,25 +166,26 @@ func (cmd *UpdateEndpoint) apply(s *state, at stamp) ([]Change, error) {
 		}
 		set(&ep.Description, cmd.Description)
 		set(&ep.Status, cmd.Status)
+		setOptions(ep, sealed, &cmd.Options, cmd.Headers)
 		ep.UpdatedAt = at.at
 		return nil
 	})
 }
 
 // change replaces an endpoint by what edit makes of a copy of it.
-func (s *state) change(id string, at stamp, verb string, edit func(*endpoint.Endpoint) error) ([]Change, error) {
+func (s *state) change(id string, at stamp, verb string, edit func(*endpoint.Endpoint, *sealed) error) ([]Change, error) {
 	before := s.endpoints[id]
 	if before == nil {
 		return nil, fmt.Errorf("%s endpoint %s: %w", verb, id, ErrNotFound)
 	}
 	was := before.endpoint(s.sealer)
-	ep := *was
-	if err := edit(&ep); err != nil {
+	ep, sealed := *was, before.sealed()
+	if err := edit(&ep, &sealed); err != nil {
 		return nil, fmt.Errorf("%s endpoint %s: %w", verb, id, err)
 	}
 	ep.Version++
 	ep.Control = at.offset
-	s.replaceEndpoint(before, s.pack(&ep, before.created, before.sealed()))
+	s.replaceEndpoint(before, s.pack(&ep, before.created, &sealed))
 	return []Change{{Offset: at.offset, Endpoint: &ep, EndpointBefore: was}}, nil
 }
 
@@ -160,7 +202,7 @@ type EnableEndpoint struct {
 func (*EnableEndpoint) op() string { return "endpoint.enable" }
 
 func (cmd *EnableEndpoint) apply(s *state, at stamp) ([]Change, error) {
-	return s.change(cmd.Endpoint, at, "enable", func(ep *endpoint.Endpoint) error {
+	return s.change(cmd.Endpoint, at, "enable", func(ep *endpoint.Endpoint, _ *sealed) error {
 		ep.Status, ep.Reason, ep.DisabledAt = endpoint.Active, "", time.Time{}
 		ep.Epoch++
 		ep.Skip = max(ep.Skip, cmd.Skip)
@@ -182,7 +224,7 @@ type DisableEndpoint struct {
 func (*DisableEndpoint) op() string { return "endpoint.disable" }
 
 func (cmd *DisableEndpoint) apply(s *state, at stamp) ([]Change, error) {
-	return s.change(cmd.Endpoint, at, "disable", func(ep *endpoint.Endpoint) error {
+	return s.change(cmd.Endpoint, at, "disable", func(ep *endpoint.Endpoint, _ *sealed) error {
 		if ep.Epoch != cmd.Epoch || ep.Status != endpoint.Active {
 			return fmt.Errorf("epoch %d and %s, not %d and active: %w", ep.Epoch, ep.Status, cmd.Epoch, ErrConflict)
 		}
@@ -220,7 +262,7 @@ func (cmd *AddMissed) apply(s *state, at stamp) ([]Change, error) {
 	if cmd.Count <= 0 {
 		return nil, fmt.Errorf("%w: count %d", errUnreadable, cmd.Count)
 	}
-	return s.change(cmd.Endpoint, at, "count missed of", func(ep *endpoint.Endpoint) error {
+	return s.change(cmd.Endpoint, at, "count missed of", func(ep *endpoint.Endpoint, _ *sealed) error {
 		ep.Missed += cmd.Count
 		return nil
 	})

@@ -29,23 +29,24 @@ func (e *entry) wants(ev *event.Event) bool {
 
 func (e *entry) id() string {
 	var ep endpoint.Endpoint
-	e.unpack(&ep)
+	r := reader{rest: e.own}
+	r.plain(&ep)
 	return ep.ID
 }
 
-func (e *entry) sealed() string {
+func (e *entry) sealed() sealed {
 	var ep endpoint.Endpoint
 	sealed, _ := e.unpack(&ep)
 	return sealed
 }
 
-// unpack gives all of the endpoint but its secret, which is sealed. ok is false
-// when own isn't what appendOwn writes.
-func (e *entry) unpack(ep *endpoint.Endpoint) (sealed string, ok bool) {
+// unpack gives all of the endpoint but what is sealed. ok is false when own isn't
+// what appendOwn writes.
+func (e *entry) unpack(ep *endpoint.Endpoint) (sealed sealed, ok bool) {
 	ep.Org, ep.Environment = e.home.org, e.home.env
 	ep.Dialect, ep.Patterns = e.group.dialect, e.group.patterns
 	r := reader{rest: e.own}
-	sealed = r.own(ep)
+	r.own(ep, &sealed)
 	return sealed, r.done()
 }
 
@@ -64,12 +65,25 @@ func (e *entry) open(ep *endpoint.Endpoint, sealer *Sealer) (err error) {
 	if !ok {
 		return errDamaged
 	}
-	ep.Secret, err = sealer.Open([]byte(sealed), ep.Org, ep.ID, secretVersion)
+	if ep.Secret, err = sealer.Open([]byte(sealed.secret), ep.Org, ep.ID, sealed.version); err != nil {
+		return err
+	}
+	for _, p := range sealed.previous {
+		secret, err := sealer.Open([]byte(p.secret), ep.Org, ep.ID, p.version)
+		if err != nil {
+			return err
+		}
+		ep.Previous = append(ep.Previous, endpoint.Retired{Secret: secret, Until: p.until})
+	}
+	headers, err := sealer.openHeaders([]byte(sealed.headers), ep.Org, ep.ID)
+	if headers != nil {
+		ep.Options.Headers = *headers
+	}
 	return err
 }
 
 // pack makes the entry of an endpoint.
-func (s *state) pack(ep *endpoint.Endpoint, created int64, sealed string) *entry {
+func (s *state) pack(ep *endpoint.Endpoint, created int64, sealed *sealed) *entry {
 	e := &entry{created: created, from: ep.From, home: s.home(ep.Org, ep.Environment)}
 	e.group = s.wanted[ep.Environment].of(ep.Dialect, ep.Patterns)
 	e.own = string(appendOwn(s.buf, ep, sealed))

@@ -48,7 +48,7 @@ func manyEndpoints(tb testing.TB, n int) (log eventlog.Log, sealer *Sealer) {
 			ID: newID("wh_"), Org: org, Environment: event.Live, Dialect: "tetrafi", URL: fmt.Sprintf("https://hooks.example.com/receivers/%08d/in", i),
 			Patterns: []string{fmt.Sprintf("kind%d.*", i%100), "settlement.completed"}, From: int64(i),
 		}
-		cmd.Sealed = sealer.Seal(secret, org, cmd.ID, secretVersion)
+		cmd.Sealed = sealer.Seal(secret, org, cmd.ID, firstSecret)
 		put(cmd)
 	}
 	flush(tb, log, &batch)

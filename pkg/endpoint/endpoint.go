@@ -45,6 +45,8 @@ type Endpoint struct {
 	Patterns    event.Patterns
 	Description string
 	Secret      Secret
+	Previous    []Retired // secrets of before, the oldest first; some may be past their time
+	Options     Options
 	Status      Status
 	Reason      string // why it is disabled, for people; empty otherwise
 	CreatedAt   time.Time
