@@ -98,6 +98,9 @@ func (s *receivers) take(ctx context.Context, r *attempt.Request, from *frozen) 
 	if err := ctx.Err(); err != nil {
 		return delivery.Outcome{}, err
 	}
+	if o == notMade {
+		return delivery.Outcome{}, attempt.ErrNotMade
+	}
 	if o.Started.IsZero() {
 		o.Started = began
 	}
@@ -141,6 +144,9 @@ func (s *receivers) forget() {
 var (
 	ok     = delivery.Outcome{Class: delivery.Delivered, Status: 200}
 	broken = delivery.Outcome{Class: delivery.HTTPError, Status: 500}
+
+	// notMade isn't an outcome: the process couldn't make the attempt, and waited for it.
+	notMade = delivery.Outcome{Took: 30 * time.Second}
 )
 
 // world is a log, a control state and receivers; dispatchers come and go.

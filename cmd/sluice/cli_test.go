@@ -102,6 +102,11 @@ func TestRefusals(t *testing.T) {
 		{args: []string{"serve", "--drain-timeout=25"}, says: []string{"--drain-timeout", `"25"`, "25s"}},
 		{args: []string{"serve"}, env: "SLUICE_DRAIN_TIMEOUT=soon", says: []string{"SLUICE_DRAIN_TIMEOUT", `"soon"`, "25s"}},
 		{args: []string{"serve", "--allow-private-endpoints=10.0.0.0"}, says: []string{"--allow-private-endpoints", `"10.0.0.0"`, "10.0.0.0/8"}},
+		{args: []string{"serve", "--egress-proxy=socks5://me:hunter2@proxy:1080"}, says: []string{"--egress-proxy", `"…@proxy:1080" is no proxy`, "http://10.0.0.5:3128"}},
+		{args: []string{"serve", "--egress-proxy=http://me:hun ter/2@proxy:3128"}, says: []string{"--egress-proxy", `"…@proxy:3128" is no proxy`, "%XX"}},
+		{args: []string{"serve", "--egress-proxy=proxy:3128"}, says: []string{"--egress-proxy", `"proxy:3128" is no proxy`}},
+		{args: []string{"serve", "--egress-bind=eth0"}, says: []string{"--egress-bind", `"eth0"`, "10.0.0.7"}},
+		{args: []string{"serve", file("egress-bind: [10.0.0.7, 10.0.0.8]\n")}, says: []string{"--egress-bind", "10.0.0.7 and 10.0.0.8", "sluice.yaml"}},
 		{args: []string{"serve", "--brokers=kafka"}, says: []string{"--brokers", `"kafka"`, "kafka-1:9092"}},
 		{args: []string{"serve", "--brokers=kafka:9092"}, says: []string{"--brokers needs --secrets-key-file", "openssl"}},
 		{args: []string{"serve"}, env: "SLUICE_BOOTSTRAP_KEY=secret", says: []string{"SLUICE_BOOTSTRAP_KEY", "sluice key new"}},
@@ -135,6 +140,9 @@ func TestRefusals(t *testing.T) {
 			text := errs.String()
 			if strings.Count(text, "\n") != 1 {
 				t.Errorf("not one line: %q", text)
+			}
+			if strings.Contains(text, "hun") {
+				t.Errorf("%q tells a password", text)
 			}
 			for _, s := range c.says {
 				if !strings.Contains(text, s) {

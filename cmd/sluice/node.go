@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -78,6 +79,8 @@ type nodeConfig struct {
 	BootstrapKey       string
 	HTTP               bool // endpoints without TLS
 	Private            prefixes
+	EgressProxy        *url.URL // nil: none
+	EgressBind         sources
 	Drain              time.Duration
 	Logger             *slog.Logger
 }

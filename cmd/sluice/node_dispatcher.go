@@ -14,7 +14,13 @@ import (
 //	                         ▲        │
 //	                         └────────┘ failed: the next tier
 func (n *node) startDispatcher(context.Context) error {
-	sender := attempt.NewHTTPSender(attempt.Config{Version: version(), AllowHTTP: n.cfg.HTTP, AllowPrivate: n.private()})
+	if err := n.cfg.EgressBind.try(); err != nil {
+		return err
+	}
+	sender := attempt.NewHTTPSender(attempt.Config{
+		Version: version(), AllowHTTP: n.cfg.HTTP, AllowPrivate: n.private(),
+		Proxy: n.cfg.EgressProxy, From: n.cfg.EgressBind, Logger: n.cfg.Logger,
+	})
 	n.onStop(func(context.Context) error { sender.Close(); return nil })
 
 	cfg := dispatcher.Config{

@@ -135,6 +135,8 @@ func valueOf(t *testing.T, f *kong.Flag) string {
 		"ROLE,…":      "`all`, or of `api`, `gateway`, `dispatcher`, with commas between",
 		"FILE":        "file",
 		"DIR":         "directory",
+		"URL":         "URL",
+		"IP[,IP]":     "one or two addresses, with a comma between",
 	}
 	switch f.Target.Type() {
 	case reflect.TypeFor[time.Time]():

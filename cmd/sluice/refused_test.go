@@ -108,8 +108,9 @@ func TestConfigCheck(t *testing.T) {
 	t.Setenv("SLUICE_OPS", ":2")
 	t.Setenv("SLUICE_LISTEN", ":2")
 	t.Setenv("SLUICE_ADMIN_TOKEN", "hidden-token")
+	t.Setenv("SLUICE_EGRESS_PROXY", "http://me:hidden-password@proxy:3128")
 	var out, errs bytes.Buffer
-	if code := run(t.Context(), []string{"config", "check", "--config", file, "--listen=:3", "--roles=api,gateway"}, std{Out: &out, Err: &errs}); code != 0 {
+	if code := run(t.Context(), []string{"config", "check", "--config", file, "--listen=:3", "--roles=api,gateway", "--egress-bind=127.0.0.7"}, std{Out: &out, Err: &errs}); code != 0 {
 		t.Fatalf("exit code %d: %s", code, &errs)
 	}
 	have := make(map[string]string)
@@ -124,14 +125,20 @@ func TestConfigCheck(t *testing.T) {
 		"brokers":       "a:1,b:2 config file",
 		"roles":         "api,gateway command line",
 		"drain-timeout": "25s default",
+		"egress-proxy":  "http://me:xxxxx@proxy:3128 environment, SLUICE_EGRESS_PROXY",
+		"egress-bind":   "127.0.0.7 command line",
 		"admin-token":   "(not shown) environment, SLUICE_ADMIN_TOKEN",
 	} {
 		if have[setting] != want {
 			t.Errorf("%s: %q, not %q", setting, have[setting], want)
 		}
 	}
-	if strings.Contains(out.String(), "hidden-token") {
+	if strings.Contains(out.String(), "hidden-") {
 		t.Error("a secret is shown")
+	}
+	out.Reset()
+	if code := run(t.Context(), []string{"config", "check", "--config", file, "--egress-bind=192.0.2.1"}, std{Out: &out, Err: &errs}); code != 1 || !strings.Contains(errs.String(), "--egress-bind: ") || !strings.Contains(errs.String(), "192.0.2.1") {
+		t.Errorf("an address that isn't this machine's: exit code %d, %s", code, &errs)
 	}
 }
 

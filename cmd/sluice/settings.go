@@ -38,6 +38,8 @@ type settings struct {
 
 	AllowHTTPEndpoints    bool     `name:"allow-http-endpoints" env:"SLUICE_ALLOW_HTTP_ENDPOINTS" group:"webhooks" help:"Accept webhook URLs with http, not just https."`
 	AllowPrivateEndpoints prefixes `name:"allow-private-endpoints" env:"SLUICE_ALLOW_PRIVATE_ENDPOINTS" group:"webhooks" help:"Deliver to private addresses (loopback, 10.0.0.0/8 and so on), or with =CIDR,… to these only; accepts http too. For development and closed networks."`
+	EgressProxy           proxyURL `name:"egress-proxy" env:"SLUICE_EGRESS_PROXY" placeholder:"URL" group:"webhooks" help:"Send webhooks through this proxy: http://[USER:PASSWORD@]HOST:PORT. It is asked to CONNECT to addresses, which are looked up and checked here, never to names. Every user of the machine sees a password on a command line: better in the environment, or in the config file. Default: none; HTTP_PROXY and its like count for nothing."`
+	EgressBind            sources  `name:"egress-bind" env:"SLUICE_EGRESS_BIND" placeholder:"IP[,IP]" group:"webhooks" help:"Send webhooks from this address of the machine: an IPv4 one, an IPv6 one, or both. With one, addresses of the other kind aren't sent to. Default: the system chooses."`
 }
 
 // Validate stops combinations that can't work.
@@ -80,6 +82,9 @@ func (s *settings) try() error {
 			return err
 		}
 	}
+	if err := s.EgressBind.try(); err != nil {
+		return err
+	}
 	_, _, err := s.security()
 	return err
 }
@@ -103,6 +108,7 @@ func (s *settings) node(logger *slog.Logger) nodeConfig {
 		IdempotencyEntries: s.IdempotencyEntries, LogMaxBytes: s.LogMaxBytes,
 		AdminToken: s.AdminToken, BootstrapKey: s.BootstrapKey,
 		HTTP: s.AllowHTTPEndpoints || s.AllowPrivateEndpoints.Set, Private: s.AllowPrivateEndpoints,
+		EgressProxy: s.EgressProxy.url, EgressBind: s.EgressBind,
 		Drain:  time.Duration(s.DrainTimeout),
 		Logger: logger,
 	}

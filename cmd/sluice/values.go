@@ -5,6 +5,7 @@ import (
 	"math"
 	"net"
 	"net/netip"
+	"net/url"
 	"strconv"
 	"strings"
 	"time"
@@ -134,4 +135,68 @@ func (p prefixes) String() string {
 		ranges = append(ranges, r.String())
 	}
 	return strings.Join(ranges, ",")
+}
+
+// proxyURL is a proxy for HTTP. It prints without its password.
+type proxyURL struct{ url *url.URL }
+
+func (p *proxyURL) UnmarshalText(text []byte) error {
+	u, err := url.Parse(string(text))
+	if err != nil || u.Scheme != "http" || u.Hostname() == "" || u.Path != "" && u.Path != "/" || u.RawQuery != "" || u.Fragment != "" {
+		// The password may be what can't be read.
+		shown := string(text)
+		if at := strings.LastIndexByte(shown, '@'); at >= 0 {
+			shown = "…" + shown[at:]
+		}
+		return fmt.Errorf("%q is no proxy: give http://host:port, or http://user:password@host:port with %%XX for what a URL can't hold, as in http://10.0.0.5:3128", shown)
+	}
+	p.url = u
+	return nil
+}
+
+func (p proxyURL) String() string {
+	if p.url == nil {
+		return ""
+	}
+	return p.url.Redacted()
+}
+
+// sources are addresses that connections come from: one of a family at most.
+type sources []netip.Addr
+
+func (s *sources) UnmarshalText(text []byte) error {
+	*s = nil
+	for part := range strings.SplitSeq(string(text), ",") {
+		a, err := netip.ParseAddr(strings.TrimSpace(part))
+		if a = a.Unmap(); err != nil || a.Zone() != "" || a.IsUnspecified() || a.IsMulticast() {
+			return fmt.Errorf("%q is no address to send from: give one of this machine's, as in 10.0.0.7, or one of each kind, as in 10.0.0.7,fd00::7", part)
+		}
+		for _, other := range *s {
+			if other.Is4() == a.Is4() {
+				return fmt.Errorf("%s and %s are of one kind: give one IPv4 and one IPv6 address at most", other, a)
+			}
+		}
+		*s = append(*s, a)
+	}
+	return nil
+}
+
+func (s sources) String() string {
+	var all []string
+	for _, a := range s {
+		all = append(all, a.String())
+	}
+	return strings.Join(all, ",")
+}
+
+// try finds out whether this machine has the addresses.
+func (s sources) try() error {
+	for _, a := range s {
+		l, err := net.Listen("tcp", netip.AddrPortFrom(a, 0).String())
+		if err != nil {
+			return fmt.Errorf("--egress-bind: %w: give addresses that this machine has (ip addr)", err)
+		}
+		l.Close()
+	}
+	return nil
 }

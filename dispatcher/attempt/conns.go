@@ -137,6 +137,18 @@ func (cs *conns) keep(c *conn) {
 	}
 }
 
+// spare closes the oldest unused connection, for one that is needed more. It
+// reports whether there was one.
+func (cs *conns) spare() bool {
+	cs.mu.Lock()
+	defer cs.mu.Unlock()
+	if cs.oldest == nil {
+		return false
+	}
+	cs.evict(cs.oldest)
+	return true
+}
+
 // drop closes a connection that is in use.
 func (cs *conns) drop(c *conn) {
 	cs.mu.Lock()

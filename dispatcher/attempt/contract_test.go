@@ -133,6 +133,9 @@ func TestAnswers(t *testing.T) {
 		{name: "HTTP/2", serve: plain("HTTP/2.0 200 OK\r\nContent-Length: 0\r\n\r\n"), class: delivery.Protocol, detail: "isn't HTTP/1"},
 		{name: "status 99", serve: plain("HTTP/1.1 099 No\r\nContent-Length: 0\r\n\r\n"), class: delivery.Protocol},
 		{name: "two lengths", serve: plain("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nabc"), class: delivery.Protocol},
+		{name: "one length twice", serve: plain("HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 2\r\n\r\nok"), class: delivery.Delivered, status: 200},
+		{name: "a length and chunks", serve: plain("HTTP/1.1 200 OK\r\nContent-Length: 500\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n"), class: delivery.Delivered, status: 200},
+		{name: "a length below zero", serve: plain("HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n"), class: delivery.Protocol},
 		{name: "unknown transfer encoding", serve: plain("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n0\r\n\r\n"), class: delivery.Protocol},
 		{name: "broken header", serve: plain("HTTP/1.1 200 OK\r\n: nothing\r\n\r\n"), class: delivery.Protocol},
 
@@ -144,6 +147,17 @@ func TestAnswers(t *testing.T) {
 			r.request(br)
 			c.(*net.TCPConn).SetLinger(0)
 		}, class: delivery.Connection, detail: "reset"},
+		{name: "resets within header", serve: func(r *receiver, c net.Conn, br *bufio.Reader) {
+			r.request(br)
+			io.WriteString(c, "HTTP/1.1 200 OK\r\nContent-")
+			c.(*net.TCPConn).SetLinger(0)
+		}, class: delivery.Connection},
+		{name: "resets within body", serve: func(r *receiver, c net.Conn, br *bufio.Reader) {
+			r.request(br)
+			io.WriteString(c, "HTTP/1.1 500 Oh\r\nContent-Length: 10\r\n\r\nab")
+			<-time.After(50 * time.Millisecond) // or the reset would overtake the header
+			c.(*net.TCPConn).SetLinger(0)
+		}, class: delivery.HTTPError, status: 500, detail: "500 Internal Server Error"},
 	}
 	for _, tc := range cases {
 		t.Run(tc.name, func(t *testing.T) {
@@ -208,6 +222,8 @@ func TestTLS(t *testing.T) {
 	hour := time.Now().Add(time.Hour)
 	old := ca.issue(t, "127.0.0.1", hour)
 	old.MaxVersion = tls.VersionTLS11
+	oldest := ca.issue(t, "127.0.0.1", hour)
+	oldest.MaxVersion = tls.VersionTLS10
 	cases := []struct {
 		name   string
 		secure *tls.Config
@@ -221,6 +237,11 @@ func TestTLS(t *testing.T) {
 		{"another's address", ca.issue(t, "127.0.0.2", hour), answer(ok), delivery.TLS, "127.0.0.2"},
 		{"expired", ca.issue(t, "127.0.0.1", time.Now().Add(-time.Hour)), answer(ok), delivery.TLS, "expired"},
 		{"TLS 1.1", old, answer(ok), delivery.TLS, "version"},
+		{"TLS 1.0", oldest, answer(ok), delivery.TLS, "version"},
+		{"trickled handshake", nil, func(r *receiver, c net.Conn, _ *bufio.Reader) {
+			io.WriteString(c, "\x16\x03\x03\x40\x00\x02\x00\x3f\xfc")
+			repeat(r, c, "\x00", 5*time.Millisecond)
+		}, delivery.TLS, "in time"},
 		{"no handshake", nil, func(r *receiver, c net.Conn, _ *bufio.Reader) { <-r.done }, delivery.TLS, "in time"},
 		{"plain HTTP", nil, func(r *receiver, c net.Conn, br *bufio.Reader) {
 			io.WriteString(c, "HTTP/1.1 400 Bad Request\r\n\r\n")
@@ -379,139 +400,6 @@ func TestCutOff(t *testing.T) {
 			})
 		}
 	}
-}
-
-// TestReuse holds that connections are used again, only when they are fit for
-// it, and that no request is ever sent twice.
-func TestReuse(t *testing.T) {
-	send := func(t *testing.T, s *HTTPSender, r *receiver, want delivery.Class) {
-		t.Helper()
-		o, err := s.Send(t.Context(), &Request{URL: "http://" + r.addr + "/", Body: []byte(`{}`)})
-		if err != nil || o.Class != want {
-			t.Errorf("outcome %s %q, %v", o.Class, o.Detail, err)
-		}
-	}
-	counts := func(t *testing.T, r *receiver, accepts, asked int64) {
-		t.Helper()
-		if r.accepts.Load() != accepts || r.asked.Load() != asked {
-			t.Errorf("%d connections and %d requests, want %d and %d", r.accepts.Load(), r.asked.Load(), accepts, asked)
-		}
-	}
-	t.Run("again", func(t *testing.T) {
-		r, s := receive(t, answer(ok)), newSender(t, local())
-		for range 5 {
-			send(t, s, r, delivery.Delivered)
-		}
-		counts(t, r, 1, 5)
-	})
-	t.Run("after an error", func(t *testing.T) {
-		r, s := receive(t, answer("HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nno!")), newSender(t, local())
-		for range 3 {
-			send(t, s, r, delivery.HTTPError)
-		}
-		counts(t, r, 1, 3)
-	})
-	t.Run("past its time", func(t *testing.T) {
-		cfg := local()
-		cfg.Total, cfg.Body = 60*time.Millisecond, 10*time.Millisecond
-		r, s := receive(t, answer(ok)), newSender(t, cfg)
-		send(t, s, r, delivery.Delivered)
-		<-time.After(100 * time.Millisecond) // the deadlines of the first are over
-		send(t, s, r, delivery.Delivered)
-		counts(t, r, 1, 2)
-	})
-	t.Run("not when closing", func(t *testing.T) {
-		r, s := receive(t, answer("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n")), newSender(t, local())
-		for range 3 {
-			send(t, s, r, delivery.Delivered)
-		}
-		counts(t, r, 3, 3)
-	})
-	t.Run("not when it said too much", func(t *testing.T) {
-		r, s := receive(t, answer(ok+"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")), newSender(t, local())
-		for range 3 {
-			send(t, s, r, delivery.Delivered)
-		}
-		counts(t, r, 3, 3)
-	})
-	t.Run("not when closed meanwhile", func(t *testing.T) {
-		closed := make(chan struct{}, 3)
-		r := receive(t, func(r *receiver, c net.Conn, br *bufio.Reader) {
-			if _, _, whole := r.request(br); whole {
-				io.WriteString(c, ok)
-			}
-			c.Close()
-			closed <- struct{}{}
-		})
-		s := newSender(t, local())
-		for range 3 {
-			send(t, s, r, delivery.Delivered)
-			<-closed
-		}
-		counts(t, r, 3, 3)
-	})
-	t.Run("no request twice", func(t *testing.T) {
-		r := receive(t, func(r *receiver, c net.Conn, br *bufio.Reader) {
-			r.request(br)
-			io.WriteString(c, ok)
-			r.request(br)
-			c.(*net.TCPConn).SetLinger(0)
-		})
-		s := newSender(t, local())
-		send(t, s, r, delivery.Delivered)
-		send(t, s, r, delivery.Connection)
-		counts(t, r, 1, 2)
-	})
-	t.Run("bounded", func(t *testing.T) {
-		cfg := local()
-		cfg.Total, cfg.PerHost, cfg.Kept, cfg.Idle = 5*time.Second, 2, 3, 50*time.Millisecond
-		const each = 4
-		gate := make(chan struct{})
-		hold := func(r *receiver, c net.Conn, br *bufio.Reader) {
-			for {
-				if _, _, whole := r.request(br); !whole {
-					return
-				}
-				<-gate
-				io.WriteString(c, ok)
-			}
-		}
-		s := newSender(t, cfg)
-		results := make(chan error)
-		hosts := []*receiver{receive(t, hold), receive(t, hold)}
-		for _, r := range hosts {
-			for range each {
-				go func() {
-					_, err := s.Send(t.Context(), &Request{URL: "http://" + r.addr + "/", Body: []byte(`{}`)})
-					results <- err
-				}()
-			}
-		}
-		for hosts[0].asked.Load()+hosts[1].asked.Load() < 2*each {
-			<-time.After(time.Millisecond)
-		}
-		close(gate)
-		for range 2 * each {
-			if err := <-results; err != nil {
-				t.Error(err)
-			}
-		}
-		s.conns.mu.Lock()
-		unused, open := s.conns.unused, len(s.conns.open)
-		s.conns.mu.Unlock()
-		if unused > 3 || open != unused {
-			t.Errorf("%d unused, %d open", unused, open)
-		}
-		for deadline := time.Now().Add(5 * time.Second); unused > 0 && time.Now().Before(deadline); {
-			<-time.After(5 * time.Millisecond)
-			s.conns.mu.Lock()
-			unused = len(s.conns.open)
-			s.conns.mu.Unlock()
-		}
-		if unused != 0 {
-			t.Errorf("%d kept past their time", unused)
-		}
-	})
 }
 
 // TestBytes holds the request to the byte.

@@ -9,9 +9,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/netip"
+	"net/url"
 	"os"
 	"strconv"
 	"strings"
@@ -30,8 +32,12 @@ type Config struct {
 	AllowHTTP    bool           // endpoints without TLS
 	AllowPrivate []netip.Prefix // addresses that may be dialled though they aren't public
 
+	Proxy *url.URL     // of the operator, that makes the connections (http://…, CONNECT); nil: none
+	From  []netip.Addr // where connections come from: an IPv4 address, an IPv6 one, or both; empty: the system chooses
+
 	RootCAs  *x509.CertPool // nil: the system's
 	Resolver *net.Resolver  // nil: the system's
+	Logger   *slog.Logger   // says when the proxy takes no connections; nil: nobody does
 
 	Total   time.Duration // from dial to status [30 s]
 	Dial    time.Duration // name and connection [5 s]
@@ -51,16 +57,13 @@ const (
 // ErrClosed is returned by Send after, or cut off by, Close.
 var ErrClosed = errors.New("attempt: sender is closed")
 
-// ErrShort is returned by Send when this process could open no more files, for as
-// long as an attempt may take: no fault of the receiver.
-var ErrShort = errors.New("attempt: this process can't open more connections (ulimit -n)")
-
 // HTTPSender is the Sender that goes out.
 type HTTPSender struct {
 	cfg    Config
 	agent  string
 	guard  *Guard
 	dialer net.Dialer
+	proxy  *proxy // nil: none
 	tls    *tls.Config
 	conns  *conns
 
@@ -84,7 +87,16 @@ func NewHTTPSender(cfg Config) *HTTPSender {
 		tls:   newTLSConfig(&cfg),
 		conns: newConns(cmp.Or(cfg.Idle, 60*time.Second), cmp.Or(cfg.PerHost, 32), cmp.Or(cfg.Kept, 2048)),
 	}
-	s.dialer = net.Dialer{Timeout: cfg.Dial, Resolver: cfg.Resolver, Control: s.guard.control}
+	from := newSource(cfg.From)
+	s.dialer = net.Dialer{Timeout: cfg.Dial, Resolver: cfg.Resolver, Control: func(network, address string, c syscall.RawConn) error {
+		if err := s.guard.control(network, address, c); err != nil {
+			return err
+		}
+		return from.bind(network, address, c)
+	}}
+	if cfg.Proxy != nil {
+		s.proxy = newProxy(cfg.Proxy, &cfg, s.guard, from, s.agent)
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	return s
 }
@@ -141,7 +153,7 @@ func (s *HTTPSender) Send(ctx context.Context, r *Request) (delivery.Outcome, er
 	if s.ctx.Err() != nil {
 		return delivery.Outcome{}, ErrClosed
 	}
-	if errors.Is(err, ErrShort) {
+	if errors.Is(err, ErrNotMade) {
 		return delivery.Outcome{}, err
 	}
 	o.Took = time.Since(start)
@@ -175,15 +187,25 @@ func (s *HTTPSender) exchange(ctx context.Context, t *target, start time.Time, b
 	return asking, err
 }
 
-// dialPatiently dials, and while it is this process that can't, waits.
+// dialPatiently dials, and while it is this process that can't, waits. An attempt
+// that had to wait has its whole time from then on.
 func (s *HTTPSender) dialPatiently(ctx context.Context, t *target, key string, deadline time.Time) (*conn, stage, error) {
+	patience := deadline
 	for pause := 50 * time.Millisecond; ; pause = min(2*pause, time.Second) {
 		c, at, err := s.dial(ctx, t, key, deadline)
-		if err == nil || !short(err) {
-			return c, at, err
+		switch {
+		case err == nil:
+			return c, at, nil
+		case short(err):
+			if s.conns.spare() {
+				continue
+			}
+			err = fmt.Errorf("%w: %w", errShort, err)
+		case !errors.Is(err, ErrNotMade):
+			return nil, at, err
 		}
-		if time.Until(deadline) < pause {
-			return nil, at, fmt.Errorf("%w: %w", ErrShort, err)
+		if time.Until(patience) < pause {
+			return nil, at, err
 		}
 		select {
 		case <-time.After(pause):
@@ -192,6 +214,7 @@ func (s *HTTPSender) dialPatiently(ctx context.Context, t *target, key string, d
 		case <-s.ctx.Done():
 			return nil, at, ErrClosed
 		}
+		deadline = time.Now().Add(s.cfg.Total)
 	}
 }
 
@@ -219,7 +242,13 @@ func (s *HTTPSender) dial(ctx context.Context, t *target, key string, deadline t
 	defer cancel()
 	defer context.AfterFunc(s.ctx, cancel)()
 
-	under, err := s.dialer.DialContext(ctx, "tcp", t.addr)
+	var under net.Conn
+	var err error
+	if s.proxy != nil {
+		under, err = s.proxy.open(ctx, t)
+	} else {
+		under, err = s.dialer.DialContext(ctx, "tcp", t.addr)
+	}
 	if err != nil {
 		return nil, dialling, err
 	}

@@ -45,9 +45,14 @@ func classify(at stage, err error) (delivery.Class, string) {
 	var errno syscall.Errno
 	var dns *net.DNSError
 	var cert *tls.CertificateVerificationError
+	var refused proxyRefusal
 	switch {
 	case errors.Is(err, ssrf.ErrProhibitedIP), errors.Is(err, ssrf.ErrProhibitedNetwork), errors.Is(err, ssrf.ErrInvalidHostPort):
 		return delivery.BlockedAddress, "the host's address isn't public"
+	case errors.As(err, &refused):
+		return delivery.Proxy, refused.Error()
+	case errors.Is(err, errNoSource):
+		return delivery.Connection, "no address of the host can be sent to from here"
 	case errors.As(err, &dns):
 		switch {
 		case dns.IsNotFound:
@@ -92,10 +97,7 @@ func isTimeout(err error) bool {
 
 // refusal tells, in words, why a status is a failure.
 func refusal(status int, body []byte) string {
-	text := strconv.Itoa(status)
-	if s := http.StatusText(status); s != "" {
-		text += " " + s
-	}
+	text := statusLine(status)
 	if 300 <= status && status < 400 {
 		return text + ": redirects aren't followed"
 	}
@@ -103,6 +105,11 @@ func refusal(status int, body []byte) string {
 		text += ": " + said
 	}
 	return clean(text)
+}
+
+// statusLine gives a status in numbers and words.
+func statusLine(status int) string {
+	return strings.TrimSpace(strconv.Itoa(status) + " " + http.StatusText(status))
 }
 
 // clean gives s without what a terminal or a log might act on, cut to the size

@@ -15,6 +15,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -221,7 +222,7 @@ func (a *authority) issue(t testing.TB, name string, until time.Time) *tls.Confi
 }
 
 // resolver gives a resolver that asks a name server of ours: answer maps a name
-// to an address, or to "": no such name, "fail": the server fails, "slow": it
+// to an address or several with commas between, or to "": no such name, "fail": the server fails, "slow": it
 // doesn't answer.
 func resolver(t testing.TB, answers map[string]string) *net.Resolver {
 	t.Helper()
@@ -251,12 +252,14 @@ func resolver(t testing.TB, answers map[string]string) *net.Resolver {
 			case "":
 				reply.RCode = dnsmessage.RCodeNameError
 			default:
-				addr := netip.MustParseAddr(to)
 				head := dnsmessage.ResourceHeader{Name: q.Name, Class: dnsmessage.ClassINET, TTL: 1}
-				if q.Type == dnsmessage.TypeA && addr.Is4() {
-					reply.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AResource{A: addr.As4()}}}
-				} else if q.Type == dnsmessage.TypeAAAA && addr.Is6() {
-					reply.Answers = []dnsmessage.Resource{{Header: head, Body: &dnsmessage.AAAAResource{AAAA: addr.As16()}}}
+				for one := range strings.SplitSeq(to, ",") {
+					addr := netip.MustParseAddr(one)
+					if q.Type == dnsmessage.TypeA && addr.Is4() {
+						reply.Answers = append(reply.Answers, dnsmessage.Resource{Header: head, Body: &dnsmessage.AResource{A: addr.As4()}})
+					} else if q.Type == dnsmessage.TypeAAAA && addr.Is6() {
+						reply.Answers = append(reply.Answers, dnsmessage.Resource{Header: head, Body: &dnsmessage.AAAAResource{AAAA: addr.As16()}})
+					}
 				}
 			}
 			out, err := reply.Pack()

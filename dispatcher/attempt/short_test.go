@@ -31,10 +31,21 @@ func TestShortOfFiles(t *testing.T) {
 	if err != nil || o.Class != delivery.Delivered {
 		t.Errorf("after a while: %+v, %v", o, err)
 	}
+
+	// What isn't in use is closed before anything waits.
+	other := receive(t, answer(ok))
+	left.Store(1)
+	start := time.Now()
+	if o, err := s.Send(t.Context(), &Request{URL: "http://" + other.addr}); err != nil || !o.OK() {
+		t.Errorf("beside an unused connection: %+v, %v", o, err)
+	}
+	if s.conns.unused != 1 || time.Since(start) > cfg.Total/2 {
+		t.Errorf("%d connections unused after %v", s.conns.unused, time.Since(start))
+	}
 	s.conns.shut()
 	s.conns = newConns(time.Minute, 1, 1)
 	left.Store(1000)
-	if o, err := s.Send(t.Context(), &Request{URL: "http://" + r.addr}); !errors.Is(err, ErrShort) || o.Class != "" {
+	if o, err := s.Send(t.Context(), &Request{URL: "http://" + r.addr}); !errors.Is(err, ErrNotMade) || o.Class != "" {
 		t.Errorf("for too long: %+v, %v", o, err)
 	}
 }

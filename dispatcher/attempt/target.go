@@ -35,7 +35,7 @@ var (
 	errURLHost     = errors.New("the URL's host is not a host name")
 	errURLNumber   = errors.New("the URL's host is a number: write an address as four decimal numbers")
 	errURLPort     = errors.New("the URL's port must be 443, 80, or 1024 to 65535")
-	errURLPrivate  = errors.New("the URL's host is not a public address")
+	errURLPrivate  = errors.New("the URL's host is not a public address: give one that the internet reaches, or have sluice listen bring events to a server of your own")
 )
 
 // parseTarget takes a URL apart. Whether its host may be dialled is the guard's

@@ -28,9 +28,6 @@ type Metrics struct {
 	window   *prometheus.GaugeVec
 }
 
-var classes = []delivery.Class{delivery.Delivered, delivery.HTTPError, delivery.Timeout, delivery.DNS, delivery.TLS,
-	delivery.Connection, delivery.Protocol, delivery.BlockedAddress}
-
 // NewMetrics makes the metrics and registers them; nil: they are only counted.
 func NewMetrics(reg prometheus.Registerer) *Metrics {
 	counter := func(name, help string) prometheus.Counter {
@@ -61,7 +58,7 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		oldest:   perLane("oldest_seconds", "Age of the oldest delivery in memory that isn't finished."),
 		window:   perLane("window_full", "Tiers that aren't read on because their head is unfinished for too long."),
 	}
-	for _, c := range classes {
+	for _, c := range delivery.Classes {
 		m.attempts[c] = attempts.WithLabelValues(string(c))
 	}
 	if reg != nil {

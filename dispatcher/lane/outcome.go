@@ -211,7 +211,7 @@ func (l *Lane) logAttempt(j *job, next string) {
 	}
 	l.log.LogAttrs(context.Background(), level, "attempt",
 		slog.String("delivery", d.ID), slog.String("endpoint", d.Endpoint), slog.String("event", d.Event.ID),
-		slog.String("type", d.Event.Type), slog.Int("attempt", d.Attempts+1), slog.String("class", string(o.Class)),
+		slog.String("type", d.Event.Type), slog.Int("attempt", d.Attempts+1), slog.String("class", o.Name()),
 		slog.Int("status", o.Status), slog.String("detail", o.Detail), slog.Duration("took", o.Took),
 		slog.Bool("test", d.Test), slog.String("next", next), slog.Int("streak", j.target.streak.count))
 }

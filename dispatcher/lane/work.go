@@ -104,13 +104,16 @@ func (l *Lane) attempt(r *attempt.Request, j *job) {
 		}
 		d = full
 	}
-	now, began := l.cfg.Clock.wall(), l.cfg.Clock.now()
-	attempt.Build(r, res.hook, d, res.ep, d.Attempts+1, now)
-	if res.silent = !l.ours(); res.silent {
-		return
+	var now, began time.Time
+	var outcome delivery.Outcome
+	for err := attempt.ErrNotMade; errors.Is(err, attempt.ErrNotMade); res.cut = err != nil {
+		now, began = l.cfg.Clock.wall(), l.cfg.Clock.now() // it may have waited: signed anew
+		attempt.Build(r, res.hook, d, res.ep, d.Attempts+1, now)
+		if res.silent = !l.ours(); res.silent {
+			return
+		}
+		outcome, err = l.cfg.Sender.Send(l.workers.ctx, r)
 	}
-	outcome, err := l.cfg.Sender.Send(l.workers.ctx, r)
-	res.cut = err != nil
 	outcome.Epoch = res.ep.Epoch
 	if outcome.Started.IsZero() {
 		outcome.Started, outcome.Took = now, l.cfg.Clock.now().Sub(began)

@@ -9,6 +9,7 @@
 package delivery
 
 import (
+	"strconv"
 	"time"
 
 	"sluice/pkg/event"
@@ -81,7 +82,21 @@ const (
 	Connection     Class = "connection"
 	Protocol       Class = "protocol" // the answer isn't HTTP
 	BlockedAddress Class = "blocked_address"
+	Proxy          Class = "proxy" // the operator's proxy made no connection
 )
+
+// Classes lists all there are. What they mean to a receiver's author is in
+// docs/webhooks.md.
+var Classes = []Class{Delivered, HTTPError, Timeout, DNS, TLS, Connection, Protocol, BlockedAddress, Proxy}
+
+// Name gives the class for people and programs: of an answer it says the status,
+// as in http_500. Statuses have three digits, so that names are few.
+func (o *Outcome) Name() string {
+	if o.Class == HTTPError {
+		return "http_" + strconv.Itoa(o.Status)
+	}
+	return string(o.Class)
+}
 
 // OK reports whether the attempt delivered.
 func (o *Outcome) OK() bool { return o.Class == Delivered }
