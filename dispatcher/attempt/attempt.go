@@ -28,12 +28,17 @@ type Request struct {
 	URL     string
 	Headers []dialect.Header // Host, Content-Length, Content-Type and User-Agent are the sender's
 	Body    []byte
+	shown   int // of Headers: the values of those behind are told to nobody
+
+	// Exchange is what Send tells of what went over the wire. Its bytes are the
+	// caller's.
+	Exchange delivery.Exchange
 }
 
 // Build makes r the request of the delivery's attempt with that number, signed
 // for now. The delivery's data must be there.
 func Build(r *Request, w *dialect.Webhook, d *delivery.Delivery, ep *endpoint.Endpoint, number int, now time.Time) {
-	r.URL = ep.URL
+	r.URL, r.Exchange = ep.URL, delivery.Exchange{}
 	r.Body = w.AppendBody(r.Body[:0], &d.Event)
 	r.Headers = appendStandard(r.Headers[:0], ep.Secret, d.Event.ID, strconv.FormatInt(now.Unix(), 10), r.Body)
 	r.Headers = w.AppendHeaders(r.Headers, &dialect.Attempt{
@@ -46,4 +51,5 @@ func Build(r *Request, w *dialect.Webhook, d *delivery.Delivery, ep *endpoint.En
 		EndpointID: ep.ID,
 		DeliveryID: d.ID,
 	})
+	r.shown = len(r.Headers) // what follows is the owner's
 }

@@ -9,6 +9,7 @@
 //	egress.go     through a proxy, from an address
 //	http.go       HTTPSender: the request out, the answer in
 //	conns.go      the connections that it keeps
+//	exchange.go   what of both is kept for people
 //	outcome.go    classes, details, Retry-After
 //
 // Why no library's client: net/http's costs about twice as much (goroutines,

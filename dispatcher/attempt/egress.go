@@ -214,7 +214,7 @@ func (p *proxy) ask(under net.Conn, to string) error {
 		br.Reset(nil)
 		readers.Put(br)
 	}()
-	answer, err := readAnswer(br)
+	answer, _, err := readAnswer(br)
 	switch {
 	case err != nil:
 		return proxyRefusal("the proxy didn't answer to CONNECT")

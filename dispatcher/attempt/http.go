@@ -142,7 +142,8 @@ func (s *HTTPSender) Send(ctx context.Context, r *Request) (delivery.Outcome, er
 		return o, ctx.Err()
 	}
 
-	at, err := s.exchange(ctx, &t, start, buf, &o)
+	at, err := s.exchange(ctx, &t, start, buf, r, &o)
+	r.Exchange.Timing.Total = time.Since(start)
 	if o.Class != "" {
 		return o, nil
 	}
@@ -163,22 +164,27 @@ func (s *HTTPSender) Send(ctx context.Context, r *Request) (delivery.Outcome, er
 
 // exchange sends the request in buf and reads the answer into o, whose class
 // stays empty when there is none.
-func (s *HTTPSender) exchange(ctx context.Context, t *target, start time.Time, buf *[]byte, o *delivery.Outcome) (stage, error) {
+func (s *HTTPSender) exchange(ctx context.Context, t *target, start time.Time, buf *[]byte, r *Request, o *delivery.Outcome) (stage, error) {
+	timing := &r.Exchange.Timing
 	deadline := start.Add(s.cfg.Total)
 	key := t.addr
 	if t.tls {
 		key = "s" + key
 	}
 	c := s.conns.take(key, deadline)
-	if c == nil {
+	if timing.Reused = c != nil; c == nil {
 		var at stage
 		var err error
-		if c, at, err = s.dialPatiently(ctx, t, key, deadline); err != nil {
+		began := time.Now()
+		c, at, err = s.dialPatiently(timed(ctx, timing), t, key, deadline)
+		timing.Connect = time.Since(began) - timing.DNS - timing.TLS
+		if err != nil {
 			return at, err
 		}
 	}
+	r.Exchange.Headers = sentHeaders(*buf, r.Headers[min(r.shown, len(r.Headers)):])
 	stop := context.AfterFunc(ctx, c.cut)
-	again, err := s.ask(c, start, buf, o)
+	again, err := s.ask(c, start, buf, &r.Exchange, o)
 	if stop() && again {
 		s.conns.keep(c)
 	} else {
@@ -265,7 +271,10 @@ func (s *HTTPSender) dial(ctx context.Context, t *target, key string, deadline t
 		secure := tls.Client(under, cfg)
 		ctx, cancel := context.WithTimeout(ctx, s.cfg.TLS)
 		defer cancel()
-		if err := secure.HandshakeContext(ctx); err != nil {
+		began := time.Now()
+		err := secure.HandshakeContext(ctx)
+		shook(ctx, time.Since(began))
+		if err != nil {
 			s.conns.drop(c)
 			return nil, shaking, err
 		}
@@ -280,7 +289,7 @@ func (s *HTTPSender) dial(ctx context.Context, t *target, key string, deadline t
 
 // ask sends the request and reads the answer. It reports whether the connection
 // may be used again.
-func (s *HTTPSender) ask(c *conn, start time.Time, buf *[]byte, o *delivery.Outcome) (again bool, err error) {
+func (s *HTTPSender) ask(c *conn, start time.Time, buf *[]byte, x *delivery.Exchange, o *delivery.Outcome) (again bool, err error) {
 	_, sent := c.Write(*buf)
 	if sent != nil && isTimeout(sent) {
 		return false, sent
@@ -288,13 +297,17 @@ func (s *HTTPSender) ask(c *conn, start time.Time, buf *[]byte, o *delivery.Outc
 	// A receiver may answer, and close, before it has taken the whole request:
 	// then its answer counts.
 	c.left = maxHeader
+	wrote := time.Now()
 	br := readers.Get().(*bufio.Reader)
 	br.Reset(c)
 	defer func() {
 		br.Reset(nil)
 		readers.Put(br)
 	}()
-	answer, err := readAnswer(br)
+	answer, first, err := readAnswer(br)
+	if !first.IsZero() {
+		x.Timing.FirstByte = first.Sub(wrote)
+	}
 	switch {
 	case err == nil:
 	case sent != nil:
@@ -310,18 +323,17 @@ func (s *HTTPSender) ask(c *conn, start time.Time, buf *[]byte, o *delivery.Outc
 	now := time.Now()
 	o.Took, o.Status = now.Sub(start), answer.StatusCode
 
-	var said []byte
 	if o.Status != http.StatusSwitchingProtocols && answer.Body != http.NoBody {
 		c.left = maxBody
 		if c.SetReadDeadline(now.Add(s.cfg.Body)) == nil {
-			said, again = readBody(answer.Body, (*buf)[:0])
+			x.Answer, again = readBody(answer.Body, *buf)
 		}
 	} else {
 		again = o.Status != http.StatusSwitchingProtocols
 	}
 	o.Class = delivery.Delivered
 	if o.Status < 200 || o.Status > 299 {
-		o.Class, o.Detail = delivery.HTTPError, refusal(o.Status, said)
+		o.Class, o.Detail = delivery.HTTPError, refusal(o.Status, x.Answer)
 	}
 	if o.Status == http.StatusTooManyRequests || o.Status == http.StatusServiceUnavailable {
 		o.RetryAt = retryAt(answer.Header.Get("Retry-After"), o.Started.Add(o.Took))
@@ -330,34 +342,23 @@ func (s *HTTPSender) ask(c *conn, start time.Time, buf *[]byte, o *delivery.Outc
 }
 
 // readAnswer reads the header of the answer, past any 1xx but 101: after that
-// one, what follows isn't HTTP.
-func readAnswer(br *bufio.Reader) (*http.Response, error) {
+// one, what follows isn't HTTP. first is when its first byte came.
+func readAnswer(br *bufio.Reader) (answer *http.Response, first time.Time, err error) {
 	for {
 		if _, err := br.Peek(1); err != nil {
-			return nil, err // io.EOF: nothing came
+			return nil, first, err // io.EOF: nothing came
+		}
+		if first.IsZero() {
+			first = time.Now()
 		}
 		answer, err := http.ReadResponse(br, nil)
 		switch {
 		case err != nil:
-			return nil, err
+			return nil, first, err
 		case answer.ProtoMajor != 1 || answer.StatusCode < 100:
-			return nil, errNotHTTP
+			return nil, first, errNotHTTP
 		case answer.StatusCode >= 200 || answer.StatusCode == http.StatusSwitchingProtocols:
-			return answer, nil
-		}
-	}
-}
-
-// readBody reads the body to its end, or until it is too large or too late. It
-// gives the beginning, for people, in room, and whether it came to the end.
-func readBody(body io.Reader, room []byte) (said []byte, whole bool) {
-	room = room[:cap(room)]
-	n := 0
-	for {
-		m, err := body.Read(room[n:])
-		n = min(n+m, maxDetail)
-		if err != nil {
-			return room[:n], err == io.EOF
+			return answer, first, nil
 		}
 	}
 }

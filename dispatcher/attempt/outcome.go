@@ -101,7 +101,7 @@ func refusal(status int, body []byte) string {
 	if 300 <= status && status < 400 {
 		return text + ": redirects aren't followed"
 	}
-	if said := strings.TrimSpace(clean(string(body))); said != "" {
+	if said := strings.TrimSpace(clean(string(body[:min(len(body), maxDetail)]))); said != "" {
 		text += ": " + said
 	}
 	return clean(text)

@@ -101,6 +101,8 @@ func (l *Lane) route(j *job, now time.Time) {
 		l.pump(t)
 	case l.skipped(j):
 		l.miss(j)
+	case j.delivery.ByHand() && !t.open():
+		l.drop(j, "it was asked for by hand, and its endpoint gets nothing now")
 	case !t.open(), t.failing() && !j.retry() && (t.behind() || !t.mayProbe(now)):
 		l.hold(j)
 	case !j.retry() && t.behind(): // behind those that are held
@@ -203,6 +205,10 @@ func (l *Lane) shed(t *target) {
 			continue
 		}
 		l.unqueued(j)
+		if j.delivery.ByHand() {
+			l.drop(j, "it was asked for by hand, and its endpoint gets nothing now")
+			continue
+		}
 		l.hold(j)
 	}
 	t.queue = kept

@@ -15,6 +15,7 @@ import (
 // What follows from an attempt, in one append with its journal record:
 //
 //	delivered, or a test          nothing more
+//	failed, asked for by hand     nothing more: all is as it was
 //	failed                        the next tier of the schedule; Retry-After may choose a later one
 //	failed, the last of them      dead
 //	failed, and the endpoint      held: also the one whose failure disables it
@@ -64,26 +65,26 @@ func (l *Lane) ended(j *job) error {
 	if !d.Test {
 		t.streak.fold(o, res.ended, res.hook)
 	}
+	hop, next := l.next(j)
 	l.journal.attempt(l.partition(delivery.AttemptsTopic), &delivery.Attempt{
 		Delivery: d.ID, Endpoint: d.Endpoint, EventID: d.Event.ID,
-		Number: d.Attempts + 1, Test: d.Test, Outcome: *o, Origin: j.place(),
+		Number: d.Attempts + 1, Test: d.Test, ByHand: d.ByHand(), Outcome: *o, Origin: j.place(),
+		Environment: d.Event.Environment, EventOffset: d.Event.Offset, Type: d.Event.Type, Next: next, Exchange: res.wire,
 	})
-	hop := l.next(j)
-	l.logAttempt(j, hop)
-	if hop == "" {
-		l.journal.then(entry{job: j})
-	}
+	res.wire = delivery.Exchange{}
+	l.logAttempt(j, next.Topic)
+	l.hop(j, hop, next.Topic)
 	l.settle(t)
 	return nil
 }
 
-// next appends the next hop of a delivery whose attempt ended, and names its
-// topic; empty: there is none.
-func (l *Lane) next(j *job) string {
+// next gives the next hop of a delivery whose attempt ended, and where it goes;
+// nil: there is none.
+func (l *Lane) next(j *job) (*delivery.Delivery, delivery.Next) {
 	t, d, res := j.target, j.delivery, &j.result
 	o := &res.outcome
-	if o.OK() || d.Test || t.gone {
-		return ""
+	if o.OK() || d.Test || d.ByHand() || t.gone {
+		return nil, delivery.Next{}
 	}
 	hop := d.Next(j.place())
 	hop.Outcome = *o
@@ -92,20 +93,30 @@ func (l *Lane) next(j *job) string {
 		hop.FirstFail = o.Started
 	}
 	if !t.open() {
-		l.holdHop(j, hop)
-		return delivery.HeldTopic
+		return hop, delivery.Next{Topic: delivery.HeldTopic}
 	}
 	delay, more := l.nextDelay(j)
 	if !more {
 		hop.Reason = reasonExhausted
-		l.cfg.Metrics.dead.Inc()
-		l.journal.delivery(l.partition(delivery.DeadTopic), hop, entry{job: j})
-		return delivery.DeadTopic
+		return hop, delivery.Next{Topic: delivery.DeadTopic}
 	}
 	hop.Due = res.ended.Add(delay)
-	topic := delivery.Tier(delay)
-	l.journal.delivery(l.partition(topic), hop, entry{job: j})
-	return topic
+	return hop, delivery.Next{Topic: delivery.Tier(delay), Due: hop.Due}
+}
+
+// hop appends the next hop, behind the attempt's record; nil: there is none.
+func (l *Lane) hop(j *job, hop *delivery.Delivery, topic string) {
+	switch {
+	case hop == nil:
+		l.journal.then(entry{job: j})
+	case topic == delivery.HeldTopic:
+		l.holdHop(j, hop)
+	default:
+		if topic == delivery.DeadTopic {
+			l.cfg.Metrics.dead.Inc()
+		}
+		l.journal.delivery(l.partition(topic), hop, entry{job: j})
+	}
 }
 
 // nextDelay gives the delay before the next attempt, or that there is none.

@@ -250,7 +250,7 @@ func (jr *replayed) attempt(r *eventlog.Record, fence *delivery.Fence) {
 	if !a.Test {
 		jr.fold(a.Endpoint, a.Origin, &a.Outcome)
 	}
-	if a.Test || a.Outcome.OK() {
+	if a.Test || a.ByHand || a.Outcome.OK() {
 		jr.finished = append(jr.finished, origin{a.Origin, a.Endpoint})
 	}
 }

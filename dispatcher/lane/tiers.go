@@ -49,8 +49,9 @@ type job struct {
 	result result // of the attempt
 }
 
-// retry reports whether the delivery comes from a tier that waits.
-func (j *job) retry() bool { return j.source != nil && j.source.delay > 0 }
+// retry reports whether the delivery comes from a tier that waits, or was asked for
+// by a person: then it goes out at once.
+func (j *job) retry() bool { return j.source != nil && (j.source.delay > 0 || j.delivery.ByHand()) }
 
 // place is where the delivery's record lies: the origin of what follows from it.
 func (j *job) place() delivery.Place {

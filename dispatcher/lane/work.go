@@ -28,10 +28,11 @@ type result struct {
 	ep      *endpoint.Endpoint
 	hook    *dialect.Webhook
 	outcome delivery.Outcome
-	ended   time.Time // by Clock
-	cut     bool      // it counts for nothing
-	silent  bool      // it wasn't made: the lane may be another's
-	fatal   string    // why it can never be sent
+	wire    delivery.Exchange // until it is in the journal
+	ended   time.Time         // by Clock
+	cut     bool              // it counts for nothing
+	silent  bool              // it wasn't made: the lane may be another's
+	fatal   string            // why it can never be sent
 }
 
 func (w *workers) init(life context.Context, cfg *Config) {
@@ -119,7 +120,7 @@ func (l *Lane) attempt(r *attempt.Request, j *job) {
 		outcome.Started, outcome.Took = now, l.cfg.Clock.now().Sub(began)
 	}
 	outcome.Started = outcome.Started.Round(0).UTC()
-	res.outcome = outcome
+	res.outcome, res.wire = outcome, r.Exchange
 	res.ended = began.Add(outcome.Took)
 }
 

@@ -5,6 +5,7 @@
 //	topics.go     where those records lie, and which lane looks after which endpoint
 //	make.go       how a delivery comes about, its id, its next hop
 //	claim.go      whose records count, when two owned a lane
+//	exchange.go   what went over the wire in an attempt
 //	record.go     their bytes (bytes.go: what those are made of)
 package delivery
 
@@ -109,8 +110,17 @@ type Attempt struct {
 	EventID  string
 	Number   int
 	Test     bool
+	ByHand   bool // asked for by a person, beside the schedule
 	Outcome  Outcome
 	Origin   Place
+
+	// What readers need who don't know the delivery. Type is empty in records of
+	// releases that didn't say.
+	Environment event.Environment
+	EventOffset int64
+	Type        string
+	Next        Next
+	Exchange    Exchange
 
 	Generation uint64 // of the lane's owner that made it; 0: of none
 

@@ -47,6 +47,26 @@ func NewTest(ev *event.Event, endpointID string, control int64) *Delivery {
 	return d
 }
 
+// NewByHand gives a delivery that a person asks for once more, after so many
+// attempts: one attempt, past the schedule. Its event is read from the events
+// log.
+func NewByHand(id, endpointID string, ev *event.Event, attempts int, control int64) *Delivery {
+	d := &Delivery{ID: id, Endpoint: endpointID, Event: *ev, Reference: true, Attempts: attempts, Control: control}
+	d.Event.Data = nil
+	d.more = string([]byte{tagByHand, 0})
+	return d
+}
+
+// ByHand reports whether NewByHand made it.
+func (d *Delivery) ByHand() bool {
+	for r := (reader{rest: d.more}); r.rest != ""; {
+		if tag, _ := r.member(); tag == tagByHand {
+			return true
+		}
+	}
+	return false
+}
+
 // Next gives the delivery as it goes on from the record at a place: all that
 // belongs to the delivery, and nothing that belonged to that record only.
 func (d *Delivery) Next(from Place) *Delivery {

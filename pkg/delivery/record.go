@@ -187,7 +187,7 @@ func DecodeDelivery(value []byte) (*Delivery, error) {
 
 // AppendRecord adds the attempt's bytes to dst.
 func (a *Attempt) AppendRecord(dst []byte) []byte {
-	flags := flag(a.Test, flagTest) | flag(a.Generation != 0, flagGeneration) | flag(a.more != "", flagMore)
+	flags := flag(a.Test, flagTest) | flag(a.Generation != 0, flagGeneration) | flag(a.hasMore(), flagMore)
 	dst = binary.AppendUvarint(append(dst, recordVersion, kindAttempt), flags)
 	dst = appendText(dst, a.Delivery)
 	dst = appendText(dst, a.Endpoint)
@@ -199,7 +199,7 @@ func (a *Attempt) AppendRecord(dst []byte) []byte {
 	dst = a.Origin.append(dst)
 	dst = a.Outcome.append(dst)
 	if flags&flagMore != 0 {
-		dst = appendText(dst, a.more)
+		dst = a.appendMore(dst)
 	}
 	return dst
 }
@@ -223,10 +223,7 @@ func DecodeAttempt(value []byte) (*Attempt, error) {
 		a.Generation = r.generation()
 	}
 	a.Origin, a.Outcome = r.place(), r.outcome()
-	if flags&flagMore != 0 {
-		a.more = r.more()
-	}
-	if r.bad || r.rest != "" {
+	if flags&flagMore != 0 && !a.takeMore(r.more()) || r.bad || r.rest != "" {
 		return nil, ErrRecord
 	}
 	return a, nil

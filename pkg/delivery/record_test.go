@@ -29,6 +29,11 @@ var (
 // record, a flag of the delivery.
 const newer = "\x01\x02hi" + "\x02\x00" + "\x81\x01\x00"
 
+var someExchange = Exchange{
+	Headers: []byte("Host: a\r\nX: y\r\n"), Answer: []byte("no\x00"),
+	Timing: Timing{DNS: time.Millisecond, Connect: 2 * time.Millisecond, TLS: 3 * time.Second, FirstByte: 4 * time.Microsecond, Total: 5 * time.Second, Reused: true},
+}
+
 func deliveries() map[string]*Delivery {
 	reference := someEvent
 	reference.Data = nil
@@ -48,6 +53,8 @@ func attempts() map[string]*Attempt {
 	return map[string]*Attempt{
 		"all of it": {Delivery: "dlv_1", Endpoint: "wh_1", EventID: "evt_1", Number: 5, Test: true, Outcome: someOutcome, Origin: Place{"tier.0s", 9},
 			Generation: 300, more: newer},
+		"with its exchange": {Delivery: "dlv_1", Endpoint: "wh_1", EventID: "evt_1", Number: 2, ByHand: true, Outcome: someOutcome, Origin: Place{"tier.0s", 9},
+			Environment: event.Live, EventOffset: 1 << 40, Type: "rfq.created", Next: Next{"tier.5m", someTime}, Exchange: someExchange},
 		"least": {},
 	}
 }
@@ -104,6 +111,14 @@ func TestRecordBytes(t *testing.T) {
 	if got := string(a.AppendRecord(nil)); got != want {
 		t.Errorf("attempt of an owner %q, want %q", got, want)
 	}
+	a.more, a.Generation, a.ByHand = "", 0, true
+	a.Environment, a.EventOffset, a.Type, a.Next, a.Exchange = event.Live, 3, "a.b", Next{"held", time.Unix(0, 1)}, someExchange
+	want = "\x01A\x80\x04\x05dlv_1\x04wh_1\x05evt_1\x02\x07tier.0s\x12\x09delivered\xc8\x01\x00\x00\x02\x03\x00" + "\x36" +
+		"\x04\x05\x02\x06a.b" + "\x06\x05\x02held" + "\x08\x0e\x01\xe8\x07\xd0\x0f\xc0\x8d\xb7\x01\x04\xc0\x96\xb1\x02" +
+		"\x0a\x0fHost: a\r\nX: y\r\n" + "\x0c\x03no\x00" + "\x0e\x00"
+	if got := string(a.AppendRecord(nil)); got != want {
+		t.Errorf("attempt with its exchange %q, want %q", got, want)
+	}
 	if got := string(AppendMarker(nil, 300)); got != "\x01M\x00\xac\x02" {
 		t.Errorf("marker %q", got)
 	}
@@ -135,6 +150,30 @@ func TestNewerMembers(t *testing.T) {
 		if _, err := DecodeMarker([]byte("\x01M\x80\x04\x01" + more)); !errors.Is(err, ErrRecord) {
 			t.Errorf("members %q: %v", more, err)
 		}
+	}
+}
+
+// TestLongAnswer: what an answer has past the bound isn't kept.
+func TestLongAnswer(t *testing.T) {
+	a := &Attempt{Exchange: Exchange{Answer: bytes.Repeat([]byte("x"), MaxAnswer+1)}}
+	got, err := DecodeAttempt(a.AppendRecord(nil))
+	if err != nil || len(got.Exchange.Answer) != MaxAnswer {
+		t.Errorf("%d bytes are kept, %v", len(got.Exchange.Answer), err)
+	}
+}
+
+// TestByHand: one attempt that a person asked for says so, and its next hop doesn't.
+func TestByHand(t *testing.T) {
+	ev := someEvent
+	d, err := DecodeDelivery(NewByHand("dlv_1", "wh_1", &ev, 5, 7).AppendRecord(nil))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !d.ByHand() || d.ID != "dlv_1" || d.Attempts != 5 || !d.Reference || d.First || d.Event.Offset != ev.Offset || ev.Data == nil {
+		t.Errorf("%+v", d)
+	}
+	if d.Next(Place{"tier.0s", 1}).ByHand() || New(&ev, "wh_1", 1).ByHand() {
+		t.Error("others say that they are by hand")
 	}
 }
 
