@@ -14,7 +14,8 @@
 //	client.go     calls of the API, for the commands below
 //	backup.go     a copy of the log; migrate*.go: all of it, to brokers
 //	publish.go (publish_lines.go: its batches; publish_progress.go: what is seen of them)
-//	tail.go org.go key.go endpoint.go lane.go bench.go version.go
+//	tail.go (stream_reader.go: a stream, over reconnects), listen.go (listen_forward.go: its webhooks)
+//	org.go key.go endpoint.go lane.go bench.go version.go
 //	config_check.go topics.go: for operators, offline
 package main
 
@@ -35,6 +36,7 @@ type cli struct {
 
 	Publish publishCmd `cmd:"" group:"use" help:"Publish events."`
 	Tail    tailCmd    `cmd:"" group:"use" help:"Print events as they are published, one JSON object a line."`
+	Listen  listenCmd  `cmd:"" group:"use" help:"Bring webhooks to a server on your own machine."`
 
 	Endpoint endpointCmd `cmd:"" group:"manage" help:"Manage webhook endpoints."`
 	Org      orgCmd      `cmd:"" group:"manage" help:"Manage orgs (administration)."`
