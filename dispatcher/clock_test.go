@@ -3,10 +3,12 @@ package dispatcher_test
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"sluice/dispatcher/attempt"
 	"sluice/pkg/delivery"
 	"sluice/pkg/endpoint"
 	"sluice/pkg/eventlog"
@@ -93,5 +95,53 @@ func clockSteps(t *testing.T, w *world, step, when time.Duration) {
 		if a.Outcome.Started.Sub(told).Abs() > 10*time.Millisecond {
 			t.Errorf("attempt %d began at %v, says the journal; want %v", i+1, a.Outcome.Started, told)
 		}
+	}
+}
+
+// late is a sender that begins its first request a while after it was asked to: the
+// machine had something else to do.
+type late struct {
+	*receivers
+	once sync.Once
+}
+
+func (l *late) Send(ctx context.Context, r *attempt.Request) (delivery.Outcome, error) {
+	l.once.Do(func() { time.Sleep(7 * time.Millisecond) })
+	return l.receivers.Send(ctx, r)
+}
+
+// A retry never comes before its delay has passed since the end of the failure
+// before, whoever sends it.
+func TestNeverEarly(t *testing.T) {
+	for name, between := range map[string]func(w *world, stop func()) func(){
+		"the same dispatcher": func(_ *world, stop func()) func() { return stop },
+		"another, whose clock is 20 ms ahead": func(w *world, stop func()) func() {
+			stop()
+			w.wall = func() time.Time { return time.Now().Add(20 * time.Millisecond) }
+			_, stop = w.run(w.log, w.receivers)
+			return stop
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.endpoint("http://a")
+				w.set(func(request) delivery.Outcome { return broken })
+				_, stop := w.run(w.log, &late{receivers: w.receivers})
+				w.publish(1)
+				sleep(time.Second)
+				stop = between(w, stop)
+				sleep(2 * time.Hour)
+				stop()
+				got := w.of("http://a")
+				if len(got) != len(schedule) {
+					t.Fatalf("%d attempts, want %d", len(got), len(schedule))
+				}
+				for i, r := range got[1:] {
+					if wait, delay := r.at.Sub(got[i].at), schedule[i+1]; wait < delay || wait > delay+100*time.Millisecond {
+						t.Errorf("attempt %d came %v after the one before, want %v", i+2, wait, delay)
+					}
+				}
+			})
+		})
 	}
 }

@@ -137,6 +137,11 @@ func (l *Lane) known(ctx context.Context, offset int64) error {
 // then: all behind it would wait, too.
 const dueSlack = time.Minute
 
+// apart is how far the clocks of two machines that are kept in time may lie apart:
+// what another owner wrote is due that much later, since never before its delay
+// holds whoever sends it.
+const apart = 50 * time.Millisecond
+
 // decode makes the job of a record; s is nil for one of held. What the owner of
 // that generation appended is due by its Clock, whatever the log's clock says.
 func (j *job) decode(s *source, r *eventlog.Record, ours uint64) {
@@ -153,6 +158,9 @@ func (j *job) decode(s *source, r *eventlog.Record, ours uint64) {
 	if d != nil && s != nil && (d.Generation == 0 || d.Generation != ours) {
 		if latest := r.Time.Add(s.delay + dueSlack); d.Due.After(latest) {
 			d.Due = latest
+		}
+		if !d.Due.IsZero() {
+			d.Due = d.Due.Add(apart)
 		}
 	}
 	*j = job{delivery: d, source: s, offset: r.Offset, logged: r.Time, bytes: len(r.Value) + 400, marker: marker, bad: err}

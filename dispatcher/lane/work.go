@@ -116,12 +116,13 @@ func (l *Lane) attempt(r *attempt.Request, j *job) {
 		outcome, err = l.cfg.Sender.Send(l.workers.ctx, r)
 	}
 	outcome.Epoch = res.ep.Epoch
+	// Not what it took from when it began: the sender begins later than we know.
+	res.ended = l.cfg.Clock.now()
 	if outcome.Started.IsZero() {
-		outcome.Started, outcome.Took = now, l.cfg.Clock.now().Sub(began)
+		outcome.Started, outcome.Took = now, res.ended.Sub(began)
 	}
 	outcome.Started = outcome.Started.Round(0).UTC()
 	res.outcome, res.wire = outcome, r.Exchange
-	res.ended = began.Add(outcome.Took)
 }
 
 // ErrGone says that the log doesn't keep the event any more.
