@@ -32,7 +32,8 @@ func (c *check) theAttempts() {
 			repeats = append(repeats, again...)
 		}
 		c.lost(ep, uint16(number), arrived)
-		c.repeated(ep, repeats)
+		slices.SortFunc(first, func(a, b attempt) int { return cmp.Compare(a.started, b.started) })
+		c.repeated(ep, repeats, first)
 		c.order(ep, first)
 	}
 }
@@ -108,9 +109,11 @@ func (c *check) turn(ep *Endpoint, e *event, before []attempt, a attempt) {
 	}
 }
 
-// earlyBy is what clocks are rounded by, and those of two processes differ by: one
-// may send what failed at the other.
-const earlyBy = 25 * time.Millisecond
+// earlyBy is what clocks are rounded by. All that is compared is of one clock: the
+// end of an attempt is noted before its sender can know it, and the next begins when
+// a receiver has it. A process that sends what failed at another waits for a little
+// longer than the delay.
+const earlyBy = time.Millisecond
 
 // lost checks that what an endpoint is owed has arrived.
 func (c *check) lost(ep *Endpoint, number uint16, arrived map[uint32]bool) {
@@ -133,8 +136,9 @@ func (c *check) lost(ep *Endpoint, number uint16, arrived map[uint32]bool) {
 
 // repeated checks that what came again was in flight when something broke, and
 // that no fault accounts for more than may be in flight. Each repeat is put down to
-// the fault that can account for others for the shortest time still.
-func (c *check) repeated(ep *Endpoint, repeats []repeat) {
+// the fault that can account for others for the shortest time still. First are the
+// endpoint's first attempts.
+func (c *check) repeated(ep *Endpoint, repeats []repeat, first []attempt) {
 	slices.SortFunc(repeats, func(a, b repeat) int { return cmp.Compare(a.again.started, b.again.started) })
 	left := make([]int, len(c.faults))
 	for i, f := range c.faults {
@@ -145,9 +149,13 @@ func (c *check) repeated(ep *Endpoint, repeats []repeat) {
 	for _, r := range repeats {
 		c.report.Repeats++
 		best := -1
+		var soonest time.Duration
 		for i := range c.faults {
-			if left[i] > 0 && c.interrupted(i, r) && (best < 0 || c.settled[i] < c.settled[best]) {
-				best = i
+			if left[i] == 0 || !c.interrupted(i, r) {
+				continue
+			}
+			if until := c.settled(i, r, first); r.again.started <= until && (best < 0 || until < soonest) {
+				best, soonest = i, until
 			}
 		}
 		if best < 0 {
@@ -162,34 +170,53 @@ func (c *check) repeated(ep *Endpoint, repeats []repeat) {
 
 // interrupted says whether a fault may be why an attempt came again: the first had
 // begun when the fault was over, its outcome wasn't durable long before the fault
-// began, and the second came before others had settled into the work.
+// began, and the second came behind that.
 func (c *check) interrupted(fault int, r repeat) bool {
 	f := &c.faults[fault]
 	from, until := f.From.Sub(c.began), f.Until.Sub(c.began)
-	return r.before.started <= until+c.rules.Slack && r.before.ended >= from-c.rules.Slack &&
-		r.again.started >= from-c.rules.Slack && r.again.started <= c.settled[fault]
+	return r.before.started <= until+c.rules.Slack && r.before.ended >= from-c.rules.Slack && r.again.started >= from-c.rules.Slack
 }
 
-// settle finds out by when the work that each fault interrupted is taken up at
-// the latest. Whoever is about to may be hit by the next fault.
-func (c *check) settle() {
-	c.settled = make([]time.Duration, len(c.faults))
-	for i, f := range c.faults {
-		end := f.Until.Sub(c.began) + c.rules.Settle
-		for _, next := range c.faults[i+1:] {
-			if next.Repeats && next.From.Sub(c.began) <= end {
-				end = max(end, next.Until.Sub(c.began)+c.rules.Settle)
-			}
+// settled finds out by when what a fault interrupted is taken up at the latest.
+// Whoever is about to may be hit by the next fault. Whoever sends what lies behind
+// it in the log has taken it up: then no later fault is why it comes again.
+//
+//	fault ▒▒▒├── Settle ──┤
+//	               ▒▒▒├── Settle ──┤
+//	                          ▒▒▒├── Settle ──┤ settled
+func (c *check) settled(fault int, r repeat, first []attempt) time.Duration {
+	over := c.faults[fault].Until.Sub(c.began)
+	for _, next := range c.faults[fault+1:] {
+		from := next.From.Sub(c.began)
+		if from > over+c.rules.Settle || c.resumed(r, first, over, from-c.rules.Slack) {
+			break
 		}
-		c.settled[i] = end
+		if next.Repeats {
+			over = max(over, next.Until.Sub(c.began))
+		}
 	}
+	return over + c.rules.Settle
+}
+
+// resumed says whether the endpoint was sent, for the first time, what lies behind
+// an attempt's event in the log, and when. First is in the order of time.
+func (c *check) resumed(r repeat, first []attempt, from, until time.Duration) bool {
+	at, _ := slices.BinarySearchFunc(first, from, func(a attempt, t time.Duration) int { return cmp.Compare(a.started, t) })
+	for _, a := range first[at:] {
+		if a.started > until {
+			break
+		}
+		if c.events[a.event].offset > c.events[r.before.event].offset {
+			return true
+		}
+	}
+	return false
 }
 
 // order checks that first attempts of one key began in the log's order. What is
 // sent at the same time arrives in any: only what began when a later one had
 // already ended is out of order.
 func (c *check) order(ep *Endpoint, first []attempt) {
-	slices.SortFunc(first, func(a, b attempt) int { return cmp.Compare(a.started, b.started) })
 	type keyed struct {
 		running []attempt // begun, and perhaps not ended
 		newest  attempt   // of those that have ended, the last in the log

@@ -14,7 +14,6 @@ type check struct {
 	report  *Report
 	wants   map[string]bool // whether patterns match a type, by both
 	matches map[string][]uint32
-	settled []time.Duration // by fault
 }
 
 // Check holds everything that was written down against what must hold. It may be
@@ -24,7 +23,6 @@ func (l *Ledger) Check() *Report {
 	defer l.mu.Unlock()
 	c := &check{Ledger: l, report: &Report{Count: make(map[Kind]int)}, wants: make(map[string]bool), matches: make(map[string][]uint32)}
 	slices.SortFunc(l.faults, func(a, b Fault) int { return a.From.Compare(b.From) })
-	c.settle()
 	c.theLog()
 	c.theAttempts()
 	c.theStreams()
