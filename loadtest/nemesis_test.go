@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -238,7 +239,8 @@ func (n *nemesis) note(f ledger.Fault) {
 
 // stalls notes the faults that nobody made: on a machine that has more to do than
 // it can, brokers don't answer in time, and a lane whose append they don't answer
-// begins again. Its dispatcher says so.
+// begins again. Its dispatcher says so. A lane that stops for another reason, when
+// nothing was broken, is one.
 func (n *nemesis) stalls() {
 	const (
 		patience = 10 * time.Second // for an append, and for the one before it
@@ -252,8 +254,8 @@ func (n *nemesis) stalls() {
 		}
 		for line := range strings.Lines(string(text)) {
 			var said struct {
-				Time time.Time
-				Msg  string
+				Time  time.Time
+				Error string
 			}
 			if !strings.Contains(line, `"msg":"lane stopped"`) || json.Unmarshal([]byte(line), &said) != nil {
 				continue
@@ -263,11 +265,18 @@ func (n *nemesis) stalls() {
 			}) {
 				continue
 			}
+			if !unanswered.MatchString(said.Error) {
+				n.load.fail("%s had a lane stop at %.1fs, and nobody had broken anything: %s", of.name, said.Time.Sub(n.began).Seconds(), said.Error)
+				continue
+			}
 			n.note(ledger.Fault{What: "stall", Whom: of.name, From: said.Time.Add(-patience), Until: said.Time, Repeats: true})
 			n.say("%-8s %-14s at %.1fs: a lane stopped, and nobody had broken anything", "stall", of.name, said.Time.Sub(n.began).Seconds())
 		}
 	}
 }
+
+// unanswered is what a lane says that stopped because brokers were too slow.
+var unanswered = regexp.MustCompile("didn't answer in time|timed out|i/o timeout|hasn't been heard for too long")
 
 func (n *nemesis) say(format string, args ...any) {
 	n.mu.Lock()
