@@ -24,7 +24,7 @@ func TestClockMadeInterrupted(t *testing.T) {
 					})
 				})
 				time.Sleep(time.Hour)
-				if off := c.now().Sub(time.Now()); off != 0 {
+				if off := time.Until(c.now()); off != 0 {
 					t.Errorf("it is off by %v", off)
 				}
 			})
