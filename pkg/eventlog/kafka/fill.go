@@ -209,8 +209,15 @@ func (l *Log) checkTimes(ctx context.Context) error {
 		for n := range t.Partitions {
 			p := eventlog.Partition{Topic: t.Name, Number: n}
 			var f fetched
-			err := retry(ctx, func(fresh bool) (err error) {
-				f, err = l.fetch(ctx, p, 0, 1, fresh)
+			err := retry(ctx, func(fresh bool) error {
+				// Brokers give up meanwhile what is older than the topic keeps.
+				start, err := l.listOffset(ctx, p, atStart)
+				if err == nil {
+					f, err = l.fetch(ctx, p, start, 1, fresh)
+				}
+				if errors.Is(err, kerr.OffsetOutOfRange) {
+					err = errNotYet
+				}
 				return err
 			})
 			if err != nil {

@@ -64,3 +64,37 @@ func TestFilledTimes(t *testing.T) {
 		t.Errorf("Settle: %v", err)
 	}
 }
+
+// Brokers give up what is older than a topic keeps while it is being filled: a log
+// that hasn't been used for longer than that can be left all the same.
+func TestFilledWithOld(t *testing.T) {
+	brokers := eventlogtest.Brokers(t)
+	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer client.Close()
+	admin := kadm.NewClient(client)
+	cfg := kafka.Config{Brokers: brokers, Prefix: "test-" + strings.ToLower(rand.Text()[:10]) + ".", Topics: []eventlog.Topic{{Name: "t", Partitions: 2}}}
+	t.Cleanup(func() { admin.DeleteTopics(t.Context(), cfg.Prefix+"t", cfg.Prefix+"filling") })
+	f, err := kafka.Fill(t.Context(), cfg, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for n := range int32(2) {
+		r := eventlog.Record{Partition: eventlog.Partition{Topic: "t", Number: n}, Time: time.Now().Add(-24 * time.Hour), Value: []byte("x")}
+		if _, err := f.Append(t.Context(), []eventlog.Record{r, r}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var gone kadm.Offsets
+	gone.AddOffset(cfg.Prefix+"t", 0, 1, -1) // one of them
+	gone.AddOffset(cfg.Prefix+"t", 1, 2, -1) // all
+	if resp, err := admin.DeleteRecords(t.Context(), gone); err != nil || resp.Error() != nil {
+		t.Fatal(err, resp.Error())
+	}
+	if err := f.Settle(t.Context()); err != nil {
+		t.Error(err)
+	}
+}
