@@ -36,13 +36,19 @@ type Request struct {
 }
 
 // Build makes r the request of the delivery's attempt with that number, signed
-// for now. The delivery's data must be there.
+// for now with the secrets that are good then. The delivery's data must be there.
 func Build(r *Request, w *dialect.Webhook, d *delivery.Delivery, ep *endpoint.Endpoint, number int, now time.Time) {
 	r.URL, r.Exchange = ep.URL, delivery.Exchange{}
 	r.Body = w.AppendBody(r.Body[:0], &d.Event)
-	r.Headers = appendStandard(r.Headers[:0], ep.Secret, d.Event.ID, strconv.FormatInt(now.Unix(), 10), r.Body)
+	if ep.Options.ASCIIBody {
+		r.Body = escapeNonASCII(r.Body)
+	}
+	var room [4]endpoint.Secret
+	secrets := ep.AppendSigning(room[:0], now)
+	r.Headers = appendStandard(r.Headers[:0], secrets, d.Event.ID, strconv.FormatInt(now.Unix(), 10), r.Body)
 	r.Headers = w.AppendHeaders(r.Headers, &dialect.Attempt{
-		Secret:     ep.Secret,
+		Secret:     secrets[0],
+		Newer:      secrets[1:],
 		Body:       r.Body,
 		Now:        now,
 		Number:     number,
@@ -52,4 +58,5 @@ func Build(r *Request, w *dialect.Webhook, d *delivery.Delivery, ep *endpoint.En
 		DeliveryID: d.ID,
 	})
 	r.shown = len(r.Headers) // what follows is the owner's
+	r.Headers = append(r.Headers, ep.Options.Headers...)
 }

@@ -4,6 +4,7 @@
 //
 //	attempt.go    Sender, Request, Build
 //	standard.go   the headers of Standard Webhooks
+//	ascii.go      bodies without a byte beyond ASCII
 //	target.go     a URL, taken apart
 //	guard.go      where requests may go
 //	egress.go     through a proxy, from an address

@@ -23,20 +23,23 @@ func standardKey(secret endpoint.Secret) []byte {
 	return secret
 }
 
-// appendStandard adds the headers of Standard Webhooks: the signature is over
-// id.timestamp.body.
-func appendStandard(dst []dialect.Header, secret endpoint.Secret, id, timestamp string, body []byte) []dialect.Header {
-	mac := hmac.New(sha256.New, standardKey(secret))
-	var room [128]byte
-	b := append(room[:0], id...)
-	b = append(b, '.')
-	b = append(b, timestamp...)
-	b = append(b, '.')
-	mac.Write(b)
-	mac.Write(body)
-	b = append(room[:0], "v1,"...)
-	var sum [sha256.Size]byte
-	b = base64.StdEncoding.AppendEncode(b, mac.Sum(sum[:0]))
+// appendStandard adds the headers of Standard Webhooks: one signature for each
+// secret, over id.timestamp.body.
+func appendStandard(dst []dialect.Header, secrets []endpoint.Secret, id, timestamp string, body []byte) []dialect.Header {
+	var signed, room [128]byte
+	head := append(append(append(append(signed[:0], id...), '.'), timestamp...), '.')
+	b := room[:0]
+	for i, secret := range secrets {
+		mac := hmac.New(sha256.New, standardKey(secret))
+		mac.Write(head)
+		mac.Write(body)
+		if i > 0 {
+			b = append(b, ' ')
+		}
+		b = append(b, "v1,"...)
+		var sum [sha256.Size]byte
+		b = base64.StdEncoding.AppendEncode(b, mac.Sum(sum[:0]))
+	}
 	return append(dst,
 		dialect.Header{Name: "webhook-id", Value: id},
 		dialect.Header{Name: "webhook-timestamp", Value: timestamp},

@@ -47,11 +47,12 @@ type Webhook struct {
 }
 
 // Header is one header of a delivery; Name goes out exactly as written.
-type Header struct{ Name, Value string }
+type Header = endpoint.Header
 
 // Attempt is what a dialect needs to know of one attempt to sign it.
 type Attempt struct {
-	Secret     endpoint.Secret
+	Secret     endpoint.Secret   // the one that receivers know for sure: while a newer one is brought to them, the old one
+	Newer      []endpoint.Secret // beside it, oldest first; for a header that may carry several signatures
 	Body       []byte
 	Now        time.Time // fresh for each attempt
 	Number     int       // 1, 2, …
