@@ -399,6 +399,8 @@ func TestCommands(t *testing.T) {
 	has(ok("endpoint", "show", id, "--key", acme), id)
 	has(ok("endpoint", "test", id, "--key", acme), id)
 	has(ok("endpoint", "enable", id, "--key", acme), id)
+	has(ok("endpoint", "rotate-secret", id, "--key", acme), "whsec_", "Until")
+	has(ok("endpoint", "rotate-secret", id, "--overlap", "0s", "--key", acme), "whsec_", "Nothing is signed")
 	ok("endpoint", "delete", id, "--yes", "--key", acme)
 	if _, errs, code := sluice(t, nil, "endpoint", "show", id, "--key", acme, "--url", url); code != 1 || !strings.Contains(errs, "404") {
 		t.Errorf("a deleted endpoint: exit code %d, %s", code, errs)

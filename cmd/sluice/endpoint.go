@@ -16,19 +16,21 @@ type endpointCmd struct {
 	Show   endpointShowCmd   `cmd:"" help:"Show an endpoint."`
 	Test   endpointTestCmd   `cmd:"" help:"Send an endpoint a test event."`
 	Enable endpointEnableCmd `cmd:"" help:"Enable a disabled endpoint; what it missed is delivered."`
+	Rotate endpointRotateCmd `cmd:"" name:"rotate-secret" help:"Give an endpoint a new secret; the one it had goes on signing for a while."`
 	Delete endpointDeleteCmd `cmd:"" help:"Delete an endpoint, with what it is owed."`
 }
 
 // webhook is an endpoint, as the API gives it; the secret only when it is made.
 type webhook struct {
-	ID          string
-	URL         string
-	Events      []string
-	Status      string
-	Description string
-	Secret      string
-	Reason      string
-	CreatedAt   time.Time
+	ID           string
+	URL          string
+	Events       []string
+	Status       string
+	Description  string
+	Secret       string
+	Reason       string
+	CreatedAt    time.Time
+	OverlapUntil time.Time
 }
 
 func (w *webhook) row() []string {
@@ -174,6 +176,31 @@ func (c *endpointEnableCmd) Run(ctx context.Context, s std) error {
 		return printRaw(s.Out, answer)
 	}
 	fmt.Fprintf(s.Out, "%s is active.\n", c.ID)
+	return nil
+}
+
+type endpointRotateCmd struct {
+	oneEndpoint
+	outputFlags
+	Overlap time.Duration `default:"24h" help:"How long the secret of before goes on signing beside the new one, 7 days at most; 0s if it leaked."`
+}
+
+func (c *endpointRotateCmd) Run(ctx context.Context, s std) error {
+	var made webhook
+	in := map[string]int64{"overlapSeconds": int64(c.Overlap / time.Second)}
+	answer, err := c.client().call(ctx, http.MethodPost, webhookPath(c.ID)+"/rotate-secret", in, &made)
+	switch {
+	case err != nil:
+		return err
+	case c.JSON:
+		return printRaw(s.Out, answer)
+	}
+	fmt.Fprintf(s.Out, "%s has a new secret, shown this once: %s\n", c.ID, made.Secret)
+	if made.OverlapUntil.IsZero() {
+		fmt.Fprintln(s.Out, "Nothing is signed with another any more.")
+	} else {
+		fmt.Fprintf(s.Out, "Until %s webhook-signature has a signature of each secret; other headers are signed with the old one.\n", shortTime(made.OverlapUntil))
+	}
 	return nil
 }
 

@@ -108,7 +108,7 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 	for _, route := range listed.Routes() {
 		server.Handle(route)
 	}
-	core := manage.NewCore(n.control, n.log, attempt.NewGuard(n.cfg.HTTP, n.private()).CheckURL)
+	core := manage.NewCore(n.control, n.log, attempt.NewGuard(n.cfg.HTTP, n.private()).CheckURL, all.Dialects)
 	for _, d := range all.Dialects {
 		server.HandleDialect(d, core)
 	}

@@ -27,6 +27,7 @@ func (c *Core) checkSpec(spec *dialect.EndpointSpec) error {
 	if spec.Secret != "" {
 		issues = checkSecret(issues, spec.Secret)
 	}
+	issues = c.checkOptions(issues, &spec.Options)
 	return invalid(issues)
 }
 
@@ -44,6 +45,7 @@ func (c *Core) checkPatch(patch *dialect.EndpointPatch) error {
 	if s := patch.Status; s != nil && *s != endpoint.Active && *s != endpoint.Paused {
 		issues = append(issues, dialect.Issue{Path: []string{"status"}, Message: `must be "active" or "paused"`})
 	}
+	issues = c.checkOptions(issues, &patch.Options)
 	return invalid(issues)
 }
 

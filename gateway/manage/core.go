@@ -7,6 +7,8 @@
 //
 //	core.go    Core: what dialects' calls may ask for
 //	check.go   what an endpoint must be
+//	options.go what its options must be
+//	rotate.go  another secret for it
 //	admin.go   the admin API
 //	token.go   its token
 package manage
@@ -17,6 +19,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"sluice/pkg/control"
@@ -40,14 +43,25 @@ type Core struct {
 	control  *control.Control
 	log      Log
 	checkURL func(url string) error
+	signed   map[string]bool // headers that dialects sign with, in lower case
 }
 
 var _ dialect.Core = (*Core)(nil)
 
 // NewCore makes a core. checkURL says, for the person who sent it, why deliveries
-// can't go to a URL.
-func NewCore(c *control.Control, log Log, checkURL func(url string) error) *Core {
-	return &Core{control: c, log: log, checkURL: checkURL}
+// can't go to a URL. What the dialects' webhooks send as headers no endpoint may
+// have as its own.
+func NewCore(c *control.Control, log Log, checkURL func(url string) error, dialects []*dialect.Dialect) *Core {
+	core := &Core{control: c, log: log, checkURL: checkURL, signed: make(map[string]bool)}
+	for _, d := range dialects {
+		if d.Webhook == nil {
+			continue
+		}
+		for _, h := range d.Webhook.AppendHeaders(nil, &dialect.Attempt{}) {
+			core.signed[strings.ToLower(h.Name)] = true
+		}
+	}
+	return core
 }
 
 // CreateEndpoint registers an endpoint; the one returned has the secret, made
@@ -61,7 +75,7 @@ func (c *Core) CreateEndpoint(ctx context.Context, p *key.Principal, spec dialec
 	}
 	change, err := c.control.Do(ctx, &control.CreateEndpoint{
 		Org: p.Org, Environment: p.Environment, Dialect: spec.Dialect, URL: spec.URL,
-		Patterns: spec.Patterns, Description: spec.Description, Secret: endpoint.Secret(spec.Secret),
+		Patterns: spec.Patterns, Description: spec.Description, Secret: endpoint.Secret(spec.Secret), Options: spec.Options,
 	})
 	switch {
 	case errors.Is(err, control.ErrLimit):
@@ -109,7 +123,7 @@ func (c *Core) PatchEndpoint(ctx context.Context, p *key.Principal, id string, p
 		return nil, err
 	}
 	change, err := c.control.Do(ctx, &control.UpdateEndpoint{
-		Endpoint: id, URL: patch.URL, Patterns: patch.Patterns, Description: patch.Description, Status: patch.Status,
+		Endpoint: id, URL: patch.URL, Patterns: patch.Patterns, Description: patch.Description, Status: patch.Status, Options: patch.Options,
 	})
 	if err != nil {
 		return nil, refusal(err)

@@ -44,7 +44,7 @@ func openWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 	}
-	w.core = manage.NewCore(w.control, log, checkURL)
+	w.core = manage.NewCore(w.control, log, checkURL, dialects)
 	return w
 }
 
@@ -62,6 +62,13 @@ func (w *world) node(t *testing.T) *control.Control {
 	t.Cleanup(c.Close)
 	return c
 }
+
+// dialects is one that signs with a header of its own.
+var dialects = []*dialect.Dialect{{Name: "silent"}, {Name: "d", Webhook: &dialect.Webhook{
+	AppendHeaders: func(dst []dialect.Header, _ *dialect.Attempt) []dialect.Header {
+		return append(dst, dialect.Header{Name: "X-D-Signature"})
+	},
+}}}
 
 func checkURL(url string) error {
 	if !strings.HasPrefix(url, "https://") {
@@ -322,7 +329,7 @@ func TestListsInPages(t *testing.T) {
 
 func TestAnotherNodesEndpointIsFound(t *testing.T) {
 	w := openWorld(t)
-	other := manage.NewCore(w.node(t), w.log, checkURL)
+	other := manage.NewCore(w.node(t), w.log, checkURL, dialects)
 	for range 20 {
 		ep, err := w.core.CreateEndpoint(t.Context(), owner, spec())
 		if err != nil {

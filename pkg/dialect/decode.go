@@ -74,6 +74,8 @@ func semanticMessage(err *json.SemanticError) string {
 		return "must be a list"
 	case reflect.Int, reflect.Int64, reflect.Int32, reflect.Uint, reflect.Uint32, reflect.Uint64:
 		return "must be a whole number"
+	case reflect.Float64, reflect.Float32:
+		return "must be a number"
 	case reflect.Struct:
 		if t.String() == "time.Time" {
 			return "must be a time as RFC 3339 has it, as in 2027-01-31T00:00:00Z"

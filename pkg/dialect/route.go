@@ -44,6 +44,9 @@ type Core interface {
 	// TestEndpoint sends one test event to the endpoint, past its patterns and
 	// status, and returns the delivery's id.
 	TestEndpoint(ctx context.Context, p *key.Principal, id string) (deliveryID string, err error)
+	// RotateSecret makes the endpoint another secret; those of before sign beside it for
+	// so many seconds.
+	RotateSecret(ctx context.Context, p *key.Principal, id string, overlap int64) (*endpoint.Endpoint, error)
 	// EnableEndpoint makes it active again; what was missed since its first failure
 	// is delivered unless replay is false.
 	EnableEndpoint(ctx context.Context, p *key.Principal, id string, replay bool) (*endpoint.Endpoint, error)
@@ -56,6 +59,7 @@ type EndpointSpec struct {
 	Patterns    []string
 	Secret      string // empty: one is made
 	Description string
+	Options     endpoint.OptionsPatch
 }
 
 // EndpointPatch changes the members that aren't nil.
@@ -64,4 +68,5 @@ type EndpointPatch struct {
 	Patterns    *[]string
 	Description *string
 	Status      *endpoint.Status // Active or Paused
+	Options     endpoint.OptionsPatch
 }

@@ -12,7 +12,7 @@ import (
 )
 
 // The document's SDK calls: webhooks.create, list, update, delete, test; and
-// POST /v1/webhooks/{id}/enable.
+// POST /v1/webhooks/{id}/enable and …/rotate-secret.
 var routes = []dialect.Route{
 	{Method: "POST", Path: "/v1/webhooks", Scope: key.Manage, Serve: create},
 	{Method: "GET", Path: "/v1/webhooks", Scope: key.Manage, Serve: list},
@@ -21,6 +21,7 @@ var routes = []dialect.Route{
 	{Method: "DELETE", Path: "/v1/webhooks/{id}", Scope: key.Manage, Serve: remove},
 	{Method: "POST", Path: "/v1/webhooks/{id}/test", Scope: key.Manage, Serve: test},
 	{Method: "POST", Path: "/v1/webhooks/{id}/enable", Scope: key.Manage, Serve: enable},
+	{Method: "POST", Path: "/v1/webhooks/{id}/rotate-secret", Scope: key.Manage, Serve: rotate},
 }
 
 func create(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
@@ -29,11 +30,12 @@ func create(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 		Events      []string `json:"events"`
 		Secret      *string  `json:"secret"`
 		Description string   `json:"description"`
+		options
 	}
 	if e := dialect.DecodeStrict(r.Body, &in); e != nil {
 		return nil, e
 	}
-	spec := dialect.EndpointSpec{Dialect: name, URL: in.URL, Patterns: in.Events, Description: in.Description}
+	spec := dialect.EndpointSpec{Dialect: name, URL: in.URL, Patterns: in.Events, Description: in.Description, Options: in.options.patch()}
 	if in.Secret != nil {
 		if spec.Secret = *in.Secret; spec.Secret == "" {
 			return nil, dialect.Invalid(dialect.Issue{Path: []string{"secret"}, Message: "is empty: leave it out and one is made"})
@@ -91,12 +93,13 @@ func patch(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect
 		Events      *[]string        `json:"events"`
 		Description *string          `json:"description"`
 		Status      *endpoint.Status `json:"status"`
+		options
 	}
 	if e := dialect.DecodeStrict(r.Body, &in); e != nil {
 		return nil, e
 	}
 	return shown(core.PatchEndpoint(ctx, &r.Principal, r.Param("id"), dialect.EndpointPatch{
-		URL: in.URL, Patterns: in.Events, Description: in.Description, Status: in.Status,
+		URL: in.URL, Patterns: in.Events, Description: in.Description, Status: in.Status, Options: in.options.patch(),
 	}))
 }
 
@@ -143,7 +146,30 @@ func enable(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 	return shown(core.EnableEndpoint(ctx, &r.Principal, r.Param("id"), in.Replay == nil))
 }
 
-// appendWebhook adds an endpoint. Its secret is shown when it is made, and never
+// defaultOverlap is how long the secrets of before go on signing, in seconds.
+const defaultOverlap = 24 * 60 * 60
+
+func rotate(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
+	var in struct {
+		OverlapSeconds *int64 `json:"overlapSeconds"`
+	}
+	if len(r.Body) > 0 {
+		if e := dialect.DecodeStrict(r.Body, &in); e != nil {
+			return nil, e
+		}
+	}
+	overlap := int64(defaultOverlap)
+	if in.OverlapSeconds != nil {
+		overlap = *in.OverlapSeconds
+	}
+	ep, err := core.RotateSecret(ctx, &r.Principal, r.Param("id"), overlap)
+	if err != nil {
+		return nil, err
+	}
+	return &dialect.Response{Status: 200, Body: appendWebhook(nil, ep, true)}, nil
+}
+
+// appendWebhook adds an endpoint. A secret is shown when it is made, and never
 // again.
 func appendWebhook(dst []byte, ep *endpoint.Endpoint, withSecret bool) []byte {
 	text := func(member, value string) {
@@ -177,6 +203,8 @@ func appendWebhook(dst []byte, ep *endpoint.Endpoint, withSecret bool) []byte {
 	}
 	dst = append(dst, `,"missed":`...)
 	dst = strconv.AppendInt(dst, ep.Missed, 10)
+	dst = appendOverlap(dst, ep)
+	dst = appendOptions(dst, &ep.Options)
 	return append(dst, '}')
 }
 

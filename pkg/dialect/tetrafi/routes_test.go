@@ -32,7 +32,7 @@ func (c *stubCore) ask(p *key.Principal, format string, args ...any) {
 }
 
 func (c *stubCore) CreateEndpoint(_ context.Context, p *key.Principal, s dialect.EndpointSpec) (*endpoint.Endpoint, error) {
-	c.ask(p, "create %+v", s)
+	c.ask(p, "create {Dialect:%s URL:%s Patterns:%v Secret:%s Description:%s}%s", s.Dialect, s.URL, s.Patterns, s.Secret, s.Description, said(s.Options))
 	return &c.ep, c.err
 }
 
@@ -63,7 +63,24 @@ func (c *stubCore) PatchEndpoint(_ context.Context, p *key.Principal, id string,
 	if patch.Status != nil {
 		fmt.Fprintf(&b, " status=%s", *patch.Status)
 	}
-	c.ask(p, "patch %s%s", id, b.String())
+	c.ask(p, "patch %s%s%s", id, b.String(), said(patch.Options))
+	return &c.ep, c.err
+}
+
+// said is what a patch says of options.
+func said(p endpoint.OptionsPatch) string {
+	var b strings.Builder
+	if p.Headers != nil {
+		fmt.Fprintf(&b, " headers=%v", *p.Headers)
+	}
+	if p.ASCIIBody != nil {
+		fmt.Fprintf(&b, " asciiBody=%v", *p.ASCIIBody)
+	}
+	return b.String()
+}
+
+func (c *stubCore) RotateSecret(_ context.Context, p *key.Principal, id string, overlap int64) (*endpoint.Endpoint, error) {
+	c.ask(p, "rotate %s overlap=%d", id, overlap)
 	return &c.ep, c.err
 }
 
@@ -107,6 +124,9 @@ func TestRoutes(t *testing.T) {
 	}
 	disabled := active
 	disabled.Status, disabled.Reason, disabled.DisabledAt = endpoint.Disabled, "5 failures in a row: HTTP 500", at.Add(2*time.Hour)
+	rotated := active
+	rotated.Previous = []endpoint.Retired{{Secret: endpoint.Secret("whsec_b2xk"), Until: at.Add(24 * time.Hour)}, {Secret: endpoint.Secret("x"), Until: at}}
+	rotated.Options = endpoint.Options{ASCIIBody: true, Headers: []endpoint.Header{{Name: "Authorization", Value: "whsec_of a header"}, {Name: "X-B"}}}
 	paused := active
 	paused.Status = endpoint.Paused
 
@@ -139,6 +159,21 @@ func TestRoutes(t *testing.T) {
 		{name: "enable-without-replay", method: "POST", path: "/v1/webhooks/{id}/enable", status: 200, core: stubCore{ep: disabled},
 			body: `{"replay":"none"}`, asked: "enable wh_1 replay=false"},
 
+		{name: "create-with-options", method: "POST", path: "/v1/webhooks", status: 201, core: stubCore{ep: active},
+			body:  `{"url":"u","events":["*"],"headers":{"X-b":"1","A":""},"asciiBody":true}`,
+			asked: `create {Dialect:tetrafi URL:u Patterns:[*] Secret: Description:} headers=[{X-b 1} {A }] asciiBody=true`},
+		{name: "patch-options", method: "PATCH", path: "/v1/webhooks/{id}", status: 200, core: stubCore{ep: rotated},
+			body: `{"headers":{},"asciiBody":false}`, asked: "patch wh_1 headers=[] asciiBody=false"},
+		{name: "patch-options-null", method: "PATCH", path: "/v1/webhooks/{id}", status: 200, core: stubCore{ep: active},
+			body: `{"headers":null,"asciiBody":null}`, asked: "patch wh_1 headers=[] asciiBody=false"},
+		{name: "rotate", method: "POST", path: "/v1/webhooks/{id}/rotate-secret", status: 200, core: stubCore{ep: rotated}, asked: "rotate wh_1 overlap=86400"},
+		{name: "rotate-at-once", method: "POST", path: "/v1/webhooks/{id}/rotate-secret", status: 200, core: stubCore{ep: active},
+			body: `{"overlapSeconds":0}`, asked: "rotate wh_1 overlap=0"},
+
+		{name: "rotate-wrong-kind", method: "POST", path: "/v1/webhooks/{id}/rotate-secret", status: 400, body: `{"overlapSeconds":1.5}`},
+		{name: "patch-headers-list", method: "PATCH", path: "/v1/webhooks/{id}", status: 400, body: `{"headers":["X-A"]}`},
+		{name: "patch-headers-twice", method: "PATCH", path: "/v1/webhooks/{id}", status: 400, body: `{"headers":{"X-A":"1","X-A":"2"}}`},
+		{name: "patch-headers-number", method: "PATCH", path: "/v1/webhooks/{id}", status: 400, body: `{"headers":{"X-A":1}}`},
 		{name: "create-unknown-member", method: "POST", path: "/v1/webhooks", status: 400, body: `{"url":"u","events":["*"],"filters":{}}`},
 		{name: "create-empty-secret", method: "POST", path: "/v1/webhooks", status: 400, body: `{"url":"u","events":["*"],"secret":""}`},
 		{name: "create-wrong-kind", method: "POST", path: "/v1/webhooks", status: 400, body: `{"url":"u","events":["*",{}]}`},
@@ -185,7 +220,7 @@ func TestRoutes(t *testing.T) {
 			if resp.Body != nil && !jsontext.Value(resp.Body).IsValid() {
 				t.Errorf("not JSON: %s", resp.Body)
 			}
-			if c.name != "create" && c.name != "create-least" && bytes.Contains(resp.Body, []byte("whsec_")) && c.status < 400 {
+			if !strings.HasPrefix(c.name, "create") && !strings.HasPrefix(c.name, "rotate") && bytes.Contains(resp.Body, []byte("whsec_")) && c.status < 400 {
 				t.Errorf("shows the secret: %s", resp.Body)
 			}
 			golden(t, filepath.Join("testdata", "routes", c.name+".json"), resp.Body)

@@ -1,0 +1,79 @@
+package manage
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+
+	"sluice/pkg/dialect"
+	"sluice/pkg/endpoint"
+)
+
+// checkOptions checks what a patch sets. Zero values take an option back.
+func (c *Core) checkOptions(issues []dialect.Issue, p *endpoint.OptionsPatch) []dialect.Issue {
+	bad := func(member, message string) {
+		issues = append(issues, dialect.Issue{Path: []string{member}, Message: message})
+	}
+	if n := p.MaxInFlight; n != nil && (*n < 0 || *n > endpoint.MaxMaxInFlight) {
+		bad("maxInFlight", fmt.Sprintf("must be 1 to %d, or null for what every endpoint gets", endpoint.MaxMaxInFlight))
+	}
+	if r := p.RatePerSecond; r != nil && (*r < 0 || *r > endpoint.MaxRatePerSecond) {
+		bad("ratePerSecond", fmt.Sprintf("must be more than 0 and at most %d, as in 0.5; or null for any number", endpoint.MaxRatePerSecond))
+	}
+	if p.Headers != nil {
+		issues = c.checkHeaders(issues, *p.Headers)
+	}
+	return issues
+}
+
+// checkHeaders never repeats a header's value in what it says.
+func (c *Core) checkHeaders(issues []dialect.Issue, headers []endpoint.Header) []dialect.Issue {
+	bytes := 0
+	seen := make(map[string]bool, len(headers))
+	for _, h := range headers {
+		bytes += len(h.Name) + len(h.Value)
+		name := strings.ToLower(h.Name)
+		var message string
+		switch {
+		case !isToken(h.Name):
+			message = "is no name of a header: letters, digits and !#$%&'*+-.^_`|~ only"
+		case endpoint.Reserved(name) || c.signed[name]:
+			message = "is reserved: what it says is ours to say"
+		case seen[name]:
+			message = "stands twice: case makes no difference in headers"
+		case !isHeaderValue(h.Value):
+			message = "must have printable ASCII characters only, and no blanks around them"
+		default:
+			seen[name] = true
+			continue
+		}
+		issues = append(issues, dialect.Issue{Path: []string{"headers", h.Name}, Message: message})
+	}
+	switch {
+	case len(headers) > endpoint.MaxHeaders:
+		issues = append(issues, dialect.Issue{Path: []string{"headers"}, Message: "may be at most " + strconv.Itoa(endpoint.MaxHeaders)})
+	case bytes > endpoint.MaxHeaderBytes:
+		issues = append(issues, dialect.Issue{Path: []string{"headers"},
+			Message: fmt.Sprintf("have %d bytes with their names, and may have %d", bytes, endpoint.MaxHeaderBytes)})
+	}
+	return issues
+}
+
+func isToken(name string) bool {
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
+			return false
+		}
+	}
+	return name != ""
+}
+
+func isHeaderValue(value string) bool {
+	for i := range len(value) {
+		if c := value[i]; (c < ' ' && c != '\t') || c > '~' {
+			return false
+		}
+	}
+	return value == strings.Trim(value, " \t")
+}

@@ -1,0 +1,103 @@
+package tetrafi
+
+import (
+	"errors"
+
+	"github.com/go-json-experiment/json"
+	"github.com/go-json-experiment/json/jsontext"
+
+	"sluice/pkg/dialect"
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+)
+
+// options are the members of POST and PATCH that set what an endpoint is given
+// beyond what all get. null takes one back.
+type options struct {
+	Headers   orNull[headers] `json:"headers"`
+	ASCIIBody orNull[bool]    `json:"asciiBody"`
+}
+
+func (o *options) patch() endpoint.OptionsPatch {
+	p := endpoint.OptionsPatch{ASCIIBody: o.ASCIIBody.value}
+	if h := o.Headers.value; h != nil {
+		p.Headers = &h.list
+	}
+	return p
+}
+
+// appendOptions shows those that are set. Of headers it shows the names: a value may
+// be what the receiver knows its callers by, and is shown as little as a secret.
+func appendOptions(dst []byte, o *endpoint.Options) []byte {
+	for i, h := range o.Headers {
+		if i == 0 {
+			dst = append(dst, `,"headers":[`...)
+		} else {
+			dst = append(dst, ',')
+		}
+		dst = dialect.AppendString(dst, h.Name)
+	}
+	if len(o.Headers) > 0 {
+		dst = append(dst, ']')
+	}
+	if o.ASCIIBody {
+		dst = append(dst, `,"asciiBody":true`...)
+	}
+	return dst
+}
+
+// appendOverlap says until when secrets of before sign beside the newest, once one
+// was rotated.
+func appendOverlap(dst []byte, ep *endpoint.Endpoint) []byte {
+	if len(ep.Previous) == 0 {
+		return dst
+	}
+	until := ep.Previous[0].Until
+	for _, p := range ep.Previous {
+		if p.Until.After(until) {
+			until = p.Until
+		}
+	}
+	dst = append(dst, `,"overlapUntil":`...)
+	return dialect.AppendString(dst, until.UTC().Format(event.TimestampLayout))
+}
+
+// orNull is a member that may be null, which stands for its zero value; nil: it
+// isn't there.
+type orNull[T any] struct{ value *T }
+
+// UnmarshalJSONFrom reads what is there.
+func (v *orNull[T]) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	v.value = new(T)
+	return json.UnmarshalDecode(dec, v.value)
+}
+
+// errKind is told by DecodeStrict as a value of the wrong kind.
+var errKind = errors.New("not an object")
+
+// headers is an object of names and values, in its order.
+type headers struct{ list []endpoint.Header }
+
+// UnmarshalJSONFrom reads the object.
+func (h *headers) UnmarshalJSONFrom(dec *jsontext.Decoder) error {
+	switch tok, err := dec.ReadToken(); {
+	case err != nil:
+		return err
+	case tok.Kind() == 'n':
+		return nil
+	case tok.Kind() != '{':
+		return errKind
+	}
+	for dec.PeekKind() != '}' {
+		var one endpoint.Header
+		if err := json.UnmarshalDecode(dec, &one.Name); err != nil {
+			return err
+		}
+		if err := json.UnmarshalDecode(dec, &one.Value); err != nil {
+			return err
+		}
+		h.list = append(h.list, one)
+	}
+	_, err := dec.ReadToken()
+	return err
+}
