@@ -90,18 +90,16 @@ func TestBuildWithOptions(t *testing.T) {
 	if want := `{"\u00e9":"\u65e5\u672c \u00b4\u20ac\u00b4 \ud83d\ude00\"\\","x":1}`; string(r.Body) != want {
 		t.Errorf("body %s, want %s", r.Body, want)
 	}
-	headers := http.Header{}
+	sent, headers := map[string]string{}, http.Header{}
 	for _, h := range r.Headers {
-		headers[h.Name] = []string{h.Value}
+		sent[h.Name] = h.Value
+		headers.Set(h.Name, h.Value)
 	}
-	if headers["authorization"][0] != "Bearer x" || headers["X-tEAM"][0] != "" {
-		t.Errorf("headers %v", headers)
+	if empty, ok := sent["X-tEAM"]; sent["authorization"] != "Bearer x" || !ok || empty != "" {
+		t.Errorf("headers %v", sent)
 	}
-	if own := headers["X-Stub"][0]; !strings.HasSuffix(own, string(r.Body)) {
+	if own := sent["X-Stub"]; !strings.HasSuffix(own, string(r.Body)) {
 		t.Errorf("the dialect signed %s", own)
-	}
-	for _, name := range []string{"webhook-id", "webhook-timestamp", "webhook-signature"} {
-		headers.Set(name, headers[name][0])
 	}
 	verifier, err := standardwebhooks.NewWebhookRaw(secret)
 	if err != nil {
