@@ -64,6 +64,7 @@ func TestDeadLetter(t *testing.T) {
 			return ok
 		})
 		w.publish(1)
+		sleep(time.Second) // it failed before another came
 		for range 75 {
 			w.publish(1)
 			sleep(time.Minute)

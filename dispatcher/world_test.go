@@ -161,6 +161,7 @@ type world struct {
 	metrics prometheus.Registerer // of the next dispatcher; nil: none
 	wall    func() time.Time      // of the next dispatcher; nil: the bubble's
 	keeps   bool                  // dispatchers trim nothing but snapshots, as on brokers
+	perLane int                   // requests under way in a lane of the next dispatcher; 0: as in production
 }
 
 func inWorld(t *testing.T, fn func(t *testing.T, w *world)) {
@@ -235,6 +236,7 @@ func (w *world) run(log eventlog.Log, sender attempt.Sender) (d *dispatcher.Disp
 		Log: log, Control: w.control, Sender: sender, Dialects: []*dialect.Dialect{testDialect}, Registerer: w.metrics,
 		Trim: !w.keeps, Wall: w.wall, Logger: logger(),
 	})
+	d.PerLane(w.perLane)
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	return d, func() { cancel(); <-done }
@@ -243,8 +245,13 @@ func (w *world) run(log eventlog.Log, sender attempt.Sender) (d *dispatcher.Disp
 // endpoint makes an endpoint of that address.
 func (w *world) endpoint(url string) *endpoint.Endpoint {
 	w.t.Helper()
-	return w.do(&control.CreateEndpoint{Org: "org", Environment: event.Live, Dialect: "test", URL: url,
-		Patterns: []string{"*"}, Secret: endpoint.Secret("12345678")}).Endpoint
+	return w.endpointOf("org", url, endpoint.OptionsPatch{})
+}
+
+func (w *world) endpointOf(org, url string, options endpoint.OptionsPatch) *endpoint.Endpoint {
+	w.t.Helper()
+	return w.do(&control.CreateEndpoint{Org: org, Environment: event.Live, Dialect: "test", URL: url,
+		Patterns: []string{"*"}, Secret: endpoint.Secret("12345678"), Options: options}).Endpoint
 }
 
 // publish logs n events and gives their ids.
@@ -252,13 +259,24 @@ func (w *world) publish(n int) []string { return w.publishAs("test.event", n, 0)
 
 func (w *world) publishAs(typ string, n, size int) []string {
 	w.t.Helper()
+	data := []byte(`{"a":"` + strings.Repeat("x", size) + `"}`)
+	return w.append(n, event.Event{Type: typ, Org: "org", Key: "org", Data: data})
+}
+
+// publishTo logs n events of an org and a key, and gives their ids.
+func (w *world) publishTo(org, key string, n int) []string {
+	w.t.Helper()
+	return w.append(n, event.Event{Type: "test.event", Org: org, Key: key, Data: []byte("{}")})
+}
+
+func (w *world) append(n int, ev event.Event) []string {
+	w.t.Helper()
 	var ids []string
 	var records []eventlog.Record
 	for range n {
 		w.events++
-		ev := event.Event{ID: fmt.Sprintf("e%05d", w.events), Type: typ, Timestamp: time.Now(), Environment: event.Live,
-			Org: "org", Audience: event.Audience{Orgs: []string{"org"}}, Key: "org",
-			Data: []byte(`{"a":"` + strings.Repeat("x", size) + `"}`)}
+		ev.ID, ev.Timestamp, ev.Environment = fmt.Sprintf("e%05d", w.events), time.Now(), event.Live
+		ev.Audience = event.Audience{Orgs: []string{ev.Org}}
 		ids = append(ids, ev.ID)
 		records = append(records, eventlog.Record{Partition: eventlog.Partition{Topic: "events.live"}, Value: ev.AppendRecord(nil)})
 	}

@@ -109,11 +109,12 @@ func (t *target) newEpoch(epoch uint64) {
 func (l *Lane) forget(t *target) {
 	t.gone = true
 	delete(l.targets, t.id)
-	for _, j := range t.queue {
+	for _, j := range slices.Concat(t.queue.jobs, t.retries.jobs) {
 		l.unqueued(j)
 		l.drop(j, "its endpoint was deleted")
 	}
-	t.queue = nil
+	t.queue.jobs, t.retries.jobs = nil, nil
+	l.leave(t.org)
 	t.held, t.again = held{}, again{}
 	l.dirty = true
 }

@@ -25,12 +25,15 @@ type target struct {
 	unread string // what a later release's snapshot says of it
 
 	// Of this life.
+	org       *org
 	inflight  int
-	queue     []*job // wait for room, in order
-	queued    int    // bytes of them
-	fresh     int    // of them, those that aren't retries and weren't read from held
-	waits     bool   // in the lane's waiting
-	swept     bool   // in the sweep's ring
+	takes     time.Duration // how long a request keeps its room, on average over the last few
+	known     bool          // one has ended
+	queue     queue         // new deliveries that wait for room
+	retries   queue
+	queued    int  // bytes of both
+	fresh     int  // of the queue, those that weren't read from held
+	swept     bool // in the sweep's ring
 	alarm     time.Time
 	disabling bool // the command is under way
 	missed    int64
@@ -48,6 +51,7 @@ func (l *Lane) target(id string) *target {
 	}
 	t := newTarget(id)
 	t.seen = ep.Epoch
+	t.org = l.orgOf(ep.Org)
 	l.targets[id] = t
 	l.sync(t, ep)
 	return t
@@ -66,6 +70,9 @@ func (t *target) condemned() bool {
 	return t.disabling || t.streak.enough(t.hook)
 }
 
+// waiting counts what waits in memory for room.
+func (t *target) waiting() int { return len(t.queue.jobs) + len(t.retries.jobs) }
+
 // failing reports whether new deliveries wait: only retries that are due and one
 // probe at the pace of the schedule go out.
 func (t *target) failing() bool { return t.streak.count >= failingFrom }
@@ -82,7 +89,7 @@ func (t *target) probeAt() time.Time {
 }
 
 func (t *target) mayProbe(now time.Time) bool {
-	return t.inflight == 0 && len(t.queue) == 0 && !now.Before(t.probeAt())
+	return t.inflight == 0 && t.waiting() == 0 && !now.Before(t.probeAt())
 }
 
 // route decides where a delivery goes that is due: out, behind others in memory,
@@ -95,9 +102,8 @@ func (l *Lane) route(j *job, now time.Time) {
 	case j.delivery.Test && t.hook == nil:
 		l.bury(j, "its endpoint's dialect isn't known here")
 	case j.delivery.Test:
-		t.queue = append([]*job{j}, t.queue...)
-		t.queued += j.bytes
-		l.queued += j.bytes
+		t.queue.jobs = append([]*job{j}, t.queue.jobs...)
+		l.weigh(j, j.bytes)
 		l.pump(t)
 	case l.skipped(j):
 		l.miss(j)
@@ -107,7 +113,7 @@ func (l *Lane) route(j *job, now time.Time) {
 		l.hold(j)
 	case !j.retry() && t.behind(): // behind those that are held
 		l.hold(j)
-	case len(t.queue) >= l.cfg.Queue, t.queued+j.bytes > l.cfg.QueueBytes/16, l.queued+j.bytes > l.cfg.QueueBytes:
+	case l.glut(t, j.bytes):
 		l.hold(j) // it is slower than what it is owed
 	default:
 		if !j.retry() {
@@ -128,88 +134,81 @@ func (l *Lane) skipped(j *job) bool {
 
 func (l *Lane) enqueue(j *job) {
 	t := j.target
-	t.queue = append(t.queue, j)
-	t.queued += j.bytes
-	l.queued += j.bytes
-}
-
-// limit is how many requests the endpoint may have under way. As room in the lane
-// gets scarce it shrinks for all, so that some hanging endpoints never take the
-// last of it: whoever has nothing under way always finds room.
-func (l *Lane) limit() int {
-	return min(l.cfg.PerEndpoint, max(1, (l.cfg.PerLane-l.inflight)/4))
-}
-
-// pump sends what the endpoint has room for.
-func (l *Lane) pump(t *target) {
-	if l.winding {
-		return
+	q := &t.queue
+	if j.retry() {
+		q = &t.retries
 	}
-	for len(t.queue) > 0 {
-		j := t.queue[0]
-		if l.inflight >= l.cfg.PerLane || t.inflight >= l.limit() {
-			if t.inflight < l.cfg.PerEndpoint && !t.waits {
-				t.waits = true
-				l.waiting = append(l.waiting, t)
-			}
-			return
-		}
-		t.queue[0] = nil
-		t.queue = t.queue[1:]
-		l.unqueued(j)
-		l.start(j)
-	}
-	t.queue = nil
+	q.jobs = append(q.jobs, j)
+	l.weigh(j, j.bytes)
 }
 
 func (l *Lane) unqueued(j *job) {
-	t := j.target
-	t.queued -= j.bytes
-	l.queued -= j.bytes
-	if j.source != nil && !j.retry() && !j.delivery.Test {
+	l.weigh(j, -j.bytes)
+	if t := j.target; j.source != nil && !j.retry() && !j.delivery.Test {
 		t.fresh--
 	}
 }
 
-// pumpWaiting gives room that has come free to those that wait for it, in turn.
-func (l *Lane) pumpWaiting() {
-	for n := len(l.waiting); n > 0 && l.inflight < l.cfg.PerLane; n-- {
-		t := l.waiting[0]
-		l.waiting[0] = nil
-		l.waiting = l.waiting[1:]
-		t.waits = false
-		l.pump(t)
+// weigh counts the bytes of deliveries that wait in memory.
+func (l *Lane) weigh(j *job, bytes int) {
+	t := j.target
+	t.queued += bytes
+	l.queued += bytes
+	if t.quick() {
+		l.queuedQuick += bytes
 	}
-	if len(l.waiting) == 0 {
-		l.waiting = nil
+}
+
+// glut reports whether an endpoint is owed more than is kept in memory for it.
+// What is owed to those that aren't quick may fill half of the room at most: it
+// stays there for long.
+func (l *Lane) glut(t *target, bytes int) bool {
+	most := l.cfg.QueueBytes
+	return t.waiting() >= l.cfg.Queue || t.queued+bytes > most/16 || l.queued+bytes > most ||
+		!t.quick() && l.queued-l.queuedQuick+bytes > most/2
+}
+
+// stays reports whether a retry that is due stays in its tier for a moment, and
+// all behind it: there are so many at one instant that they had to go to held,
+// and new deliveries behind them, although their endpoint takes them in no time.
+func (l *Lane) stays(j *job) bool {
+	if j.delivery == nil || j.source.delay == 0 {
+		return false
 	}
+	t := l.targets[j.delivery.Endpoint]
+	return t != nil && t.quick() && t.open() &&
+		(len(t.retries.jobs) >= max(1, l.cfg.Queue/4) || l.queuedQuick > l.cfg.QueueBytes/4)
 }
 
 // shed takes out of memory what may not go out any more: when the endpoint isn't
 // open, all but tests; when it fails, all but retries, too. What was read from
 // held is there still; the rest goes there.
 func (l *Lane) shed(t *target) {
-	if len(t.queue) == 0 {
+	l.shedQueue(t, &t.queue)
+	if !t.open() {
+		l.shedQueue(t, &t.retries)
+	}
+}
+
+func (l *Lane) shedQueue(t *target, q *queue) {
+	if len(q.jobs) == 0 {
 		return
 	}
-	open := t.open()
 	var kept []*job
-	for _, j := range t.queue {
-		switch {
-		case j.delivery.Test, open && j.retry():
+	for _, j := range q.jobs {
+		if j.delivery.Test {
 			kept = append(kept, j)
-			continue
-		case j.source == nil:
-			t.held.giveBack(j.offset)
-			l.unqueued(j)
 			continue
 		}
 		l.unqueued(j)
-		if j.delivery.ByHand() {
+		switch {
+		case j.source == nil:
+			t.held.giveBack(j.offset)
+		case j.delivery.ByHand():
 			l.drop(j, "it was asked for by hand, and its endpoint gets nothing now")
-			continue
+		default:
+			l.hold(j)
 		}
-		l.hold(j)
 	}
-	t.queue = kept
+	q.jobs = kept
 }

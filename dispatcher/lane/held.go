@@ -159,7 +159,7 @@ func (l *Lane) wants(t *target, now time.Time) bool {
 	case t.failing():
 		return t.mayProbe(now)
 	}
-	return len(t.queue) < l.cfg.Queue/2 && t.queued < l.cfg.QueueBytes/32
+	return t.waiting() < l.cfg.Queue/2 && t.queued < l.cfg.QueueBytes/32
 }
 
 // wantSweep puts the endpoint in the sweep's ring if it can take more.

@@ -17,6 +17,7 @@
 //	lane.go       Config, Lane, the loop
 //	tiers.go      reading ahead; what is due, in order
 //	endpoint.go   what a lane knows of one endpoint; where a delivery goes now
+//	room.go       how much may be under way, to whom
 //	work.go       attempts, outside
 //	outcome.go    what follows from an attempt: the next hop
 //	clock.go      what a lane waits by, whatever the wall clock does
@@ -79,9 +80,9 @@ type Config struct {
 	Clock   *Clock       // of all lanes of the process; nil: of this life alone
 
 	PerEndpoint int // requests under way to one endpoint [32]
-	PerLane     int // requests under way [1024]
+	PerLane     int // requests under way [512]
 	Queue       int // deliveries in memory that wait for one endpoint's room [1024]
-	QueueBytes  int // what all that wait take together [32 MiB]
+	QueueBytes  int // what all that wait take together [16 MiB]
 	// Owner and Address say in a claim who owns the lane, for people.
 	Owner, Address string
 
@@ -119,11 +120,17 @@ type Lane struct {
 	unread               string   // what a later release's snapshot says of the lane
 	foreign              []string // parts of it that this one has no use for
 
-	sources  []*source          // one for each tier, the shortest delay first
-	targets  map[string]*target // by endpoint
-	inflight int                // requests under way, until their outcomes are durable
-	waiting  []*target          // have something to send and found no room in the lane
-	queued   int                // bytes of deliveries that wait in targets' queues
+	sources     []*source          // one for each tier, the shortest delay first
+	targets     map[string]*target // by endpoint
+	queued      int                // bytes of deliveries that wait in targets' queues
+	queuedQuick int                // of them, those of quick targets
+
+	// Requests under way, until their outcomes are durable.
+	inflight int             // all
+	slow     int             // of them, those to endpoints that aren't quick
+	retries  int             // retries to those that are
+	orgs     map[string]*org // of the targets
+	crowded  []*org          // have targets that wait for room
 
 	workers workers
 	sweep   sweep
@@ -195,6 +202,7 @@ func newLane(life context.Context, cfg Config, share eventlog.Share) *Lane {
 		log:      cfg.Logger.With("lane", share.Partition),
 		starts:   make(map[string]int64),
 		targets:  make(map[string]*target),
+		orgs:     make(map[string]*org),
 		batches:  make(chan batch),
 		chunks:   make(chan chunk),
 		told:     make(chan command),
@@ -294,9 +302,9 @@ func (cfg *Config) defaults() {
 		}
 	}
 	def(&cfg.PerEndpoint, 32)
-	def(&cfg.PerLane, 1024)
+	def(&cfg.PerLane, 512)
 	def(&cfg.Queue, 1024)
-	def(&cfg.QueueBytes, 32<<20)
+	def(&cfg.QueueBytes, 16<<20)
 	cfg.Delays = slices.Compact(slices.Sorted(slices.Values(append([]time.Duration{0}, cfg.Delays...))))
 	during := func(p *time.Duration, v time.Duration) {
 		if *p == 0 {

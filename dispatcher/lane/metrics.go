@@ -89,8 +89,10 @@ func (l *Lane) measure(now time.Time) {
 	var oldest time.Duration
 	for _, t := range l.targets {
 		held += t.held.count
-		if len(t.queue) > 0 {
-			oldest = max(oldest, now.Sub(t.queue[0].logged))
+		for _, q := range []*queue{&t.queue, &t.retries} {
+			if len(q.jobs) > 0 {
+				oldest = max(oldest, now.Sub(q.jobs[0].logged))
+			}
 		}
 	}
 	var waiting, full int

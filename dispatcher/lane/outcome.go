@@ -62,6 +62,7 @@ func (l *Lane) ended(j *job) error {
 	}
 	o := &res.outcome
 	l.cfg.Metrics.attempt(o)
+	l.answered(t, res.kept)
 	if !d.Test {
 		t.streak.fold(o, res.ended, res.hook)
 	}

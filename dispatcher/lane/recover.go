@@ -189,7 +189,7 @@ func (jr *replayed) begin() error {
 }
 
 func (jr *replayed) know(t *target, ep *endpoint.Endpoint) {
-	t.ep = ep
+	t.ep, t.org = ep, jr.l.orgOf(ep.Org)
 	if d := jr.l.cfg.Dialect(ep.Dialect); d != nil {
 		t.hook = d.Webhook
 	}

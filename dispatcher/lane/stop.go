@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"slices"
 	"time"
 )
 
@@ -68,9 +69,9 @@ func (l *Lane) wind() error {
 // in memory stays where it is in the log.
 func (l *Lane) lastOutcome(j *job) error {
 	t := j.target
-	for _, waiting := range t.queue {
+	for _, waiting := range slices.Concat(t.queue.jobs, t.retries.jobs) {
 		l.unqueued(waiting)
 	}
-	t.queue = nil
+	t.queue.jobs, t.retries.jobs = nil, nil
 	return l.ended(j)
 }

@@ -44,7 +44,8 @@ type job struct {
 	marker   uint64 // it is none, but an owner's marker of that generation
 	bad      error  // the record isn't one
 	raw      []byte // then: its bytes
-	under    bool   // it has room in its endpoint and in the lane
+	under    bool   // it has room in its endpoint, its org and the lane
+	class    class  // then: whose room it has
 
 	result result // of the attempt
 }
@@ -188,6 +189,9 @@ func (l *Lane) advance(now time.Time) {
 			if j.delivery != nil && j.delivery.Due.After(now) && !s.window.done(j.offset) {
 				s.due = j.delivery.Due
 				break
+			}
+			if l.stays(j) {
+				break // until what is under way ends
 			}
 			s.head++
 			l.take(s, j, now)

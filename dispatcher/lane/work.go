@@ -30,6 +30,7 @@ type result struct {
 	outcome delivery.Outcome
 	wire    delivery.Exchange // until it is in the journal
 	ended   time.Time         // by Clock
+	kept    time.Duration     // how long it kept a worker
 	cut     bool              // it counts for nothing
 	silent  bool              // it wasn't made: the lane may be another's
 	fatal   string            // why it can never be sent
@@ -43,27 +44,13 @@ func (w *workers) init(life context.Context, cfg *Config) {
 
 // start gives a delivery to a worker.
 func (l *Lane) start(j *job) {
-	t := j.target
-	t.inflight++
-	l.inflight++
-	j.under = true
-	j.result = result{ep: t.ep, hook: t.hook}
+	l.occupy(j)
+	j.result = result{ep: j.target.ep, hook: j.target.hook}
 	if l.workers.started < l.inflight {
 		l.workers.started++
 		l.run(l.work)
 	}
 	l.workers.begin <- j
-}
-
-// release gives the room of an attempt back. It is kept until the outcome is
-// durable: a kill repeats what is under way, so that is what the bound must bound.
-func (l *Lane) release(j *job) {
-	if !j.under {
-		return
-	}
-	j.under = false
-	j.target.inflight--
-	l.inflight--
 }
 
 // work makes attempts until the lane's life ends.
@@ -118,8 +105,9 @@ func (l *Lane) attempt(r *attempt.Request, j *job) {
 	outcome.Epoch = res.ep.Epoch
 	// Not what it took from when it began: the sender begins later than we know.
 	res.ended = l.cfg.Clock.now()
+	res.kept = res.ended.Sub(began)
 	if outcome.Started.IsZero() {
-		outcome.Started, outcome.Took = now, res.ended.Sub(began)
+		outcome.Started, outcome.Took = now, res.kept
 	}
 	outcome.Started = outcome.Started.Round(0).UTC()
 	res.outcome, res.wire = outcome, r.Exchange

@@ -1,0 +1,289 @@
+package dispatcher_test
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sluice/pkg/control"
+	"sluice/pkg/delivery"
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+)
+
+// hangs is what a sender says of one that accepts and never answers.
+var hangs = delivery.Outcome{Class: delivery.Timeout, Took: 30 * time.Second}
+
+// takes is a receiver's answer after a while.
+func takes(d time.Duration) delivery.Outcome {
+	return delivery.Outcome{Class: delivery.Delivered, Status: 200, Took: d}
+}
+
+// latest gives how long after the moment the last of the events came to an address
+// for the first time; all of them must have come.
+func (w *world) latest(url string, since time.Time, owed []string) time.Duration {
+	w.t.Helper()
+	first := make(map[string]time.Time)
+	for _, r := range w.of(url) {
+		if _, came := first[r.event]; !came {
+			first[r.event] = r.at
+		}
+	}
+	var late time.Duration
+	for _, id := range owed {
+		at, came := first[id]
+		if !came {
+			w.t.Fatalf("%s never got %s, and %d of %d", url, id, len(first), len(owed))
+		}
+		late = max(late, at.Sub(since))
+	}
+	return late
+}
+
+// One org's endpoints all hang, more of them than requests fit, and it publishes
+// for two minutes. Neither another org's endpoint nor the one of the same org that
+// answers waits for that; nor does one whose org the dispatcher has never met.
+func TestFloodOfAnOrg(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		for _, id := range []string{"flood", "quiet", "new"} {
+			w.do(&control.CreateOrg{ID: id, Name: id, Plan: control.Enterprise})
+		}
+		w.perLane = 16
+		w.start()
+		var none endpoint.OptionsPatch
+		w.set(func(r request) delivery.Outcome {
+			if strings.HasPrefix(r.url, "http://hangs") {
+				return hangs
+			}
+			return takes(5 * time.Millisecond)
+		})
+		w.endpointOf("flood", "http://own", none)
+		w.endpointOf("quiet", "http://quiet", none)
+		w.publishTo("flood", "k", 1)
+		w.publishTo("quiet", "k", 1)
+		sleep(time.Minute)
+		for i := range 20 * delivery.Lanes {
+			w.endpointOf("flood", fmt.Sprintf("http://hangs/%d", i), none)
+		}
+		for i := range 6 {
+			began := time.Now()
+			flood, quiet := w.publishTo("flood", "k", 20), w.publishTo("quiet", "k", 1)
+			sleep(10 * time.Second)
+			if late := w.latest("http://quiet", began, quiet); late > 50*time.Millisecond {
+				t.Errorf("round %d: the quiet org's endpoint got its event after %v", i, late)
+			}
+			// 20 at 2 a time, 5 ms each
+			if late := w.latest("http://own", began, flood); late > 150*time.Millisecond {
+				t.Errorf("round %d: the flooding org's own endpoint got its last after %v", i, late)
+			}
+		}
+		w.endpointOf("new", "http://new", none)
+		began := time.Now()
+		owed := w.publishTo("new", "k", 3)
+		sleep(time.Second)
+		if late := w.latest("http://new", began, owed); late > 50*time.Millisecond {
+			t.Errorf("an org that nobody knew yet got its events after %v", late)
+		}
+	})
+}
+
+// An endpoint gets as much at once as fits how fast it answers: little while
+// nobody knows, one at a time when it hangs, and all when it is fast again. Its
+// retries go when they are due.
+func TestAsFastAsItAnswers(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start()
+		w.endpoint("http://a")
+		answer := func(o delivery.Outcome) { w.set(func(request) delivery.Outcome { return o }) }
+		answer(hangs)
+		began := time.Now()
+		w.publish(200)
+		under := func(from, to time.Duration) (fresh, retries int) {
+			for _, r := range w.of("http://a") {
+				if at := r.at.Sub(began); from <= at && at < to && r.attempt == 1 {
+					fresh++
+				} else if from <= at && at < to {
+					retries++
+				}
+			}
+			return fresh, retries
+		}
+		sleep(70 * time.Second)
+		if n, _ := under(0, 30*time.Second); n != 8 {
+			t.Errorf("%d requests at once to one that nobody knows", n)
+		}
+		if n, again := under(30*time.Second, 60*time.Second); n != 1 || again != 8 {
+			t.Errorf("%d new and %d due retries to one that hangs", n, again)
+		}
+		answer(takes(10 * time.Millisecond))
+		sleep(2 * time.Minute)
+		w.forget()
+		began = time.Now()
+		answer(takes(time.Second))
+		w.publish(100)
+		sleep(500 * time.Millisecond)
+		if n, _ := under(0, time.Second); n != 32 {
+			t.Errorf("%d requests at once to one that is fast again", n)
+		}
+	})
+}
+
+// A receiver that takes one in five is never disabled, whatever it is sent.
+func TestFlapping(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start()
+		ep := w.endpoint("http://a")
+		n := 0
+		w.set(func(request) delivery.Outcome {
+			if n++; n%5 == 0 {
+				return ok
+			}
+			return broken
+		})
+		var owed []string
+		for range 90 {
+			owed = append(owed, w.publish(1)...)
+			sleep(time.Minute)
+			if w.status(ep.ID) != endpoint.Active {
+				t.Fatalf("disabled after %d events", len(owed))
+			}
+		}
+		w.set(nil)
+		sleep(3 * time.Hour)
+		come := ids(w.of("http://a"))
+		for _, d := range w.deliveries("dead", ep.ID) {
+			come = append(come, d.Event.ID)
+		}
+		if left := missing(come, owed); len(left) > 0 {
+			t.Errorf("%d of %d neither came nor died: %v", len(left), len(owed), left)
+		}
+	})
+}
+
+// endpointIn makes an endpoint whose lane is that one.
+func (w *world) endpointIn(lane int32, url string) *endpoint.Endpoint {
+	w.t.Helper()
+	for {
+		ep := w.endpoint(url)
+		if delivery.Lane(ep.ID) == lane {
+			return ep
+		}
+		w.do(&control.DeleteEndpoint{Endpoint: ep.ID})
+	}
+}
+
+// Many orgs' endpoints hang, as many as fit. One that is known to be quick doesn't
+// wait for that.
+func TestManyThatHang(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.perLane = 16
+		w.start()
+		w.set(func(r request) delivery.Outcome {
+			if r.url == "http://hangs" {
+				return hangs
+			}
+			return takes(5 * time.Millisecond)
+		})
+		w.endpoint("http://quick")
+		w.publish(1)
+		sleep(time.Minute)
+		var orgs []string
+		for i := range 24 {
+			id := fmt.Sprintf("org%d", i)
+			orgs = append(orgs, id)
+			w.do(&control.CreateOrg{ID: id, Name: id, Plan: control.Enterprise})
+			for range 24 {
+				w.endpointOf(id, "http://hangs", endpoint.OptionsPatch{})
+			}
+		}
+		for i := range 4 {
+			for _, id := range orgs {
+				w.publishTo(id, "k", 5)
+			}
+			sleep(time.Second)
+			began := time.Now()
+			owed := w.publish(1)
+			sleep(9 * time.Second)
+			if late := w.latest("http://quick", began, owed); late > 50*time.Millisecond {
+				t.Errorf("round %d: one that is quick got its event after %v", i, late)
+			}
+		}
+	})
+}
+
+// retriesDue logs retries of an endpoint that are due at one instant.
+func (w *world) retriesDue(ep *endpoint.Endpoint, n int, due time.Time) {
+	w.t.Helper()
+	var records []eventlog.Record
+	for i := range n {
+		ev := &event.Event{ID: fmt.Sprintf("r%d", i), Type: "test.event", Environment: event.Live, Org: ep.Org, Key: ep.Org, Data: []byte("{}")}
+		d := delivery.New(ev, ep.ID, 0)
+		d.First, d.Attempts, d.Due = false, 1, due
+		records = append(records, eventlog.Record{
+			Partition: eventlog.Partition{Topic: "tier.5s", Number: delivery.Lane(ep.ID)}, Key: []byte(ep.ID), Value: d.AppendRecord(nil)})
+	}
+	for chunk := range slices.Chunk(records, 1000) {
+		if _, err := w.log.Append(context.Background(), chunk); err != nil {
+			w.t.Fatal(err)
+		}
+	}
+}
+
+// More retries are due at one instant than fit into memory. First attempts don't
+// wait for them, to the same endpoint neither; no more of them go out at once than
+// leaves others their turn, and none goes to held.
+func TestStormOfRetries(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start()
+		var eps []*endpoint.Endpoint
+		for i := range 4 {
+			eps = append(eps, w.endpointIn(5, fmt.Sprintf("http://%d", i)))
+		}
+		var mu sync.Mutex
+		var now, most int
+		w.set(func(r request) delivery.Outcome {
+			if r.attempt == 1 {
+				return takes(10 * time.Millisecond)
+			}
+			mu.Lock()
+			now++
+			most = max(most, now)
+			mu.Unlock()
+			time.AfterFunc(20*time.Millisecond, func() { mu.Lock(); now--; mu.Unlock() })
+			return takes(20 * time.Millisecond)
+		})
+		w.publish(10)
+		sleep(time.Second)
+		for _, ep := range eps {
+			w.retriesDue(ep, 5000, time.Now().Add(5*time.Second))
+		}
+		sleep(5 * time.Second)
+		for range 10 {
+			began := time.Now()
+			owed := w.publish(1)
+			sleep(150 * time.Millisecond)
+			for i := range eps {
+				if late := w.latest(fmt.Sprintf("http://%d", i), began, owed); late > 100*time.Millisecond {
+					t.Errorf("%d got a first attempt after %v", i, late)
+				}
+			}
+		}
+		sleep(time.Minute)
+		for i, ep := range eps {
+			if n := len(w.of(fmt.Sprintf("http://%d", i))); n != 5020 {
+				t.Errorf("%d requests to %d, want 5020", n, i)
+			}
+			if n := len(w.records("held", ep.ID)); n > 0 {
+				t.Errorf("%d went to held", n)
+			}
+		}
+		if most > 60 { // 32, and those that end at that very moment
+			t.Errorf("%d retries at once", most)
+		}
+	})
+}

@@ -1,0 +1,259 @@
+package lane
+
+import "time"
+
+// Room is what may be under way at once. A request to whoever answers within
+// milliseconds gives its room back at once; one that hangs keeps it for half a
+// minute. So the two have bounds of their own, by how fast an endpoint answered so
+// far, and nobody can use up what others need, be it an endpoint or a whole org:
+//
+//	PerLane ┌────────────────────────────────────────────┬──────────────────┐
+//	        │ to those that answer slowly, or aren't     │ only to those    │
+//	        │ known yet: 3/4, and an org gets no more    │ that are quick,  │
+//	        │ when it has half of what is left of that   │ an org 1/8 of all│
+//	        └────────────────────────────────────────────┴──────────────────┘
+//
+// Of the quick, retries are a part, so that a million of them, due at one instant,
+// leave first attempts their turn. An endpoint's own bound is PerEndpoint while it
+// answers within a second, and shrinks to 1 as it takes longer; that is for new
+// deliveries: retries go when they are due, up to PerEndpoint.
+//
+// There is no account over the lanes of a process: each has its own, so a
+// process's bound, and an org's there, is the sum of those of its lanes.
+const (
+	quick = 250 * time.Millisecond // who takes longer on average keeps room for too long
+	brisk = time.Second            // who takes longer on average gets less new at once
+)
+
+// org is what a lane knows of the endpoints of one org together.
+type org struct {
+	id                   string
+	targets              int
+	quick, retries, slow int          // under way: to quick ones, retries of them, to others
+	waiting              [4][]*target // for room that the org or the lane lacks, by class
+	listed               bool         // in the lane's crowded
+}
+
+// class tells apart what has bounds of its own.
+type class int
+
+const (
+	slowly  class = 1 << iota // the endpoint isn't known to be quick
+	retried                   // they come behind first attempts
+)
+
+// queue is what waits in memory to be sent to an endpoint, in order.
+type queue struct {
+	jobs  []*job
+	waits bool // in its org's waiting
+}
+
+func (q *queue) pop() {
+	q.jobs[0] = nil
+	if q.jobs = q.jobs[1:]; len(q.jobs) == 0 {
+		q.jobs = nil
+	}
+}
+
+func (l *Lane) orgOf(id string) *org {
+	o := l.orgs[id]
+	if o == nil {
+		o = &org{id: id}
+		l.orgs[id] = o
+	}
+	o.targets++
+	return o
+}
+
+func (l *Lane) leave(o *org) {
+	if o.targets--; o.targets == 0 {
+		delete(l.orgs, o.id)
+	}
+}
+
+// quick reports whether the endpoint is known to answer fast.
+func (t *target) quick() bool { return t.known && t.takes <= quick }
+
+// answered notes how long a request kept its room.
+func (l *Lane) answered(t *target, took time.Duration) {
+	if t.quick() {
+		l.queuedQuick -= t.queued
+	}
+	if t.known {
+		t.takes += (took - t.takes) / 4
+	} else {
+		t.known, t.takes = true, took
+	}
+	if t.quick() {
+		l.queuedQuick += t.queued
+	}
+}
+
+// limit is how many requests the endpoint itself may have under way before it
+// gets one more.
+func (l *Lane) limit(t *target, retry bool) int {
+	most := l.cfg.PerEndpoint
+	switch {
+	case retry:
+		return most
+	case !t.known:
+		return max(1, most/4)
+	case t.takes <= brisk:
+		return most
+	}
+	return max(1, int(int64(most)*int64(brisk)/int64(t.takes)))
+}
+
+// room reports whether the org and the lane have room for one more request to the
+// endpoint. As it gets scarce, those that have some already get less.
+func (l *Lane) room(t *target, retry bool) bool {
+	all, o := l.cfg.PerLane, t.org
+	if l.inflight >= all {
+		return false
+	}
+	if t.quick() {
+		return o.quick < max(1, all/8) && (!retry || o.retries < max(1, all/16) && l.retries < max(1, all/8)) &&
+			(t.inflight == 0 || t.inflight < (all-l.inflight)/4)
+	}
+	left := all*3/4 - l.slow
+	return left > 0 && (o.slow == 0 || o.slow < left/2) && (t.inflight == 0 || t.inflight < (left/2-o.slow)/4)
+}
+
+// occupy gives a delivery its room.
+func (l *Lane) occupy(j *job) {
+	t := j.target
+	j.under, j.class = true, t.class(j.retry())
+	t.inflight++
+	l.inflight++
+	l.share(j, 1)
+}
+
+// release gives the room of an attempt back. It is kept until the outcome is
+// durable: a kill repeats what is under way, so that is what the bound must bound.
+func (l *Lane) release(j *job) {
+	if !j.under {
+		return
+	}
+	j.under = false
+	j.target.inflight--
+	l.inflight--
+	l.share(j, -1)
+}
+
+func (l *Lane) share(j *job, n int) {
+	o := j.target.org
+	switch {
+	case j.class&slowly != 0:
+		o.slow += n
+		l.slow += n
+	case j.class&retried != 0:
+		o.retries += n
+		l.retries += n
+		fallthrough
+	default:
+		o.quick += n
+	}
+}
+
+// pump sends what the endpoint has room for: new ones and retries in turn.
+func (l *Lane) pump(t *target) {
+	if l.winding {
+		return
+	}
+	for sent := true; sent; {
+		sent = l.sendNext(t, &t.queue, false)
+		sent = l.sendNext(t, &t.retries, false) || sent
+	}
+}
+
+// sendNext sends the next of a queue of the endpoint's, and reports whether there
+// was one and room for it. Where others of the org wait for the same it waits
+// behind them, until it is its turn.
+func (l *Lane) sendNext(t *target, q *queue, turn bool) bool {
+	retry := q == &t.retries
+	if len(q.jobs) == 0 || t.inflight >= l.limit(t, retry) {
+		return false // what it has under way comes back here
+	}
+	if c := t.class(retry); !turn && len(t.org.waiting[c]) > 0 || !l.room(t, retry) {
+		l.await(t, q)
+		return false
+	}
+	j := q.jobs[0]
+	q.pop()
+	l.unqueued(j)
+	l.start(j)
+	return true
+}
+
+func (t *target) class(retry bool) class {
+	var c class
+	if !t.quick() {
+		c |= slowly
+	}
+	if retry {
+		c |= retried
+	}
+	return c
+}
+
+// await has the endpoint wait for room that its org or the lane lacks.
+func (l *Lane) await(t *target, q *queue) {
+	if q.waits {
+		return
+	}
+	q.waits = true
+	o, c := t.org, t.class(q == &t.retries)
+	o.waiting[c] = append(o.waiting[c], t)
+	l.list(o)
+}
+
+func (l *Lane) list(o *org) {
+	if !o.listed {
+		o.listed = true
+		l.crowded = append(l.crowded, o)
+	}
+}
+
+// pumpWaiting gives room that has come free to those that wait for it: to each org
+// in turn.
+func (l *Lane) pumpWaiting() {
+	for n := len(l.crowded); n > 0 && !l.winding && l.inflight < l.cfg.PerLane; n-- {
+		o := l.crowded[0]
+		l.crowded[0] = nil
+		l.crowded = l.crowded[1:]
+		o.listed = false
+		for c := range class(len(o.waiting)) {
+			l.pumpOrg(o, c)
+		}
+	}
+}
+
+// pumpOrg gives the endpoints that wait what the org has room for, each one
+// delivery in its turn, until a whole round was in vain.
+func (l *Lane) pumpOrg(o *org, c class) {
+	for vain := 0; vain < len(o.waiting[c]); vain++ {
+		t := o.waiting[c][0]
+		q, retry := &t.queue, c&retried != 0
+		if retry {
+			q = &t.retries
+		}
+		if t.class(retry) == c && t.inflight == 0 && len(q.jobs) > 0 && !l.room(t, retry) {
+			l.list(o)
+			return // nor is there for those behind it
+		}
+		o.waiting[c][0] = nil
+		if o.waiting[c] = o.waiting[c][1:]; len(o.waiting[c]) == 0 {
+			o.waiting[c] = nil
+		}
+		q.waits = false
+		if l.sendNext(t, q, true) {
+			vain = -1
+			if len(q.jobs) > 0 {
+				l.await(t, q)
+			}
+		}
+	}
+	if len(o.waiting[c]) > 0 {
+		l.list(o)
+	}
+}
