@@ -1,15 +1,18 @@
 package manage
 
 import (
+	"errors"
 	"fmt"
 	"strconv"
 	"strings"
 
 	"sluice/pkg/dialect"
 	"sluice/pkg/endpoint"
+	"sluice/pkg/filter"
 )
 
-// checkOptions checks what a patch sets. Zero values take an option back.
+// checkOptions checks what a patch sets, and brings its filter into canonical form.
+// Zero values take an option back.
 func (c *Core) checkOptions(issues []dialect.Issue, p *endpoint.OptionsPatch) []dialect.Issue {
 	bad := func(member, message string) {
 		issues = append(issues, dialect.Issue{Path: []string{member}, Message: message})
@@ -20,10 +23,26 @@ func (c *Core) checkOptions(issues []dialect.Issue, p *endpoint.OptionsPatch) []
 	if r := p.RatePerSecond; r != nil && (*r < 0 || *r > endpoint.MaxRatePerSecond) {
 		bad("ratePerSecond", fmt.Sprintf("must be more than 0 and at most %d, as in 0.5; or null for any number", endpoint.MaxRatePerSecond))
 	}
+	if p.Filter != nil {
+		text, err := filter.Parse([]byte(*p.Filter))
+		if err != nil {
+			issues = append(issues, filterIssue(err))
+		}
+		p.Filter = &text
+	}
 	if p.Headers != nil {
 		issues = c.checkHeaders(issues, *p.Headers)
 	}
 	return issues
+}
+
+func filterIssue(err error) dialect.Issue {
+	issue := dialect.Issue{Path: []string{"filter"}, Message: err.Error()}
+	var wrong *filter.Error
+	if errors.As(err, &wrong) {
+		issue.Path, issue.Message = append(issue.Path, wrong.Path...), wrong.Message
+	}
+	return issue
 }
 
 // checkHeaders never repeats a header's value in what it says.

@@ -13,6 +13,7 @@ import (
 	"sluice/pkg/control"
 	"sluice/pkg/dialect"
 	"sluice/pkg/endpoint"
+	"sluice/pkg/filter"
 )
 
 func ptr[T any](v T) *T { return &v }
@@ -59,6 +60,11 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"most at once", endpoint.OptionsPatch{MaxInFlight: ptr(endpoint.MaxMaxInFlight), RatePerSecond: ptr(0.01)}, ""},
 		{"taken back", endpoint.OptionsPatch{MaxInFlight: ptr(0), RatePerSecond: ptr(0.0), Headers: headers()}, ""},
 		{"too many at once", endpoint.OptionsPatch{MaxInFlight: ptr(endpoint.MaxMaxInFlight + 1)}, "maxInFlight"},
+		{"filter", endpoint.OptionsPatch{Filter: ptr(`{"a.b":{"gte":1}}`)}, ""},
+		{"filter that is no object", endpoint.OptionsPatch{Filter: ptr(`[]`)}, "filter"},
+		{"filter with an unknown operator", endpoint.OptionsPatch{Filter: ptr(`{"$or":[{"a":1},{"b":{"like":"x"}}]}`)}, "filter $or 1 b like"},
+		{"filter with a number that no double is", endpoint.OptionsPatch{Filter: ptr(`{"a":9007199254740993}`)}, "filter a"},
+		{"filter that is too long", endpoint.OptionsPatch{Filter: ptr(`{"a":"` + strings.Repeat("x", filter.MaxText) + `"}`)}, "filter"},
 		{"fewer than none", endpoint.OptionsPatch{MaxInFlight: ptr(-1)}, "maxInFlight"},
 		{"backwards", endpoint.OptionsPatch{RatePerSecond: ptr(-0.5)}, "ratePerSecond"},
 		{"too fast", endpoint.OptionsPatch{RatePerSecond: ptr(10_001.0)}, "ratePerSecond"},
@@ -94,7 +100,7 @@ func TestOptionsAreChecked(t *testing.T) {
 func TestOptionsAreSetOneByOne(t *testing.T) {
 	w := openWorld(t)
 	s := spec()
-	s.Options.ASCIIBody = ptr(true)
+	s.Options = endpoint.OptionsPatch{ASCIIBody: ptr(true), Filter: ptr(` { "b" : 1.0, "a":{"prefix":"\u0041"} } `)}
 	made, err := w.core.CreateEndpoint(t.Context(), owner, s)
 	if err != nil {
 		t.Fatal(err)
@@ -106,7 +112,7 @@ func TestOptionsAreSetOneByOne(t *testing.T) {
 		}
 	}
 	got, err := w.core.Endpoint(t.Context(), owner, made.ID)
-	if err != nil || !got.Options.ASCIIBody || len(got.Options.Headers) != 1 || got.Options.Headers[0] != (endpoint.Header{Name: "X-A", Value: "1"}) {
+	if err != nil || !got.Options.ASCIIBody || got.Options.Filter != `{"b":1,"a":{"prefix":"A"}}` || len(got.Options.Headers) != 1 || got.Options.Headers[0] != (endpoint.Header{Name: "X-A", Value: "1"}) {
 		t.Errorf("%+v, %v", got, err)
 	}
 	for _, other := range []string{"stranger", "live"} {

@@ -92,7 +92,7 @@ func TestIndexForgetsGroups(t *testing.T) {
 	x := newIndex()
 	for i := range 100 {
 		p, _ := event.ParsePattern(fmt.Sprintf("a*%d", i%7))
-		e := &entry{group: x.of("tetrafi", event.Patterns{p})}
+		e := &entry{group: x.of("tetrafi", event.Patterns{p}, fmt.Sprintf(`{"a":%d}`, i%3))}
 		x.add(e)
 		if got := x.matching(fmt.Sprintf("a.b%d", i%7)); len(got) != 1 || len(got[0].entries) != 1 {
 			t.Fatalf("%d groups", len(got))

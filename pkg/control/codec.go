@@ -9,6 +9,7 @@ import (
 
 	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
+	"sluice/pkg/filter"
 	"sluice/pkg/key"
 )
 
@@ -206,6 +207,12 @@ func (s *state) loadEndpoint(r *reader) error {
 	if err := e.open(&ep, s.sealer); err != nil {
 		return err
 	}
+	if ep.Options.Filter != "" {
+		if _, err := filter.Of(ep.Options.Filter); err != nil {
+			return errDamaged
+		}
+		e.group = s.wanted[env].of(e.group.dialect, e.group.patterns, ep.Options.Filter)
+	}
 	e.from = ep.From
 	s.addEndpoint(e)
 	return nil
@@ -325,7 +332,7 @@ func (r *reader) group(x *index) *group {
 	if err != nil {
 		return nil
 	}
-	return x.of(strings.Clone(dialect), patterns)
+	return x.of(strings.Clone(dialect), patterns, "")
 }
 
 // own reads what appendOwn wrote.

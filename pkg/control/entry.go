@@ -12,7 +12,7 @@ import (
 // in common is kept once, and the rest is packed as it is in a snapshot.
 //
 //	entry ─┬─► home: org, environment
-//	       ├─► group: dialect, patterns
+//	       ├─► group: dialect, patterns, filter
 //	       └─► own: status … URL … sealed secret
 type entry struct {
 	created int64 // offset of the command that made it: the order of lists
@@ -23,8 +23,8 @@ type entry struct {
 }
 
 // wants reports whether the endpoint is owed the event, which is of its environment.
-func (e *entry) wants(ev *event.Event) bool {
-	return ev.Offset >= e.from && ev.Audience.Includes(e.home.org) && e.group.patterns.Match(ev.Type)
+func (e *entry) wants(ev *event.Event, v *verdicts) bool {
+	return ev.Offset >= e.from && ev.Audience.Includes(e.home.org) && e.group.patterns.Match(ev.Type) && v.match(e.group.filter)
 }
 
 func (e *entry) id() string {
@@ -85,7 +85,7 @@ func (e *entry) open(ep *endpoint.Endpoint, sealer *Sealer) (err error) {
 // pack makes the entry of an endpoint.
 func (s *state) pack(ep *endpoint.Endpoint, created int64, sealed *sealed) *entry {
 	e := &entry{created: created, from: ep.From, home: s.home(ep.Org, ep.Environment)}
-	e.group = s.wanted[ep.Environment].of(ep.Dialect, ep.Patterns)
+	e.group = s.wanted[ep.Environment].of(ep.Dialect, ep.Patterns, ep.Options.Filter)
 	e.own = string(appendOwn(s.buf, ep, sealed))
 	return e
 }

@@ -1,15 +1,17 @@
 package control
 
 import (
+	"fmt"
 	"slices"
 	"sync"
 
 	"sluice/pkg/event"
+	"sluice/pkg/filter"
 )
 
 // index finds the endpoints of an environment that have a pattern for a type.
-// Endpoints with the same patterns (and dialect) are a group, which is asked once
-// for them all; for the types of events that came lately it is remembered which groups
+// Endpoints with the same patterns (and dialect, and filter) are a group, which is
+// asked once for them all; for the types of events that came lately it is remembered which groups
 // match:
 //
 //	rfq.created ─► "*" ─────────────────► endpoint, endpoint, …
@@ -27,12 +29,15 @@ type index struct {
 	held   int // groups in byType
 }
 
-// group is the endpoints of an environment that have the same dialect and patterns.
+// group is the endpoints of an environment that have the same dialect, patterns and
+// filter.
 type group struct {
-	common   string // both, as appendCommon has them
+	key      string // of all three
+	common   string // dialect and patterns, as appendCommon has them
 	dialect  string
 	patterns event.Patterns
-	entries  []*entry // in order of creation
+	filter   *filter.Filter // nil: none
+	entries  []*entry       // in order of creation
 }
 
 // Bounds on what is remembered: anybody may publish any type.
@@ -43,20 +48,31 @@ const (
 
 func newIndex() *index { return &index{groups: make(map[string]*group)} }
 
-// of gives the group of endpoints that have these.
-func (x *index) of(dialect string, patterns event.Patterns) *group {
+// of gives the group of endpoints that have these. The text of a filter that isn't
+// empty must be one that filter.Of takes.
+func (x *index) of(dialect string, patterns event.Patterns, text string) *group {
 	x.buf = appendCommon(x.buf[:0], dialect, patterns)
+	common := len(x.buf)
+	x.buf = append(x.buf, text...) // none is the key of dialect and patterns alone
 	if g := x.groups[string(x.buf)]; g != nil {
 		return g
 	}
-	return &group{common: string(x.buf), dialect: dialect, patterns: patterns}
+	g := &group{key: string(x.buf), dialect: dialect, patterns: patterns}
+	g.common = g.key[:common]
+	if text != "" {
+		var err error
+		if g.filter, err = filter.Of(text); err != nil {
+			panic(fmt.Sprintf("control: %v", err)) // it was compiled before
+		}
+	}
+	return g
 }
 
 // add puts e, which nobody else has yet, into its group.
 func (x *index) add(e *entry) {
 	g := e.group
 	if len(g.entries) == 0 {
-		x.groups[g.common] = g
+		x.groups[g.key] = g
 		x.remember(g)
 	}
 	i, _ := slices.BinarySearchFunc(g.entries, e.created, byCreation) // at the end, unless its patterns changed
@@ -66,7 +82,7 @@ func (x *index) add(e *entry) {
 func (x *index) remove(e *entry) {
 	g := e.group
 	if g.entries = without(g.entries, e); len(g.entries) == 0 {
-		delete(x.groups, g.common)
+		delete(x.groups, g.key)
 		x.forget(g)
 	}
 }
@@ -127,4 +143,28 @@ func (x *index) forget(g *group) {
 			x.held--
 		}
 	}
+}
+
+// verdicts remembers what filters said of one event: many endpoints may have the same.
+type verdicts struct {
+	data   []byte
+	asked  [8]*filter.Filter
+	said   [8]bool
+	filled int
+}
+
+// match asks each filter once, or so.
+func (v *verdicts) match(f *filter.Filter) bool {
+	if f == nil {
+		return true
+	}
+	if i := slices.Index(v.asked[:v.filled], f); i >= 0 {
+		return v.said[i]
+	}
+	said := f.Match(v.data)
+	if v.filled < len(v.asked) {
+		v.asked[v.filled], v.said[v.filled] = f, said
+		v.filled++
+	}
+	return said
 }

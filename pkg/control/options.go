@@ -6,6 +6,7 @@ import (
 	"github.com/go-json-experiment/json"
 
 	"sluice/pkg/endpoint"
+	"sluice/pkg/filter"
 )
 
 // optionsVersion is the version of a command that sets options: before 2 there were
@@ -25,6 +26,11 @@ func checkOptions(p *endpoint.OptionsPatch) error {
 	}
 	if r := p.RatePerSecond; r != nil && *r < 0 {
 		return fmt.Errorf("ratePerSecond is %v", *r)
+	}
+	if f := p.Filter; f != nil && *f != "" {
+		if _, err := filter.Of(*f); err != nil {
+			return err
+		}
 	}
 	return nil
 }

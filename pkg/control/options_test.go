@@ -2,6 +2,7 @@ package control_test
 
 import (
 	"bytes"
+	"fmt"
 	"path/filepath"
 	"reflect"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"sluice/pkg/control"
 	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
 	"sluice/pkg/eventlog/eventlogtest"
 )
@@ -155,4 +157,68 @@ func TestRotateSecret(t *testing.T) {
 			t.Errorf("the log has %s", text)
 		}
 	})
+}
+
+// An event is owed to those whose filter it meets, however it reaches them, and
+// whichever way the state came about.
+func TestMatchingWithFilters(t *testing.T) {
+	log := eventlogtest.Mem(t, topics...)
+	path := filepath.Join(t.TempDir(), "snapshot")
+	c, err := withKeys(t, log, path, oldKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, c, &control.CreateOrg{ID: "org_a", Plan: control.Free})
+	make := func(filter string) string {
+		cmd := newEndpoint("org_a")
+		if filter != "" {
+			cmd.Options.Filter = &filter
+		}
+		return do(t, c, cmd).Endpoint.ID
+	}
+	all, dear, dearToo, cheap := make(""), make(`{"price":{"gte":100}}`), make(`{"price":{"gte":100}}`), make(`{"price":{"lt":100}}`)
+	var many []string
+	for i := range 20 { // more than are remembered for an event
+		many = append(many, make(fmt.Sprintf(`{"n":%d}`, i)))
+	}
+	expect := func(c *control.Control, data string, want ...string) {
+		t.Helper()
+		for _, audience := range []event.Audience{{All: true}, {Orgs: []string{"org_a"}}} {
+			got := c.Matching(&event.Event{Type: "rfq.made", Environment: event.Sandbox, Audience: audience, Data: []byte(data)})
+			slices.Sort(got)
+			slices.Sort(want)
+			if !slices.Equal(got, want) {
+				t.Errorf("%s: %v, want %v", data, got, want)
+			}
+		}
+	}
+	check := func(c *control.Control) {
+		t.Helper()
+		expect(c, `{}`, all)
+		expect(c, `{"price":100}`, all, dear, dearToo)
+		expect(c, `{"price":"99.99"}`, all, cheap)
+		expect(c, `{"n":19,"price":1}`, all, cheap, many[19])
+		expect(c, `{"n":3}`, all, many[3])
+	}
+	check(c)
+	c.Save()
+	for _, path := range []string{path, ""} {
+		again, err := withKeys(t, log, path, oldKey)
+		if err != nil {
+			t.Fatal(err)
+		}
+		check(again)
+		sameState(t, c, again)
+	}
+	// A change acts on what comes from then on.
+	do(t, c, &control.UpdateEndpoint{Endpoint: dear, Options: endpoint.OptionsPatch{Filter: ptr(`{"n":{"exists":true}}`)}})
+	do(t, c, &control.UpdateEndpoint{Endpoint: cheap, Options: endpoint.OptionsPatch{Filter: ptr("")}})
+	expect(c, `{"price":100}`, all, cheap, dearToo)
+	expect(c, `{"n":"x"}`, all, cheap, dear)
+	do(t, c, &control.DeleteEndpoint{Endpoint: dearToo})
+	expect(c, `{"price":100}`, all, cheap)
+	// One that no release can make sense of is skipped by all.
+	if _, err := c.Do(t.Context(), &control.UpdateEndpoint{Endpoint: cheap, Options: endpoint.OptionsPatch{Filter: ptr(`{"$what":1}`)}}); err == nil {
+		t.Error("a filter that isn't one was taken")
+	}
 }

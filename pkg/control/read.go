@@ -124,21 +124,24 @@ func (c *Control) Matching(ev *event.Event) []string {
 		return nil
 	}
 	var out []string
+	v := verdicts{data: ev.Data}
 	if ev.Audience.All {
 		for _, g := range c.state.wanted[ev.Environment].matching(ev.Type) {
-			out = appendWanting(out, g.entries, ev)
+			if v.match(g.filter) {
+				out = appendWanting(out, g.entries, ev, &v)
+			}
 		}
 		return out
 	}
 	for _, org := range ev.Audience.Orgs {
-		out = appendWanting(out, c.state.endpointsOf(org, ev.Environment), ev)
+		out = appendWanting(out, c.state.endpointsOf(org, ev.Environment), ev, &v)
 	}
 	return out
 }
 
-func appendWanting(dst []string, list []*entry, ev *event.Event) []string {
+func appendWanting(dst []string, list []*entry, ev *event.Event, v *verdicts) []string {
 	for _, e := range list {
-		if e.wants(ev) {
+		if e.wants(ev, v) {
 			dst = append(dst, e.id())
 		}
 	}

@@ -16,12 +16,21 @@ import (
 type options struct {
 	Headers   orNull[headers] `json:"headers"`
 	ASCIIBody orNull[bool]    `json:"asciiBody"`
+	Filter    jsontext.Value  `json:"filter"`
 }
 
 func (o *options) patch() endpoint.OptionsPatch {
 	p := endpoint.OptionsPatch{ASCIIBody: o.ASCIIBody.value}
 	if h := o.Headers.value; h != nil {
 		p.Headers = &h.list
+	}
+	switch kind := o.Filter.Kind(); {
+	case len(o.Filter) == 0:
+	case kind == 'n':
+		p.Filter = new(string)
+	default:
+		text := string(o.Filter)
+		p.Filter = &text
 	}
 	return p
 }
@@ -42,6 +51,9 @@ func appendOptions(dst []byte, o *endpoint.Options) []byte {
 	}
 	if o.ASCIIBody {
 		dst = append(dst, `,"asciiBody":true`...)
+	}
+	if o.Filter != "" {
+		dst = append(append(dst, `,"filter":`...), o.Filter...)
 	}
 	return dst
 }

@@ -76,6 +76,9 @@ func said(p endpoint.OptionsPatch) string {
 	if p.ASCIIBody != nil {
 		fmt.Fprintf(&b, " asciiBody=%v", *p.ASCIIBody)
 	}
+	if p.Filter != nil {
+		fmt.Fprintf(&b, " filter=%s", *p.Filter)
+	}
 	return b.String()
 }
 
@@ -126,7 +129,7 @@ func TestRoutes(t *testing.T) {
 	disabled.Status, disabled.Reason, disabled.DisabledAt = endpoint.Disabled, "5 failures in a row: HTTP 500", at.Add(2*time.Hour)
 	rotated := active
 	rotated.Previous = []endpoint.Retired{{Secret: endpoint.Secret("whsec_b2xk"), Until: at.Add(24 * time.Hour)}, {Secret: endpoint.Secret("x"), Until: at}}
-	rotated.Options = endpoint.Options{ASCIIBody: true, Headers: []endpoint.Header{{Name: "Authorization", Value: "whsec_of a header"}, {Name: "X-B"}}}
+	rotated.Options = endpoint.Options{ASCIIBody: true, Filter: `{"a":"whsec"}`, Headers: []endpoint.Header{{Name: "Authorization", Value: "whsec_of a header"}, {Name: "X-B"}}}
 	paused := active
 	paused.Status = endpoint.Paused
 
@@ -160,12 +163,12 @@ func TestRoutes(t *testing.T) {
 			body: `{"replay":"none"}`, asked: "enable wh_1 replay=false"},
 
 		{name: "create-with-options", method: "POST", path: "/v1/webhooks", status: 201, core: stubCore{ep: active},
-			body:  `{"url":"u","events":["*"],"headers":{"X-b":"1","A":""},"asciiBody":true}`,
-			asked: `create {Dialect:tetrafi URL:u Patterns:[*] Secret: Description:} headers=[{X-b 1} {A }] asciiBody=true`},
+			body:  `{"url":"u","events":["*"],"headers":{"X-b":"1","A":""},"asciiBody":true,"filter":{"a" : 1}}`,
+			asked: `create {Dialect:tetrafi URL:u Patterns:[*] Secret: Description:} headers=[{X-b 1} {A }] asciiBody=true filter={"a" : 1}`},
 		{name: "patch-options", method: "PATCH", path: "/v1/webhooks/{id}", status: 200, core: stubCore{ep: rotated},
 			body: `{"headers":{},"asciiBody":false}`, asked: "patch wh_1 headers=[] asciiBody=false"},
 		{name: "patch-options-null", method: "PATCH", path: "/v1/webhooks/{id}", status: 200, core: stubCore{ep: active},
-			body: `{"headers":null,"asciiBody":null}`, asked: "patch wh_1 headers=[] asciiBody=false"},
+			body: `{"headers":null,"asciiBody":null,"filter":null}`, asked: "patch wh_1 headers=[] asciiBody=false filter="},
 		{name: "rotate", method: "POST", path: "/v1/webhooks/{id}/rotate-secret", status: 200, core: stubCore{ep: rotated}, asked: "rotate wh_1 overlap=86400"},
 		{name: "rotate-at-once", method: "POST", path: "/v1/webhooks/{id}/rotate-secret", status: 200, core: stubCore{ep: active},
 			body: `{"overlapSeconds":0}`, asked: "rotate wh_1 overlap=0"},
