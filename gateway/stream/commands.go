@@ -10,6 +10,7 @@ import (
 	"sluice/pkg/control"
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
+	datafilter "sluice/pkg/filter"
 	"sluice/pkg/key"
 	"sluice/replay"
 )
@@ -139,12 +140,33 @@ func parsePatterns(channels []string) (event.Patterns, *dialect.Error) {
 	return patterns, nil
 }
 
+// parseFilter reads a condition on data; nil: there is none, or the error is the
+// client's.
+func parseFilter(text string) (*datafilter.Filter, *dialect.Error) {
+	if text == "" {
+		return nil, nil
+	}
+	text, err := datafilter.Parse([]byte(text))
+	var f *datafilter.Filter
+	if err == nil && text != "" {
+		f, err = datafilter.Of(text)
+	}
+	if err != nil {
+		return nil, &dialect.Error{Code: dialect.BadRequest, Message: dialect.Clip(err.Error(), 512)}
+	}
+	return f, nil
+}
+
 func (c *conn) subscribe(cmd *dialect.Command) *Ending {
 	patterns, wrong := parsePatterns(cmd.Channels)
 	if wrong != nil {
 		return c.badMessage(wrong)
 	}
-	p := pair{patterns: patterns}
+	data, wrong := parseFilter(cmd.Filter)
+	if wrong != nil {
+		return c.badMessage(wrong)
+	}
+	p := pair{patterns: patterns, data: data}
 	if cmd.Corridors != nil {
 		p.corridors = slices.Compact(slices.Sorted(slices.Values(cmd.Corridors)))
 	}

@@ -5,13 +5,15 @@ import (
 	"strings"
 
 	"sluice/pkg/event"
+	datafilter "sluice/pkg/filter"
 )
 
 // pair is what one subscribe adds: an event of any of the patterns, in any of
-// the corridors, or in none.
+// the corridors, or in none, whose data meets the filter.
 type pair struct {
 	patterns  event.Patterns
-	corridors []string // sorted; nil: any
+	corridors []string           // sorted; nil: any
+	data      *datafilter.Filter // nil: any
 
 	live int64 // the offset from which it is matched as events come
 	from int64 // the offset from which all that matches was sent: by a replay up to live
@@ -26,7 +28,12 @@ func (p *pair) inCorridor(corridor string) bool {
 }
 
 func (p *pair) match(ev *event.Event) bool {
-	return p.inCorridor(ev.Corridor) && p.patterns.Match(ev.Type)
+	return p.patterns.Match(ev.Type) && p.meets(ev)
+}
+
+// meets asks all but the type, the dearest last.
+func (p *pair) meets(ev *event.Event) bool {
+	return p.inCorridor(ev.Corridor) && (p.data == nil || p.data.Match(ev.Data))
 }
 
 // text writes a pair so that equal ones are equal.
@@ -44,6 +51,10 @@ func (p *pair) text(b *strings.Builder) {
 	}
 	if p.corridors == nil {
 		b.WriteByte('*')
+	}
+	if p.data != nil {
+		b.WriteByte('?')
+		b.WriteString(p.data.Text()) // without a line end
 	}
 	b.WriteByte('\n')
 }
@@ -121,7 +132,7 @@ func (f *filter) decide(ev *event.Event) bool {
 		return false
 	}
 	for i := range f.pairs {
-		if m[i/64]&(1<<(i%64)) != 0 && f.pairs[i].inCorridor(ev.Corridor) {
+		if m[i/64]&(1<<(i%64)) != 0 && f.pairs[i].meets(ev) {
 			return true
 		}
 	}

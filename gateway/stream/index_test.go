@@ -11,6 +11,7 @@ import (
 	"sluice/pkg/dialect"
 	"sluice/pkg/dialect/tetrafi"
 	"sluice/pkg/event"
+	datafilter "sluice/pkg/filter"
 )
 
 // TestIndex has connections come, change and go at random, and holds who gets an
@@ -29,6 +30,14 @@ func TestIndex(t *testing.T) {
 		words = append(words, p)
 	}
 	corridors := [][]string{nil, nil, {"x"}, {"x", "y"}}
+	conditions := []*datafilter.Filter{nil, nil}
+	for _, text := range []string{`{"n":0}`, `{"n":{"gt":0}}`} {
+		f, err := datafilter.Of(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		conditions = append(conditions, f)
+	}
 	var live []*conn
 	for round := range 3000 {
 		switch n := rnd.IntN(4); {
@@ -45,7 +54,7 @@ func TestIndex(t *testing.T) {
 			c := live[rnd.IntN(len(live))]
 			var pairs []pair
 			for range rnd.IntN(4) {
-				p := pair{corridors: corridors[rnd.IntN(len(corridors))]}
+				p := pair{corridors: corridors[rnd.IntN(len(corridors))], data: conditions[rnd.IntN(len(conditions))]}
 				for range 1 + rnd.IntN(3) {
 					p.patterns = append(p.patterns, words[rnd.IntN(len(words))])
 				}
@@ -53,7 +62,7 @@ func TestIndex(t *testing.T) {
 			}
 			room.place(c, pairs)
 		default:
-			ev := &event.Event{ID: "evt_1", Type: []string{"a.one", "a.two", "b.two", "c.three", "d.four"}[rnd.IntN(5)], Environment: event.Sandbox, Corridor: []string{"", "x", "y", "z"}[rnd.IntN(4)], Data: []byte(`{}`), Offset: int64(round)}
+			ev := &event.Event{ID: "evt_1", Type: []string{"a.one", "a.two", "b.two", "c.three", "d.four"}[rnd.IntN(5)], Environment: event.Sandbox, Corridor: []string{"", "x", "y", "z"}[rnd.IntN(4)], Data: fmt.Appendf(nil, `{"n":%d}`, rnd.IntN(3)), Offset: int64(round)}
 			if ev.Audience.All = rnd.IntN(2) == 0; !ev.Audience.All {
 				ev.Audience.Orgs = []string{"org_1", "org_3"}
 			}

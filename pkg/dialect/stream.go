@@ -37,6 +37,7 @@ type Command struct {
 	Token     string   // auth
 	Channels  []string // subscribe, unsubscribe: patterns, not yet parsed
 	Corridors []string // subscribe; nil: any
+	Filter    string   // subscribe: JSON, not yet parsed; empty: none
 	Cursor    string   // subscribe; empty: from now on
 }
 

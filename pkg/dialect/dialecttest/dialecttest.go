@@ -181,7 +181,11 @@ func describe(cmd *dialect.Command, wrong *dialect.Error) string {
 	if cmd.Corridors != nil {
 		corridors = fmt.Sprintf("%q", cmd.Corridors)
 	}
-	return fmt.Sprintf("%s token=%q channels=%q corridors=%s cursor=%q", verbNames[cmd.Verb], cmd.Token, cmd.Channels, corridors, cmd.Cursor)
+	text := fmt.Sprintf("%s token=%q channels=%q corridors=%s cursor=%q", verbNames[cmd.Verb], cmd.Token, cmd.Channels, corridors, cmd.Cursor)
+	if cmd.Filter != "" {
+		text += " filter=" + cmd.Filter
+	}
+	return text
 }
 
 var verbNames = map[dialect.Verb]string{

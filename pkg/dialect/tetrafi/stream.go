@@ -27,6 +27,7 @@ type message struct {
 	cursor    string
 	channels  []string
 	corridors []string
+	filter    string
 	given     map[string]bool
 }
 
@@ -45,10 +46,8 @@ func decode(text []byte) (dialect.Command, *dialect.Error) {
 		}
 		return dialect.Command{Verb: dialect.VerbAuth, Token: m.token}, nil
 	case "subscribe":
-		for _, name := range []string{"filter", "onSlow"} {
-			if m.given[name] {
-				return dialect.Command{}, bad(strconv.Quote(name)+" isn't supported: leave it out", name)
-			}
+		if m.given["onSlow"] {
+			return dialect.Command{}, bad(`"onSlow" isn't supported: leave it out`, "onSlow")
 		}
 		if m.given["corridors"] && len(m.corridors) == 0 {
 			return dialect.Command{}, bad(`"corridors" is empty: name at least one, or leave it out for all`, "corridors")
@@ -56,7 +55,7 @@ func decode(text []byte) (dialect.Command, *dialect.Error) {
 		if err := needChannels(m); err != nil {
 			return dialect.Command{}, err
 		}
-		return dialect.Command{Verb: dialect.VerbSubscribe, Channels: m.channels, Corridors: m.corridors, Cursor: m.cursor}, nil
+		return dialect.Command{Verb: dialect.VerbSubscribe, Channels: m.channels, Corridors: m.corridors, Filter: m.filter, Cursor: m.cursor}, nil
 	case "unsubscribe":
 		if err := needChannels(m); err != nil {
 			return dialect.Command{}, err
@@ -128,6 +127,8 @@ func (m *message) set(name string, value jsontext.Value) *dialect.Error {
 		m.channels, err = texts(name, value)
 	case "corridors":
 		m.corridors, err = texts(name, value)
+	case "filter":
+		m.filter = string(value)
 	}
 	return err
 }
