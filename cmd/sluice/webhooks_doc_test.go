@@ -95,6 +95,10 @@ func tryReceiver(t *testing.T, dir, secret string, command func(port string) []s
 		t.Helper()
 		ev := &event.Event{ID: id, Type: "settlement.complete", Timestamp: at, Data: []byte(`{"note":"naïve \u0001","amount":45000}`)}
 		ep := &endpoint.Endpoint{ID: "wh_1", URL: "http://" + address + "/hook", Secret: endpoint.Secret(with)}
+		if before, after, rotated := strings.Cut(with, " → "); rotated {
+			ep.Secret = endpoint.Secret(after)
+			ep.Previous = []endpoint.Retired{{Secret: endpoint.Secret(before), Until: at.Add(time.Hour)}}
+		}
 		var r attempt.Request
 		attempt.Build(&r, listenWebhook(), delivery.New(ev, ep.ID, 0), ep, number, at)
 		if change != nil {
@@ -125,7 +129,9 @@ func tryReceiver(t *testing.T, dir, secret string, command func(port string) []s
 	}{
 		{"genuine", 204, send("evt_1", 1, now, secret, nil)},
 		{"again", 204, send("evt_1", 2, now, secret, nil)},
-		{"while the secret is rotated", 204, send("evt_2", 1, now, secret, header("webhook-signature", "v1,AAAA … v1a,AAAA"))},
+		{"before the secret is changed", 204, send("evt_2", 1, now, secret+" → whsec_AAAA", nil)},
+		{"after the secret was changed", 204, send("evt_2", 2, now, "whsec_AAAA → "+secret, nil)},
+		{"with a signature of a kind to come", 204, send("evt_2", 3, now, secret, header("webhook-signature", "v1a,AAAA …"))},
 		{"a byte more", 401, send("evt_3", 1, now, secret, func(r *attempt.Request) { r.Body = append(r.Body, ' ') })},
 		{"another secret", 401, send("evt_3", 1, now, "whsec_AAAA", nil)},
 		{"old", 401, send("evt_3", 1, now.Add(-6*time.Minute), secret, nil)},
