@@ -1,9 +1,13 @@
 package dispatcher_test
 
 import (
+	"net/http"
 	"slices"
+	"strconv"
 	"testing"
 	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
 	"sluice/pkg/control"
 	"sluice/pkg/delivery"
@@ -65,4 +69,78 @@ func TestEndpointChangesWhileRetried(t *testing.T) {
 			})
 		})
 	}
+}
+
+// signedWith lists the secrets that the request is signed with.
+func (r *request) signedWith(t *testing.T, secrets ...string) (good []string) {
+	t.Helper()
+	h := http.Header{}
+	h.Set("webhook-id", r.event)
+	h.Set("webhook-timestamp", strconv.FormatInt(r.at.Unix(), 10))
+	h.Set("webhook-signature", r.signature)
+	for _, s := range secrets {
+		verifier, err := standardwebhooks.NewWebhookRaw([]byte(s))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if verifier.VerifyIgnoringTimestamp([]byte(r.body), h) == nil {
+			good = append(good, s)
+		}
+	}
+	return good
+}
+
+// Each attempt is made with the secrets, headers and options of its moment; what is
+// owed already is owed whatever the filter says since.
+func TestOptionsChangeWhileRetried(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start()
+		ep := w.endpoint("http://hook")
+		w.set(func(r request) delivery.Outcome {
+			if r.attempt > 3 {
+				return ok
+			}
+			return broken
+		})
+		rotate := func(to string, overlap time.Duration) {
+			w.do(&control.RotateSecret{Endpoint: ep.ID, Secret: endpoint.Secret(to), Overlap: int64(overlap / time.Second)})
+		}
+		headers := func(team string) endpoint.OptionsPatch {
+			return endpoint.OptionsPatch{Headers: &[]endpoint.Header{{Name: "X-Team", Value: team}}}
+		}
+		w.publish(1)
+		sleep(time.Second)
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Options: headers("blue")})
+		rotate("the second", 10*time.Minute)
+		sleep(15 * time.Second) // the attempt after 5 s
+		nothing := `{"a":{"exists":false}}`
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Options: endpoint.OptionsPatch{Filter: &nothing}})
+		rotate("the third", 0)
+		sleep(time.Minute) // that after 30 s
+		rotate("the fourth", time.Minute)
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Options: headers("red")})
+		sleep(10 * time.Minute) // that after 5 min: the overlap is over
+		w.publish(1)            // which the filter doesn't want
+		sleep(time.Minute)
+		w.stop()
+
+		got := w.of("http://hook")
+		want := []struct {
+			signed []string
+			team   string
+		}{
+			{[]string{"12345678"}, ""},
+			{[]string{"12345678", "the second"}, "blue"},
+			{[]string{"the third"}, "blue"},
+			{[]string{"the fourth"}, "red"},
+		}
+		if len(got) != len(want) {
+			t.Fatalf("%d requests came, not %d", len(got), len(want))
+		}
+		for i, r := range got {
+			if good := r.signedWith(t, "12345678", "the second", "the third", "the fourth"); !slices.Equal(good, want[i].signed) || r.team != want[i].team {
+				t.Errorf("attempt %d is signed with %q, for team %q: want %+v", i+1, good, r.team, want[i])
+			}
+		}
+	})
 }

@@ -53,6 +53,7 @@ type request struct {
 	at                   time.Time
 	body                 string
 	ended                time.Time // when it was answered with success; zero: it wasn't
+	signature, team      string    // webhook-signature; a header of the owner's
 	from                 *frozen   // who sent it; nil: a dispatcher that never stands still
 }
 
@@ -77,6 +78,10 @@ func (s *receivers) take(ctx context.Context, r *attempt.Request, from *frozen) 
 			req.attempt, _ = strconv.Atoi(h.Value)
 		case "delivery":
 			req.delivery = h.Value
+		case "webhook-signature":
+			req.signature = h.Value
+		case "X-Team":
+			req.team = h.Value
 		}
 	}
 	s.mu.Lock()

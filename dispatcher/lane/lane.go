@@ -226,6 +226,7 @@ func (l *Lane) loop(ctx context.Context) error {
 	defer timer.Stop()
 	for {
 		now := l.cfg.Clock.now()
+		l.syncChanged() // before anything is sent: to the URL, and with the secret, of now
 		l.advance(now)
 		l.ring(now)
 		l.read(now)
@@ -245,7 +246,6 @@ func (l *Lane) loop(ctx context.Context) error {
 		case c := <-l.told:
 			l.commandDone(c)
 		case <-l.changes.news:
-			l.syncChanged()
 		case <-l.fanOut.news:
 			l.dirty = true
 		case j := <-l.workers.ended:
