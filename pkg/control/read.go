@@ -96,6 +96,13 @@ func (c *Control) Endpoint(id string) *endpoint.Endpoint {
 	return nil
 }
 
+// HasEndpoint reports whether there is an endpoint of that id. It opens no secret.
+func (c *Control) HasEndpoint(id string) bool {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	return c.state.endpoints[id] != nil
+}
+
 // Endpoints lists an org's endpoints in an environment in order of creation,
 // those behind the place after; 0 is before the first. next is the place of the
 // page's last, 0 where the page ends the list.
