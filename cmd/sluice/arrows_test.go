@@ -36,7 +36,9 @@ var arrows = []struct {
 	{"replay/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/..."}, "replay reads the past for both and knows neither"},
 	{"gateway/...", nil, []string{"sluice/dispatcher/..."}, "gateway and dispatcher meet in the log only"},
 	{"dispatcher/...", nil, []string{"sluice/gateway/..."}, "gateway and dispatcher meet in the log only"},
-	{"...", []string{"pkg/eventlog/...", "examples/..."}, []string{"github.com/twmb/franz-go/...", "github.com/cockroachdb/pebble/..."}, "only pkg/eventlog knows what is below the log"},
+	{"pkg/attempts/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/dialect/..."}, "attempts is a view of the log, under whoever shows it"},
+	{"...", []string{"pkg/eventlog/...", "pkg/attempts/index", "examples/..."}, []string{"github.com/cockroachdb/pebble/..."}, "only a log and an index know what is below them"},
+	{"...", []string{"pkg/eventlog/...", "examples/..."}, []string{"github.com/twmb/franz-go/..."}, "only pkg/eventlog knows what is below the log"},
 	{"...", []string{"pkg/dialect/all", "cmd/sluice", "bench/...", "loadtest/..."}, []string{"sluice/pkg/dialect/tetrafi/..."}, "a dialect's name stands in its folder and in the list of dialects"},
 	{"...", []string{"pkg/dialect/all", "cmd/sluice", "bench/...", "loadtest/..."}, []string{"sluice/pkg/dialect/all"}, "who needs the dialects is handed them"},
 	{"...", []string{"cmd/sluice", "bench/..."}, []string{"sluice/bench/..."}, "the harnesses hang below the command alone"},
@@ -47,7 +49,7 @@ var arrows = []struct {
 }
 
 // testSupport are packages that exist for tests; the last rule isn't for them.
-var testSupport = []string{"pkg/eventlog/eventlogtest", "pkg/dialect/dialecttest"}
+var testSupport = []string{"pkg/eventlog/eventlogtest", "pkg/attempts/attemptstest", "pkg/dialect/dialecttest"}
 
 func TestArrows(t *testing.T) {
 	for _, p := range listPackages(t) {

@@ -17,6 +17,10 @@ type endpointCmd struct {
 	Test   endpointTestCmd   `cmd:"" help:"Send an endpoint a test event."`
 	Enable endpointEnableCmd `cmd:"" help:"Enable a disabled endpoint; what it missed is delivered."`
 	Rotate endpointRotateCmd `cmd:"" name:"rotate-secret" help:"Give an endpoint a new secret; the one it had goes on signing for a while."`
+
+	Deliveries endpointDeliveriesCmd `cmd:"" help:"List what became of deliveries to an endpoint."`
+	Retry      endpointRetryCmd      `cmd:"" help:"Make one more attempt of deliveries, now: of some, or of all dead letters."`
+
 	Delete endpointDeleteCmd `cmd:"" help:"Delete an endpoint, with what it is owed."`
 }
 

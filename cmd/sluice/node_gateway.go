@@ -39,7 +39,9 @@ func (n *node) startGateway(ctx context.Context) error {
 		MaxConns: connectionsAtMost(), MaxPerAddress: n.cfg.PerAddress,
 	})
 	if n.cfg.Roles.has(roleAPI) {
-		n.serveAPI(server, past)
+		if err := n.serveAPI(server, past); err != nil {
+			return err
+		}
 	}
 	drain := func(context.Context) error { return nil }
 	if n.cfg.Roles.has(roleGateway) {
@@ -76,7 +78,7 @@ func connectionsAtMost() int {
 }
 
 // serveAPI adds what is called: publishing, endpoints, reads.
-func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.Reader) {
+func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.Reader) error {
 	in := ingest.New(ingest.Config{
 		Log: n.log, OrgExists: func(id string) bool { return n.control.Org(id) != nil },
 		Usage: n.meter, Registerer: n.metrics, Logger: n.cfg.Logger, Entries: n.cfg.IdempotencyEntries,
@@ -112,6 +114,7 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 	for _, d := range all.Dialects {
 		server.HandleDialect(d, core)
 	}
+	return n.serveDeliveries(server, core, past)
 }
 
 // serveStreams adds the streams. drain sends away who is on them.

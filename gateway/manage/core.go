@@ -9,6 +9,8 @@
 //	check.go   what an endpoint must be
 //	options.go what its options must be
 //	rotate.go  another secret for it
+//	events.go  reads of events
+//	deliveries.go  what became of deliveries, and one more attempt of one
 //	admin.go   the admin API
 //	token.go   its token
 package manage
@@ -175,9 +177,14 @@ func (c *Core) TestEndpoint(ctx context.Context, p *key.Principal, id string) (s
 		return "", err
 	}
 	now := time.Now().UTC()
+	// It has the place of the next event, so that it stands among others in a list.
+	_, end, err := c.log.Bounds(ctx, eventlog.Partition{Topic: ep.Environment.Topic()})
+	if err != nil {
+		return "", unavailable
+	}
 	data := append([]byte(`{"test":{"webhookId":`), dialect.AppendString(nil, ep.ID)...)
 	ev := &event.Event{
-		ID: event.NewID(now), Type: TestType, Timestamp: now.Truncate(time.Millisecond), Environment: ep.Environment,
+		ID: event.NewID(now), Offset: end, Type: TestType, Timestamp: now.Truncate(time.Millisecond), Environment: ep.Environment,
 		Org: ep.Org, Audience: event.Audience{Orgs: []string{ep.Org}}, Key: ep.Org, Data: append(data, "}}"...),
 	}
 	d := delivery.NewTest(ev, ep.ID, c.control.Applied())

@@ -1,0 +1,143 @@
+package manage
+
+import (
+	"bytes"
+	"slices"
+	"strconv"
+	"time"
+
+	"sluice/pkg/attempts"
+	"sluice/pkg/delivery"
+	"sluice/pkg/dialect"
+	"sluice/pkg/endpoint"
+)
+
+// statusNames are the statuses as clients see them, beside cancelled.
+var statusNames = map[attempts.Status]string{
+	attempts.Pending: "pending", attempts.Retrying: "retrying", attempts.Held: "held",
+	attempts.Delivered: "delivered", attempts.Dead: "dead", attempts.Failed: "failed",
+}
+
+// cancelled is what waited when its endpoint was enabled without what it missed:
+// no record says so of each, the endpoint does of all.
+const cancelled = "cancelled"
+
+var unsettled = []attempts.Status{attempts.Pending, attempts.Retrying, attempts.Held}
+
+func statusOf(row *attempts.Row, ep *endpoint.Endpoint) string {
+	status := row.Step.Status()
+	if row.Event < ep.Skip && slices.Contains(unsettled, status) && !row.Test {
+		return cancelled
+	}
+	if name := statusNames[status]; name != "" {
+		return name
+	}
+	return statusNames[attempts.Failed] // nothing but an attempt by hand is known
+}
+
+// appendRow adds a delivery, without its last brace.
+func appendRow(dst []byte, row *attempts.Row, ep *endpoint.Endpoint) []byte {
+	dst = append(dst, `{"id":`...)
+	dst = dialect.AppendString(dst, row.Delivery)
+	dst = appendText(dst, "eventId", row.EventID)
+	dst = appendText(dst, "eventType", row.Type)
+	status := statusOf(row, ep)
+	dst = appendText(dst, "status", status)
+	if row.Test {
+		dst = append(dst, `,"test":true`...)
+	}
+	dst = appendNumber(dst, "attempts", int64(row.Number))
+	if row.Number > 0 {
+		dst = appendText(dst, "outcome", string(row.Class))
+		dst = appendStatus(dst, row.HTTP)
+	}
+	if row.Reason != "" {
+		dst = appendText(dst, "reason", row.Reason)
+	}
+	dst = appendText(dst, "createdAt", stamp(row.Created))
+	dst = appendText(dst, "updatedAt", stamp(row.Updated))
+	dst = append(dst, `,"nextAttemptAt":`...)
+	if row.Next.IsZero() || status != statusNames[attempts.Retrying] {
+		return append(dst, "null"...)
+	}
+	return dialect.AppendString(dst, stamp(row.Next))
+}
+
+// appendAttempt adds what is known of an attempt.
+func appendAttempt(dst []byte, a *delivery.Attempt) []byte {
+	o, x := &a.Outcome, &a.Exchange
+	dst = append(dst, `{"attempt":`...)
+	dst = strconv.AppendInt(dst, int64(a.Number), 10)
+	if a.ByHand {
+		dst = append(dst, `,"byHand":true`...)
+	}
+	dst = appendText(dst, "startedAt", stamp(o.Started))
+	dst = appendText(dst, "outcome", string(o.Class))
+	dst = appendStatus(dst, o.Status)
+	if o.Detail != "" {
+		dst = appendText(dst, "detail", o.Detail)
+	}
+	dst = appendMillis(append(dst, ','), "durationMs", o.Took)
+	if t := &x.Timing; *t != (delivery.Timing{}) {
+		dst = appendMillis(append(dst, `,"timing":{`...), "dnsMs", t.DNS)
+		dst = appendMillis(append(dst, ','), "connectMs", t.Connect)
+		dst = appendMillis(append(dst, ','), "tlsMs", t.TLS)
+		dst = appendMillis(append(dst, ','), "firstByteMs", t.FirstByte)
+		dst = appendMillis(append(dst, ','), "totalMs", t.Total)
+		dst = strconv.AppendBool(append(dst, `,"reusedConnection":`...), t.Reused)
+		dst = append(dst, '}')
+	}
+	dst = append(dst, `,"request":{"headers":[`...)
+	first := true
+	for line := range bytes.SplitSeq(x.Headers, []byte("\r\n")) {
+		name, value, found := bytes.Cut(line, []byte(": "))
+		if !found {
+			continue
+		}
+		if !first {
+			dst = append(dst, ',')
+		}
+		first = false
+		dst = dialect.AppendString(append(dst, `{"name":`...), string(name))
+		dst = append(appendText(dst, "value", string(value)), '}')
+	}
+	dst = append(dst, `]},"response":`...)
+	if o.Status == 0 {
+		dst = append(dst, "null"...)
+	} else {
+		dst = dialect.AppendString(append(dst, `{"body":`...), string(x.Answer))
+		if len(x.Answer) == delivery.MaxAnswer {
+			dst = append(dst, `,"cut":true`...)
+		}
+		dst = append(dst, '}')
+	}
+	dst = append(dst, `,"nextAttemptAt":`...)
+	if a.Next.Due.IsZero() {
+		return append(dst, "null}"...)
+	}
+	return append(dialect.AppendString(dst, stamp(a.Next.Due)), '}')
+}
+
+func appendText(dst []byte, member, value string) []byte {
+	dst = append(append(append(dst, `,"`...), member...), `":`...)
+	return dialect.AppendString(dst, value)
+}
+
+func appendNumber(dst []byte, member string, n int64) []byte {
+	dst = append(append(append(dst, `,"`...), member...), `":`...)
+	return strconv.AppendInt(dst, n, 10)
+}
+
+// appendStatus adds an answer's status; null: there was none.
+func appendStatus(dst []byte, status int) []byte {
+	if status == 0 {
+		return append(dst, `,"httpStatus":null`...)
+	}
+	return appendNumber(dst, "httpStatus", int64(status))
+}
+
+// appendMillis adds a duration in milliseconds, to the microsecond.
+func appendMillis(dst []byte, member string, d time.Duration) []byte {
+	dst = append(append(append(dst, '"'), member...), `":`...)
+	return strconv.AppendFloat(dst, float64(d.Microseconds())/1000, 'f', -1, 64)
+}
