@@ -10,6 +10,7 @@
 //	data.go     strict I-JSON in, the form that JSON.stringify prints out
 //	            (scan.go and number.go do it, rebuild.go has the last word)
 //	id.go       the ids that we make
+//	disabled.go the event that sluice itself publishes
 //
 // It imports nothing of ours, does no I/O and reads no clock.
 package event

@@ -20,12 +20,15 @@ const (
 
 // NewID makes an id at the given time. The random part is from the runtime's
 // ChaCha8, which the operating system seeds.
-func NewID(now time.Time) string {
+func NewID(now time.Time) string { return makeID(now, rand.Uint64(), rand.Uint64()) }
+
+// makeID takes 40 bits of each number.
+func makeID(at time.Time, a, b uint64) string {
 	var raw [idLen]byte
 	copy(raw[:], idPrefix)
-	putDigits(raw[len(idPrefix):len(idPrefix)+idTime], uint64(now.UnixMilli()))
-	putDigits(raw[len(idPrefix)+idTime:idLen-8], rand.Uint64())
-	putDigits(raw[idLen-8:], rand.Uint64())
+	putDigits(raw[len(idPrefix):len(idPrefix)+idTime], uint64(at.UnixMilli()))
+	putDigits(raw[len(idPrefix)+idTime:idLen-8], a)
+	putDigits(raw[idLen-8:], b)
 	return string(raw[:])
 }
 
