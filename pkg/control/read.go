@@ -148,11 +148,31 @@ func (c *Control) Matching(ev *event.Event) []string {
 
 func appendWanting(dst []string, list []*entry, ev *event.Event, v *verdicts) []string {
 	for _, e := range list {
-		if e.wants(ev, v) {
-			dst = append(dst, e.id())
+		if !e.wants(ev, v) {
+			continue
+		}
+		if id := e.id(); !ev.TellsOf(id) {
+			dst = append(dst, id)
 		}
 	}
 	return dst
+}
+
+// Unwell lists those of an org's endpoints that are disabled, or missed something
+// since they were enabled last.
+func (c *Control) Unwell(org string) (unwell []*endpoint.Endpoint) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, env := range event.Environments {
+		for _, e := range c.state.endpointsOf(org, env) {
+			var ep endpoint.Endpoint
+			e.unpack(&ep) // a secret is opened where somebody needs it
+			if ep.Status == endpoint.Disabled || ep.Missed > 0 {
+				unwell = append(unwell, e.endpoint(c.sealer))
+			}
+		}
+	}
+	return unwell
 }
 
 // StateHash is a fingerprint of the whole state: nodes that applied the same
