@@ -33,6 +33,7 @@ import (
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
+	"sluice/pkg/notice"
 	"sluice/pkg/usage"
 )
 
@@ -119,7 +120,7 @@ func Topics(dialects []*dialect.Dialect) []eventlog.Topic {
 	for _, name := range []string{delivery.HeldTopic, delivery.DeadTopic, delivery.AttemptsTopic} {
 		topics = append(topics, eventlog.Topic{Name: name, Partitions: delivery.Lanes, Retention: delivery.Retention})
 	}
-	return append(topics, eventlog.Topic{Name: delivery.LanesTopic, Partitions: delivery.Lanes})
+	return append(topics, eventlog.Topic{Name: delivery.LanesTopic, Partitions: delivery.Lanes}, notice.Topic)
 }
 
 // delays lists the delays of all schedules, each once, 0 always.

@@ -20,6 +20,7 @@ import (
 
 	"sluice/dispatcher"
 	"sluice/dispatcher/attempt"
+	"sluice/gateway/idem"
 	"sluice/pkg/control"
 	"sluice/pkg/delivery"
 	"sluice/pkg/dialect"
@@ -184,7 +185,7 @@ func inWorld(t *testing.T, fn func(t *testing.T, w *world)) {
 }
 
 func topics() []eventlog.Topic {
-	all := []eventlog.Topic{control.Topic,
+	all := []eventlog.Topic{control.Topic, idem.Topic,
 		{Name: "events.sandbox", Partitions: 1, Retention: delivery.Retention},
 		{Name: "events.live", Partitions: 1, Retention: delivery.Retention}}
 	return append(all, dispatcher.Topics([]*dialect.Dialect{testDialect})...)

@@ -38,6 +38,7 @@ type target struct {
 	disabling bool // the command is under way
 	missed    int64
 	missing   bool // the command is under way
+	noticed   noticed
 }
 
 // target finds or makes what is known of an endpoint; nil: there is none.

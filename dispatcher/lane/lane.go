@@ -22,6 +22,7 @@
 //	outcome.go    what follows from an attempt: the next hop
 //	clock.go      what a lane waits by, whatever the wall clock does
 //	streak.go     failures, counted at the pace of the schedule
+//	notice.go     whose org is to be told of them
 //	held.go       what can't go now, and how it goes later
 //	enable.go     changes of control: disabling, enabling, dead letters sent again
 //	journal.go    appending in groups

@@ -65,6 +65,7 @@ func (l *Lane) ended(j *job) error {
 	l.answered(t, res.kept)
 	if !d.Test {
 		t.streak.fold(o, res.ended, res.hook)
+		l.notice(t, o)
 	}
 	hop, next := l.next(j)
 	l.journal.attempt(l.partition(delivery.AttemptsTopic), &delivery.Attempt{

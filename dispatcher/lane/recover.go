@@ -75,6 +75,7 @@ func (l *Lane) takeOver(ctx context.Context) error {
 	jr.sync()
 	for _, t := range l.targets {
 		l.tellMissed(t) // what was skipped
+		l.notice(t, nil)
 	}
 
 	st, now := jr.st, l.cfg.Clock.now()
