@@ -31,6 +31,8 @@ var arrows = []struct {
 	{"pkg/eventlog/...", nil, []string{"sluice/pkg/event/...", "sluice/pkg/key/...", "sluice/pkg/endpoint/...", "sluice/pkg/delivery/...", "sluice/pkg/control/...", "sluice/pkg/dialect/...", "sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/..."}, "the log keeps bytes and knows nothing of what they say"},
 	{"pkg/control/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/dialect/...", "sluice/pkg/delivery/..."}, "control is state under everything that serves"},
 	{"pkg/usage", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/dialect/...", "sluice/pkg/control/...", "sluice/pkg/endpoint/...", "sluice/pkg/delivery/..."}, "usage is numbers by org, under everything that counts"},
+	{"pkg/notice/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/dialect/...", "sluice/pkg/delivery/..."}, "notices are what control and the lanes say, under both that serve"},
+	{"...", []string{"pkg/notice/smtp"}, []string{"github.com/emersion/..."}, "only pkg/notice/smtp knows how mail is sent"},
 	{"pkg/dialect/...", []string{"pkg/dialect/all"}, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/eventlog/...", "sluice/pkg/control/..."}, "a dialect is pure: no log, no state, no dialling"},
 	{"pkg/dialect/...", []string{"pkg/dialect/dialecttest"}, []string{"net", "net/http", "os", "github.com/valyala/fasthttp/..."}, "a dialect is pure: it does no I/O"},
 	{"replay/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/..."}, "replay reads the past for both and knows neither"},

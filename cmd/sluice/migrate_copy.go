@@ -16,6 +16,7 @@ import (
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
 	"sluice/pkg/eventlog/kafka"
+	"sluice/pkg/notice"
 	"sluice/pkg/usage"
 )
 
@@ -59,7 +60,7 @@ func (m *migration) readControl(ctx context.Context) (err error) {
 
 func (m *migration) run(ctx context.Context) error {
 	m.starts, m.events, m.unfanned = make(map[event.Environment]int64), make(map[event.Environment]int64), make(map[event.Environment]int64)
-	for _, step := range []func(context.Context) error{m.count, m.copyEvents, m.copyClaims, m.copyControl, m.copyUsage, m.moveLanes, m.begin} {
+	for _, step := range []func(context.Context) error{m.count, m.copyEvents, m.copyClaims, m.copyNotices, m.copyControl, m.copyUsage, m.moveLanes, m.begin} {
 		if err := step(ctx); err != nil {
 			return err
 		}
@@ -80,7 +81,7 @@ func (m *migration) count(ctx context.Context) error {
 	for _, t := range []struct {
 		eventlog.Topic
 		n *int64
-	}{{idem.Topic, &m.claims}, {control.Topic, &m.commands}} {
+	}{{idem.Topic, &m.claims}, {control.Topic, &m.commands}, {notice.Topic, new(int64)}} {
 		for number := range t.Partitions {
 			start, end, err := m.from.Bounds(ctx, eventlog.Partition{Topic: t.Name, Number: number})
 			if err != nil {
@@ -124,6 +125,11 @@ func (m *migration) copyClaims(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// copyNotices brings over what orgs were told, and are still to be told.
+func (m *migration) copyNotices(ctx context.Context) error {
+	return m.copy(ctx, eventlog.Partition{Topic: notice.Topic.Name}, nil)
 }
 
 func (m *migration) copyControl(ctx context.Context) error {

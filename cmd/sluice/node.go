@@ -81,6 +81,8 @@ type nodeConfig struct {
 	Private            prefixes
 	EgressProxy        *url.URL // nil: none
 	EgressBind         sources
+	SMTP               smtpServer
+	MailFrom           mailFrom
 	Drain              time.Duration
 	Logger             *slog.Logger
 }

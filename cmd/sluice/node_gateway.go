@@ -77,7 +77,8 @@ func connectionsAtMost() int {
 	return files - min(filesKept, files/2)
 }
 
-// serveAPI adds what is called: publishing, endpoints, reads.
+// serveAPI adds what is called: publishing, endpoints, reads; and tells orgs of
+// their endpoints, which takes publishing.
 func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.Reader) error {
 	in := ingest.New(ingest.Config{
 		Log: n.log, OrgExists: func(id string) bool { return n.control.Org(id) != nil },
@@ -113,6 +114,9 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 	core := manage.NewCore(n.control, n.log, attempt.NewGuard(n.cfg.HTTP, n.private()).CheckURL, all.Dialects)
 	for _, d := range all.Dialects {
 		server.HandleDialect(d, core)
+	}
+	if err := n.startNotices(in); err != nil {
+		return err
 	}
 	return n.serveDeliveries(server, core, past)
 }

@@ -141,6 +141,8 @@ func valueOf(t *testing.T, f *kong.Flag) string {
 	switch f.Target.Type() {
 	case reflect.TypeFor[time.Time]():
 		return "time: RFC 3339"
+	case reflect.TypeFor[smtpServer]():
+		return "URL"
 	case reflect.TypeFor[prefixes]():
 		return "`true`, `false`, or CIDR ranges with commas between"
 	}

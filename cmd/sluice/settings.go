@@ -40,6 +40,9 @@ type settings struct {
 	AllowPrivateEndpoints prefixes `name:"allow-private-endpoints" env:"SLUICE_ALLOW_PRIVATE_ENDPOINTS" group:"webhooks" help:"Deliver to private addresses (loopback, 10.0.0.0/8 and so on), or with =CIDR,… to these only; accepts http too. For development and closed networks."`
 	EgressProxy           proxyURL `name:"egress-proxy" env:"SLUICE_EGRESS_PROXY" placeholder:"URL" group:"webhooks" help:"Send webhooks through this proxy: http://[USER:PASSWORD@]HOST:PORT. It is asked to CONNECT to addresses, which are looked up and checked here, never to names. Every user of the machine sees a password on a command line: better in the environment, or in the config file. Default: none; HTTP_PROXY and its like count for nothing."`
 	EgressBind            sources  `name:"egress-bind" env:"SLUICE_EGRESS_BIND" placeholder:"IP[,IP]" group:"webhooks" help:"Send webhooks from this address of the machine: an IPv4 one, an IPv6 one, or both. With one, addresses of the other kind aren't sent to. Default: the system chooses."`
+
+	SMTP     smtpServer `name:"smtp" env:"SLUICE_SMTP" placeholder:"URL" group:"webhooks" secret:"" help:"Send mails to an org, at its e-mail address, when one of its endpoints fails, is disabled, or misses deliveries: smtp://USER:PASSWORD@HOST:587 (STARTTLS), smtps://USER:PASSWORD@HOST:465, or smtp://HOST:25?tls=none for plain text. Needs --mail-from; for processes with the role api. Every user of the machine sees it on a command line: better in the environment. Default: what mails would say is logged."`
+	MailFrom mailFrom   `name:"mail-from" env:"SLUICE_MAIL_FROM" placeholder:"ADDRESS" group:"webhooks" help:"Whom mails are from, as in notices@example.com or Sluice <notices@example.com>."`
 }
 
 // Validate stops combinations that can't work.
@@ -57,6 +60,8 @@ func (s *settings) Validate() error {
 		return fmt.Errorf("--idempotency-entries %d is too few: give 1 or more", s.IdempotencyEntries)
 	case s.PerAddress < 0:
 		return fmt.Errorf("--connections-per-address %d can't be: give 1 or more, or 0 for no bound", s.PerAddress)
+	case s.SMTP.set() != (s.MailFrom != ""):
+		return errors.New("--smtp and --mail-from go together: give both, or none")
 	case (s.TLSCert == "") != (s.TLSKey == ""):
 		return errors.New("--tls-cert and --tls-key go together: give both, or none")
 	}
@@ -109,6 +114,7 @@ func (s *settings) node(logger *slog.Logger) nodeConfig {
 		AdminToken: s.AdminToken, BootstrapKey: s.BootstrapKey,
 		HTTP: s.AllowHTTPEndpoints || s.AllowPrivateEndpoints.Set, Private: s.AllowPrivateEndpoints,
 		EgressProxy: s.EgressProxy.url, EgressBind: s.EgressBind,
+		SMTP: s.SMTP, MailFrom: s.MailFrom,
 		Drain:  time.Duration(s.DrainTimeout),
 		Logger: logger,
 	}

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/alecthomas/kong"
+
+	"sluice/pkg/notice/smtp"
 )
 
 // address is a host and a port to listen on or to call.
@@ -91,6 +93,40 @@ func (b *brokers) UnmarshalText(text []byte) error {
 }
 
 func (b brokers) String() string { return strings.Join(b, ",") }
+
+// smtpServer is where mails go out. Neither its errors nor what it prints have its
+// password.
+type smtpServer struct{ *smtp.Server }
+
+func (s *smtpServer) UnmarshalText(text []byte) error {
+	*s = smtpServer{}
+	if len(text) == 0 {
+		return nil
+	}
+	server, err := smtp.Parse(string(text))
+	s.Server = server
+	return err
+}
+
+func (s smtpServer) set() bool { return s.Server != nil }
+
+func (s smtpServer) String() string {
+	if !s.set() {
+		return ""
+	}
+	return s.Server.String()
+}
+
+// mailFrom is an address that mails are from.
+type mailFrom string
+
+func (m *mailFrom) UnmarshalText(text []byte) error {
+	if *m = mailFrom(text); len(text) == 0 {
+		return nil
+	}
+	_, err := smtp.ParseFrom(string(text))
+	return err
+}
 
 // prefixes is a flag that may be given alone, for every address, or with the
 // address ranges that it is about.
