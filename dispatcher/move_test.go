@@ -3,6 +3,7 @@ package dispatcher_test
 import (
 	"context"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -236,4 +237,86 @@ func TestMoveDeadLetters(t *testing.T) {
 			}
 		})
 	}
+}
+
+// captured takes what is moved.
+type captured struct {
+	ends    map[eventlog.Partition]int64
+	records []eventlog.Record
+}
+
+func (c *captured) Append(_ context.Context, records []eventlog.Record) ([]int64, error) {
+	offsets := make([]int64, len(records))
+	for i, r := range records {
+		offsets[i] = c.ends[r.Partition]
+		c.ends[r.Partition]++
+		c.records = append(c.records, r)
+	}
+	return offsets, nil
+}
+
+// What was held for too long before its log is left is brought over so that the
+// other log keeps it until it is missed, and counted: there it would be gone by its
+// age, and its lane without a place.
+func TestMoveExpired(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		ep, paused := w.endpoint("http://a"), endpoint.Paused
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &paused})
+		w.start()
+		w.publish(2)
+		sleep(time.Second)
+		w.stop()
+		sleep(3 * time.Hour)
+		to := &captured{ends: make(map[eventlog.Partition]int64)}
+		_, err := lane.MoveLane(t.Context(), lane.Config{
+			Log: untouched{w}, Control: w.control, HeldFor: 2 * time.Hour, Delays: schedule,
+			Dialect: func(string) *dialect.Dialect { return testDialect },
+		}, delivery.Lane(ep.ID), lane.Move{To: to, Place: func(_ event.Environment, offset int64) int64 { return offset }})
+		if err != nil {
+			t.Fatal(err)
+		}
+		n := 0
+		for _, r := range to.records {
+			if r.Topic != delivery.HeldTopic {
+				continue
+			}
+			n++
+			if age := time.Since(r.Time); age < 2*time.Hour || age > 2*time.Hour+time.Minute {
+				t.Errorf("one that was held for 3 h is %v old there, want 2 h", age)
+			}
+		}
+		if n != 2 {
+			t.Errorf("%d were brought over, want 2", n)
+		}
+	})
+}
+
+// Events that are gone before they were fanned out are owed to somebody: a log that
+// lost some is left when an operator has said that it may, as it is gone on with.
+func TestMoveLostEvents(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.endpoint("http://a")
+		w.start()
+		w.publish(3)
+		sleep(time.Minute)
+		w.stop()
+		w.publish(10)
+		if err := w.log.Trim(t.Context(), eventlog.Partition{Topic: event.Live.Topic()}, 8); err != nil {
+			t.Fatal(err)
+		}
+		move := func() error {
+			d := dispatcher.New(dispatcher.Config{Log: untouched{w}, Control: w.control, Dialects: []*dialect.Dialect{testDialect}, Logger: logger()})
+			return d.Move(t.Context(), &captured{ends: make(map[eventlog.Partition]int64)},
+				func(_ event.Environment, offset int64) int64 { return max(offset-8, 0) }, func(int32, lane.Moved) {})
+		}
+		if err := move(); err == nil || !strings.Contains(err.Error(), "sluice lane skip 1") {
+			t.Errorf("it is left with %v", err)
+		}
+		if err := dispatcher.Skip(t.Context(), w.log, 1); err != nil {
+			t.Fatal(err)
+		}
+		if err := move(); err != nil {
+			t.Error(err)
+		}
+	})
 }

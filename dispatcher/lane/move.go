@@ -107,8 +107,11 @@ func (v *mover) stand(ctx context.Context) error {
 	// As if we had claimed it now: whatever lies there is of owners before.
 	l.journal.generation = uint64(l.journal.wrote[delivery.LanesTopic]) + 1
 	jr, err := l.replay(ctx)
+	if err == nil {
+		err = v.fannedOut(ctx, jr.st)
+	}
 	if err != nil {
-		return err
+		return l.remedy(err)
 	}
 	if v.unknown() {
 		return errors.New("its snapshot says what this release doesn't know: move it with the release that wrote it")
@@ -119,8 +122,22 @@ func (v *mover) stand(ctx context.Context) error {
 		t.disabling = true
 	}
 	jr.sync()
-	v.moved.FanOut = jr.st.fanOut
 	return nil
+}
+
+// fannedOut looks up where fan-out stands. What it didn't come to, and is gone, some
+// endpoint may have been owed: as fan-out itself does, it takes an operator's word
+// to go on without.
+func (v *mover) fannedOut(ctx context.Context, st *state) error {
+	if v.moved.FanOut = st.fanOut; v.FanOut == 0 {
+		return nil
+	}
+	p := eventlog.Partition{Topic: v.FanOut.Topic()}
+	start, end, err := v.cfg.Log.Bounds(ctx, p)
+	if next := max(st.fanOut, 0); err == nil && !st.skip && (next < start || next > end) {
+		err = fmt.Errorf("%w: %s has offsets %d to %d, and fan-out stands at %d", errPosition, p.Topic, start, end, next)
+	}
+	return err
 }
 
 // unknown reports whether a later release wrote what the snapshot says.
@@ -160,7 +177,9 @@ func (v *mover) tier(ctx context.Context, s *source) error {
 	return v.flush(ctx)
 }
 
-// held brings over what is owed of held, with its age.
+// held brings over what is owed of held, with its age: what expired without anybody
+// having looked isn't older than that, or the other log might give it up before its
+// lane has counted it as missed.
 func (v *mover) held(ctx context.Context) error {
 	end := v.journal.wrote[delivery.HeldTopic]
 	from := end
@@ -169,6 +188,7 @@ func (v *mover) held(ctx context.Context) error {
 			from = min(from, t.held.next)
 		}
 	}
+	oldest := time.Now().Add(-v.cfg.HeldFor)
 	there := make(map[*target]held)
 	err := v.scan(ctx, delivery.HeldTopic, from, end, func(r *eventlog.Record) error {
 		t := v.targets[string(r.Key)]
@@ -189,7 +209,11 @@ func (v *mover) held(ctx context.Context) error {
 		}
 		hop := v.hop(j.delivery, j.place())
 		hop.Outcome = delivery.Outcome{}
-		at, err := v.add(ctx, delivery.HeldTopic, hop, r.Time)
+		logged := r.Time
+		if logged.Before(oldest) {
+			logged = oldest
+		}
+		at, err := v.add(ctx, delivery.HeldTopic, hop, logged)
 		h := there[t]
 		h.add(at)
 		there[t] = h
