@@ -4,13 +4,10 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"sync/atomic"
 	"testing"
 	"time"
 
-	"sluice/pkg/control"
 	"sluice/pkg/delivery"
-	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
 )
 
@@ -35,42 +32,17 @@ func TestKills(t *testing.T) {
 }
 
 func killing(w *world, seed uint64) {
-	t := w.t
-	rnd := rand.New(rand.NewPCG(seed, 1))
-	fails := rand.New(rand.NewPCG(seed, 2))
-	var eps []*endpoint.Endpoint
-	for i := range 6 {
-		eps = append(eps, w.endpoint(fmt.Sprintf("http://%d", i)))
-	}
-	var calm atomic.Bool
-	w.set(func(r request) delivery.Outcome {
-		o := ok
-		switch {
-		case !calm.Load() && (fails.IntN(4) == 0 || r.url == "http://5"):
-			o = broken
-		}
-		o.Took = time.Duration(fails.IntN(40)) * time.Millisecond
-		return o
-	})
-	paused, active := endpoint.Paused, endpoint.Active
-	var owed []string
+	o := w.ordeal(6, seed, 1)
 	type life struct{ died, next time.Time } // when it was killed, and the next began
 	var lives []life
 	for range 12 {
-		m := &mortal{Log: w.log, rnd: rand.New(rand.NewPCG(rnd.Uint64(), 3))}
-		m.left.Store(int64(2 + rnd.IntN(120)))
+		m := &mortal{Log: w.log, rnd: rand.New(rand.NewPCG(o.rnd.Uint64(), 3))}
+		m.left.Store(int64(2 + o.rnd.IntN(120)))
 		w.startOn(m, false)
 		for range 10 {
-			owed = append(owed, w.publish(1+rnd.IntN(20))...)
-			if rnd.IntN(4) == 0 {
-				w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &paused})
-			}
-			sleep(time.Duration(rnd.IntN(2000)) * time.Millisecond)
-			if w.status(eps[0].ID) == endpoint.Paused && rnd.IntN(2) == 0 {
-				w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &active})
-			}
+			o.live()
 		}
-		if rnd.IntN(5) > 0 {
+		if o.rnd.IntN(5) > 0 {
 			m.kill() // if it lives still
 		}
 		w.stop()
@@ -78,51 +50,14 @@ func killing(w *world, seed uint64) {
 			lives = append(lives, life{m.died, time.Now()})
 		}
 	}
-	calm.Store(true)
-	if w.status(eps[0].ID) == endpoint.Paused {
-		w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &active})
-	}
-	w.start()
-	sleep(3 * time.Hour)
-	for _, ep := range eps {
-		if w.status(ep.ID) == endpoint.Disabled {
-			w.do(&control.EnableEndpoint{Endpoint: ep.ID})
-		}
-	}
-	sleep(3 * time.Hour)
-	for _, ep := range eps {
-		delivered := make(map[string]request)
-		doubles := 0
-		for _, r := range w.of(ep.URL) {
-			if r.ended.IsZero() {
-				continue
-			}
-			if before, twice := delivered[r.event]; twice {
-				doubles++
-				// Its first success was answered when its dispatcher was dead already.
-				if !slices.ContainsFunc(lives, func(l life) bool {
-					return !before.ended.Before(l.died) && !before.at.After(l.next)
-				}) {
-					t.Errorf("seed %d: %s got %s twice, answered at %v and %v", seed, ep.URL, r.event, before.ended, r.ended)
-				}
-			}
-			delivered[r.event] = r
-		}
-		t.Logf("%s: %d owed, %d came twice over %d kills", ep.URL, len(owed), doubles, len(lives))
-		dead := make(map[string]bool)
-		for _, d := range w.deliveries("dead", ep.ID) {
-			dead[d.Event.ID] = true
-		}
-		lost := 0
-		for _, id := range owed {
-			if _, came := delivered[id]; !came && !dead[id] {
-				lost++
-			}
-		}
-		if lost > 0 {
-			t.Errorf("seed %d: %s lost %d of %d", seed, ep.URL, lost, len(owed))
-		}
-	}
+	o.relent()
+	o.recover()
+	o.accounts(func(before, _ request) bool {
+		// Its first success was answered when its dispatcher was dead already.
+		return slices.ContainsFunc(lives, func(l life) bool {
+			return !before.ended.Before(l.died) && !before.at.After(l.next)
+		})
+	}, 32*len(lives))
 }
 
 // A kill repeats what was under way, all of it, and nothing that was finished

@@ -5,14 +5,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"sluice/pkg/control"
-	"sluice/pkg/delivery"
 	"sluice/pkg/endpoint"
 	"sluice/pkg/eventlog"
 )
@@ -104,58 +103,33 @@ func TestUneven(t *testing.T) {
 
 func unevenly(w *world, seed uint64) {
 	w.keeps = seed%2 == 1
-	rnd := rand.New(rand.NewPCG(seed, 14))
-	fails := rand.New(rand.NewPCG(seed, 15))
-	var eps []*endpoint.Endpoint
-	for i := range 4 {
-		eps = append(eps, w.endpoint(fmt.Sprintf("http://%d", i)))
-	}
-	var calm atomic.Bool
-	w.set(func(r request) delivery.Outcome {
-		o := ok
-		if !calm.Load() && (fails.IntN(4) == 0 || r.url == "http://3") {
-			o = broken
-		}
-		o.Took = time.Duration(fails.IntN(40)) * time.Millisecond
-		return o
-	})
-	paused, active := endpoint.Paused, endpoint.Active
-	var owed []string
-	var zombies []*frozen
+	o := w.ordeal(4, seed, 14)
 	var stops []func()
 	var ends sync.WaitGroup
 	defer ends.Wait()
 	for range 10 {
-		f := w.frozen(w.log, rnd.Uint64())
+		f := w.frozen(w.log, o.rnd.Uint64())
 		f.blind = time.Duration(seed%3) * 5 * time.Second
-		zombies = append(zombies, f)
-		if rnd.IntN(2) == 0 {
-			f.left.Store(int64(1 + rnd.IntN(150)))
+		if o.rnd.IntN(2) == 0 {
+			f.left.Store(int64(1 + o.rnd.IntN(150)))
 		} else {
-			f.left.Store(int64(100 + rnd.IntN(2000)))
+			f.left.Store(int64(100 + o.rnd.IntN(2000)))
 		}
-		u := &uneven{frozen: f, rnd: rand.New(rand.NewPCG(rnd.Uint64(), 1)), last: make(map[eventlog.Partition]chan struct{}), slow: rnd.IntN(3)}
+		u := &uneven{frozen: f, rnd: rand.New(rand.NewPCG(o.rnd.Uint64(), 1)), last: make(map[eventlog.Partition]chan struct{}), slow: o.rnd.IntN(3)}
 		_, stop := w.run(u, frozenSender{f})
-		for range 1 + rnd.IntN(5) {
-			owed = append(owed, w.publish(1+rnd.IntN(20))...)
-			if rnd.IntN(4) == 0 {
-				w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &paused})
+		for range 1 + o.rnd.IntN(5) {
+			o.live()
+			if last := o.eps[3].ID; o.rnd.IntN(4) == 0 && w.status(last) == endpoint.Disabled {
+				w.do(&control.EnableEndpoint{Endpoint: last})
 			}
-			if rnd.IntN(4) == 0 && w.status(eps[3].ID) == endpoint.Disabled {
-				w.do(&control.EnableEndpoint{Endpoint: eps[3].ID})
-			}
-			sleep(time.Duration(rnd.IntN(2000)) * time.Millisecond)
-			if rnd.IntN(20) == 0 {
+			if o.rnd.IntN(20) == 0 {
 				sleep(2 * time.Hour)
 			}
-			if w.status(eps[0].ID) == endpoint.Paused && rnd.IntN(2) == 0 {
-				w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &active})
-			}
 		}
-		if rnd.IntN(3) > 0 {
+		if o.rnd.IntN(3) > 0 {
 			f.freeze()
 		}
-		later := time.Duration(rnd.IntN(4000)) * time.Millisecond
+		later := time.Duration(o.rnd.IntN(4000)) * time.Millisecond
 		stops = append(stops, func() {
 			f.wake()
 			time.Sleep(later)
@@ -171,29 +145,17 @@ func unevenly(w *world, seed uint64) {
 				}
 			}
 		})
-		if len(stops) > 2 || rnd.IntN(2) == 0 {
+		if len(stops) > 2 || o.rnd.IntN(2) == 0 {
 			first := stops[0]
 			stops = stops[1:]
 			ends.Go(first)
 		}
 	}
-	calm.Store(true)
-	if w.status(eps[0].ID) == endpoint.Paused {
-		w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &active})
-	}
+	o.relent()
 	for _, stop := range stops {
 		ends.Go(stop)
 	}
 	sleep(time.Minute)
-	w.start()
-	sleep(3 * time.Hour)
-	for _, ep := range eps {
-		if w.status(ep.ID) == endpoint.Disabled {
-			w.do(&control.EnableEndpoint{Endpoint: ep.ID})
-		}
-	}
-	sleep(3 * time.Hour)
-	for _, ep := range eps {
-		w.accounts(ep, owed, zombies, true)
-	}
+	o.recover()
+	o.accounts(anything, math.MaxInt)
 }

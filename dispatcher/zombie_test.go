@@ -3,10 +3,10 @@ package dispatcher_test
 import (
 	"context"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"time"
 
@@ -36,120 +36,53 @@ func TestZombies(t *testing.T) {
 
 func haunting(w *world, seed uint64) {
 	w.keeps = seed/2%2 == 1
-	rnd := rand.New(rand.NewPCG(seed, 4))
-	fails := rand.New(rand.NewPCG(seed, 5))
-	var eps []*endpoint.Endpoint
-	for i := range 4 {
-		eps = append(eps, w.endpoint(fmt.Sprintf("http://%d", i)))
-	}
-	var calm atomic.Bool
-	w.set(func(r request) delivery.Outcome {
-		o := ok
-		if !calm.Load() && (fails.IntN(4) == 0 || r.url == "http://3") {
-			o = broken
-		}
-		o.Took = time.Duration(fails.IntN(40)) * time.Millisecond
-		return o
-	})
+	o := w.ordeal(4, seed, 4)
 	// Those of odd seeds don't hear of their successors for a while.
 	blind := time.Duration(seed%2) * 7 * time.Second
-	paused, active := endpoint.Paused, endpoint.Active
-	var owed []string
-	var zombies []*frozen
-	live := func() {
-		for range 5 {
-			owed = append(owed, w.publish(1+rnd.IntN(20))...)
-			if rnd.IntN(4) == 0 {
-				w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &paused})
-			}
-			sleep(time.Duration(rnd.IntN(2000)) * time.Millisecond)
-			if w.status(eps[0].ID) == endpoint.Paused && rnd.IntN(2) == 0 {
-				w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &active})
-			}
-		}
-	}
 	var stops []func()
 	var ends sync.WaitGroup
 	defer ends.Wait()
-	for range 8 {
-		f := w.frozen(w.log, rnd.Uint64())
+	const zombies = 8
+	for range zombies {
+		f := w.frozen(w.log, o.rnd.Uint64())
 		f.honest, f.blind = seed%3 == 0, blind
-		zombies = append(zombies, f)
-		f.left.Store(int64(20 + rnd.IntN(150)))
+		f.left.Store(int64(20 + o.rnd.IntN(150)))
 		_, stop := w.run(f, frozenSender{f})
-		live()
+		for range 5 {
+			o.live()
+		}
 		f.freeze() // if it isn't yet
 		// The next has begun when this one wakes up, and goes, at some time later.
-		later := time.Duration(rnd.IntN(4000)) * time.Millisecond
+		later := time.Duration(o.rnd.IntN(4000)) * time.Millisecond
 		stops = append(stops, func() {
 			f.wake()
 			time.Sleep(later)
 			stop()
 		})
-		if len(stops) > 2 || rnd.IntN(2) == 0 {
+		if len(stops) > 2 || o.rnd.IntN(2) == 0 {
 			first := stops[0]
 			stops = stops[1:]
 			ends.Go(first)
 		}
 	}
-	calm.Store(true)
-	if w.status(eps[0].ID) == endpoint.Paused {
-		w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &active})
-	}
+	o.relent()
 	for _, stop := range stops {
 		ends.Go(stop)
 	}
 	sleep(time.Minute)
-	w.start()
-	sleep(3 * time.Hour)
-	for _, ep := range eps {
-		if w.status(ep.ID) == endpoint.Disabled {
-			w.do(&control.EnableEndpoint{Endpoint: ep.ID})
-		}
+	o.recover()
+	if blind > 0 {
+		o.accounts(anything, math.MaxInt)
+		return
 	}
-	sleep(3 * time.Hour)
-	for _, ep := range eps {
-		w.accounts(ep, owed, zombies, blind > 0)
-	}
+	o.accounts(func(before, again request) bool {
+		return before.from.astray(before.ended) || again.from.astray(again.at)
+	}, 32*zombies)
 }
 
-// accounts compares what an endpoint was owed with what it got. Those that are
-// blind repeat what they like until they hear of their successors.
-func (w *world) accounts(ep *endpoint.Endpoint, owed []string, zombies []*frozen, blind bool) {
-	t := w.t
-	t.Helper()
-	delivered := make(map[string]request)
-	doubles := 0
-	for _, r := range w.of(ep.URL) {
-		if r.ended.IsZero() {
-			continue
-		}
-		if before, twice := delivered[r.event]; twice {
-			doubles++
-			if !blind && !before.from.astray(before.ended) && !r.from.astray(r.at) {
-				t.Errorf("%s got %s twice, answered at %v and %v", ep.URL, r.event, before.ended, r.ended)
-			}
-		}
-		delivered[r.event] = r
-	}
-	dead := make(map[string]bool)
-	for _, d := range w.deliveries("dead", ep.ID) {
-		dead[d.Event.ID] = true
-	}
-	lost := 0
-	for _, id := range owed {
-		if _, came := delivered[id]; !came && !dead[id] {
-			lost++
-		}
-	}
-	t.Logf("%s: %d owed, %d came twice, %d dead, of %d that froze", ep.URL, len(owed), doubles, len(dead), len(zombies))
-	if lost > 0 {
-		t.Errorf("%s lost %d of %d", ep.URL, lost, len(owed))
-	}
-	if bound := 32 * len(zombies); !blind && doubles > bound {
-		t.Errorf("%s got %d twice; at most %d were in flight", ep.URL, doubles, bound)
-	}
-}
+// anything excuses what comes twice: those that are blind repeat what they like until
+// they hear of their successors.
+func anything(_, _ request) bool { return true }
 
 // One that wakes up with much to send sends none of it: its clock tells.
 func TestWokenSendsNothing(t *testing.T) {
