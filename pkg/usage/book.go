@@ -142,13 +142,3 @@ func recent(spans []span, behind int64) []span {
 	i, _ := slices.BinarySearchFunc(spans, behind+1, byPeriod)
 	return spans[i:]
 }
-
-// month gives what an account has in a month.
-func (b *book) month(at account, month int64) Counts {
-	if u := b.accounts[at]; u != nil {
-		if i, found := slices.BinarySearchFunc(u.months, month, byPeriod); found {
-			return u.months[i].counts
-		}
-	}
-	return Counts{}
-}

@@ -64,17 +64,6 @@ func (t *Totals) Ready() <-chan struct{} { return t.ready }
 // ErrUnavailable says that what was counted isn't known now.
 var ErrUnavailable = errors.New("usage isn't known now")
 
-// Month gives what was counted of an org in this month, up to about a second ago:
-// a map look-up, for those who decide on it.
-func (t *Totals) Month(org string, env event.Environment) Counts {
-	t.mu.RLock()
-	defer t.mu.RUnlock()
-	if t.book == nil {
-		return Counts{}
-	}
-	return t.book.month(account{org, env}, monthOf(time.Now()))
-}
-
 // Row is what was counted of an org, in one environment, in a month or on a day.
 type Row struct {
 	Start       time.Time // of the month or day, UTC
