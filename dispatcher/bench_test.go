@@ -20,11 +20,16 @@ import (
 	"sluice/pkg/eventlog/eventlogtest"
 )
 
-// noop takes everything at once.
-type noop struct{ n atomic.Int64 }
+// noop takes everything at once, and tells when it has all.
+type noop struct {
+	left atomic.Int64
+	all  chan struct{}
+}
 
 func (s *noop) Send(context.Context, *attempt.Request) (delivery.Outcome, error) {
-	s.n.Add(1)
+	if s.left.Add(-1) == 0 {
+		close(s.all)
+	}
 	return delivery.Outcome{Class: delivery.Delivered, Status: 200, Started: time.Now()}, nil
 }
 
@@ -62,9 +67,10 @@ func benchDeliver(b *testing.B, endpoints int) {
 		do(&control.CreateEndpoint{Org: "org", Environment: event.Live, Dialect: "test", URL: fmt.Sprint("http://", i),
 			Patterns: []string{"*"}, Secret: endpoint.Secret("12345678")})
 	}
-	sender := &noop{}
-	d := dispatcher.New(dispatcher.Config{Log: log, Control: state, Sender: sender, Dialects: []*dialect.Dialect{testDialect}, Trim: true})
 	events := (b.N + endpoints - 1) / endpoints
+	sender := &noop{all: make(chan struct{})}
+	sender.left.Store(int64(events * endpoints))
+	d := dispatcher.New(dispatcher.Config{Log: log, Control: state, Sender: sender, Dialects: []*dialect.Dialect{testDialect}, Trim: true})
 	var batch []eventlog.Record
 	for i := range events {
 		ev := newEvent(i)
@@ -84,9 +90,7 @@ func benchDeliver(b *testing.B, endpoints int) {
 	b.ResetTimer()
 	cpu := cpuTime()
 	go func() { done <- d.Run(run) }()
-	for want := int64(events * endpoints); sender.n.Load() < want; {
-		time.Sleep(time.Millisecond)
-	}
+	<-sender.all
 	b.StopTimer()
 	b.ReportMetric(float64(cpuTime()-cpu)/float64(events*endpoints), "cpu-ns/op")
 	stop()

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"strings"
 	"sync"
@@ -50,8 +51,7 @@ func tellRevoked(t *testing.T, nodes ...*storyNode) {
 	}
 	take := func(path string, v *visitors, says string) {
 		t.Helper()
-		v.keepComing(t)
-		time.Sleep(50 * time.Millisecond) // for some to be in the middle of it
+		v.keepComing(t) // some are in the middle of it then
 		if _, err := first.admin.call(t.Context(), http.MethodDelete, path, nil, nil); err != nil {
 			t.Fatal(err)
 		}
@@ -138,8 +138,15 @@ func (v *visitors) visit(t *testing.T, n *storyNode) bool {
 }
 
 // keepComing has more of them come on every node, until the key isn't good or the
-// test is over.
+// test is over. It returns when some have.
 func (v *visitors) keepComing(t *testing.T) {
+	t.Helper()
+	opened := func() int {
+		v.mu.Lock()
+		defer v.mu.Unlock()
+		return len(v.open)
+	}
+	before := opened()
 	ctx, cancel := context.WithCancel(t.Context())
 	v.goingOn = cancel
 	for _, n := range v.nodes {
@@ -153,24 +160,36 @@ func (v *visitors) keepComing(t *testing.T) {
 			})
 		}
 	}
+	eventually(t, time.Minute, func() error {
+		if n := opened() - before; n < 4 {
+			return fmt.Errorf("%d came", n)
+		}
+		return nil
+	})
 }
 
-// mustGo makes sure that the key opens nothing from then on, and that all it had
+// mustGo makes sure that by then the key opens nothing any more, and that all it had
 // opened is closed.
 func (v *visitors) mustGo(t *testing.T, then time.Time, says string) {
 	t.Helper()
-	time.Sleep(time.Until(then))
-	v.goingOn()
 	for i, n := range v.nodes {
-		_, err := (&client{base: n.URL(), token: v.token}).call(t.Context(), http.MethodGet, "/v1/webhooks", nil, nil)
-		if err == nil || !strings.Contains(err.Error(), "unauthorized") {
-			t.Errorf("node %d, a second later: %v", i, err)
-		}
-		if v.visit(t, n) {
-			t.Errorf("node %d lets it in a second later", i)
+		for {
+			_, err := (&client{base: n.URL(), token: v.token}).call(t.Context(), http.MethodGet, "/v1/webhooks", nil, nil)
+			if err != nil && strings.Contains(err.Error(), "unauthorized") {
+				break
+			}
+			if time.Now().After(then) {
+				t.Fatalf("node %d, a second later: %v", i, err)
+			}
 		}
 	}
+	v.goingOn()
 	v.coming.Wait()
+	for i, n := range v.nodes {
+		if v.visit(t, n) {
+			t.Errorf("node %d lets it in again", i)
+		}
+	}
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	for _, is := range v.open {
@@ -179,7 +198,7 @@ func (v *visitors) mustGo(t *testing.T, then time.Time, says string) {
 			if is.code != 4401 || is.reason != says {
 				t.Errorf("closed with %d, %q", is.code, is.reason)
 			}
-		case <-time.After(100 * time.Millisecond):
+		case <-time.After(max(time.Until(then), 100*time.Millisecond)):
 			t.Error("a stream is open a second later")
 		}
 	}
