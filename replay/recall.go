@@ -20,7 +20,8 @@ const (
 
 // Recall has d know the events right before next as if it had followed them, so
 // that the copy of one of them is told from now on: those of the last 2 min 10 s
-// before, at most event.DoublesEvents, and about 64 MiB of them.
+// before, at most event.DoublesEvents, and about 64 MiB of them, and nothing from
+// before what is damaged.
 func Recall(ctx context.Context, log eventlog.Reader, env event.Environment, next int64, d *event.Doubles) error {
 	p := eventlog.Partition{Topic: env.Topic()}
 	from, end, err := log.Bounds(ctx, p)
@@ -46,7 +47,9 @@ func Recall(ctx context.Context, log eventlog.Reader, env event.Environment, nex
 		claimed, n, err = claims(ctx, log, env, at, to)
 		spans, bytes, to = append(spans, claimed), bytes+n, at
 	}
-	if err != nil && !errors.Is(err, eventlog.ErrTooOld) { // the oldest of them may expire meanwhile
+	// The oldest of them may expire meanwhile. And who follows what comes doesn't stop
+	// for damage that lies before it: rather a copy comes twice.
+	if err != nil && !errors.Is(err, eventlog.ErrTooOld) && !errors.Is(err, eventlog.ErrDamaged) {
 		return fmt.Errorf("read the events before %d: %w", next, err)
 	}
 	for i := len(spans) - 1; i >= 0; i-- {

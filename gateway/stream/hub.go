@@ -127,7 +127,7 @@ func (h *Hub) begin(ctx context.Context) error {
 			if ctx.Err() != nil {
 				return fmt.Errorf("look up end of %s: %w", env.Topic(), ctx.Err())
 			}
-			h.cfg.Logger.Warn("end of events not found, trying again", "environment", env.String(), "error", err)
+			h.cfg.Logger.Warn("streams can't begin, trying again", "environment", env.String(), "error", err)
 			pause(ctx, delay)
 		}
 	}

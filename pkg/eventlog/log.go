@@ -67,6 +67,9 @@ var (
 	ErrTooOld = errors.New("offset is older than what the log keeps")
 	// ErrPastEnd is returned by reads beyond the end of a partition: the offset is of another log.
 	ErrPastEnd = errors.New("offset is past the end of the log")
+	// ErrDamaged is returned by reads of what is there, and damaged: trying again
+	// doesn't help.
+	ErrDamaged = errors.New("can't be read")
 	// ErrFull is returned by Append when the log has no room for records of this
 	// kind; none of them was appended.
 	ErrFull = errors.New("log is full")

@@ -400,7 +400,7 @@ func TestDamagedTable(t *testing.T) {
 		at++
 		good++
 	}
-	if failed == nil || !strings.Contains(failed.Error(), filepath.Base(path)) || !strings.Contains(failed.Error(), "topic \"a\"") {
+	if !errors.Is(failed, eventlog.ErrDamaged) || !strings.Contains(failed.Error(), filepath.Base(path)) || !strings.Contains(failed.Error(), "topic \"a\"") {
 		t.Errorf("reading: %v; want an error that names %s", failed, filepath.Base(path))
 	}
 	if good < 9_900 || good == 10_000 {

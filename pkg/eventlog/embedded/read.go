@@ -145,10 +145,11 @@ func (l *Log) readError(p *partition, err error) error {
 	if c := l.corrupted.Load(); c != nil {
 		err = errors.Join(err, *c)
 	}
-	err = fmt.Errorf("partition %d of topic %q in %s can't be read: %w", p.Number, p.Topic, l.dir, err)
-	if pebble.IsCorruptionError(err) || errors.Is(err, errMissing) || errors.Is(err, errUnreadable) {
-		l.note(err)
+	if !pebble.IsCorruptionError(err) && !errors.Is(err, errMissing) && !errors.Is(err, errUnreadable) {
+		return fmt.Errorf("partition %d of topic %q in %s can't be read now: %w", p.Number, p.Topic, l.dir, err)
 	}
+	err = fmt.Errorf("partition %d of topic %q in %s %w: %w", p.Number, p.Topic, l.dir, eventlog.ErrDamaged, err)
+	l.note(err)
 	return err
 }
 

@@ -97,7 +97,7 @@ func (l *Log) fetch(ctx context.Context, p eventlog.Partition, from int64, maxBy
 		Offset: from, Topic: topic.Topic, Partition: p.Number,
 	}, rp, decompressor, nil)
 	if fp.Err != nil && len(fp.Records) == 0 {
-		return fetched{}, fmt.Errorf("offset %d can't be read: %w", from, fp.Err)
+		return fetched{}, fmt.Errorf("offset %d %w: %w", from, eventlog.ErrDamaged, fp.Err)
 	}
 	return fetched{records: fp.Records, next: max(next, from), end: rp.HighWatermark}, nil
 }
