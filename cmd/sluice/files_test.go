@@ -11,6 +11,14 @@ import (
 	"time"
 )
 
+// TestFilesAreShared: what may be open for clients, and unused to receivers, leaves
+// files for the rest.
+func TestFilesAreShared(t *testing.T) {
+	if all, clients, unused := openFiles(), connectionsAtMost(), unusedAtMost(); unused < 1 || all-clients-unused < all/8 && all-clients-unused < filesKept/2 {
+		t.Errorf("of %d files %d are for clients and %d for unused connections", all, clients, unused)
+	}
+}
+
 // TestFewFiles: a process that may open few files takes as many connections as
 // leave it enough for its own work, goes on with what it has, and takes more when
 // others go.

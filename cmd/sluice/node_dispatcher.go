@@ -19,7 +19,7 @@ func (n *node) startDispatcher(context.Context) error {
 	}
 	sender := attempt.NewHTTPSender(attempt.Config{
 		Version: version(), AllowHTTP: n.cfg.HTTP, AllowPrivate: n.private(),
-		Proxy: n.cfg.EgressProxy, From: n.cfg.EgressBind, Logger: n.cfg.Logger,
+		Proxy: n.cfg.EgressProxy, From: n.cfg.EgressBind, Kept: unusedAtMost(), Logger: n.cfg.Logger,
 	})
 	n.onStop(func(context.Context) error { sender.Close(); return nil })
 

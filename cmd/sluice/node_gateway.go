@@ -69,12 +69,22 @@ const filesKept = 4096
 // who come don't use up the files that the process may open (ulimit -n): the log
 // can't go on without any, and a webhook can't be sent.
 func connectionsAtMost() int {
+	files := openFiles()
+	return files - min(filesKept, files/2)
+}
+
+// unusedAtMost is how many connections to receivers are kept for later: half of the
+// files that are kept from the public port. The log's, and connections in use, have
+// the other half.
+func unusedAtMost() int { return min(filesKept, openFiles()/2) / 2 }
+
+// openFiles is how many files the process may open; 0: nobody says.
+func openFiles() int {
 	var may syscall.Rlimit
 	if syscall.Getrlimit(syscall.RLIMIT_NOFILE, &may) != nil {
 		return 0
 	}
-	files := int(min(may.Cur, math.MaxInt32))
-	return files - min(filesKept, files/2)
+	return int(min(may.Cur, math.MaxInt32))
 }
 
 // serveAPI adds what is called: publishing, endpoints, reads; and tells orgs of

@@ -59,7 +59,8 @@ func (c *conn) stale() bool {
 
 // conns keeps connections that may be used again: the newest of a host first, so
 // that what isn't needed grows old and is closed. The number kept is bounded per
-// host and in all; the number in use is for the lanes to bound, so that a host
+// host and in all, and with it their memory: one over TLS takes some 27 KB, without
+// next to nothing; the number in use is for the lanes to bound, so that a host
 // that serves many can't make one of its endpoints wait for another.
 type conns struct {
 	idle         time.Duration

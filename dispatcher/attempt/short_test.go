@@ -1,7 +1,10 @@
 package attempt
 
 import (
+	"bufio"
 	"errors"
+	"io"
+	"net"
 	"os"
 	"sync/atomic"
 	"syscall"
@@ -41,6 +44,19 @@ func TestShortOfFiles(t *testing.T) {
 	}
 	if s.conns.unused != 1 || time.Since(start) > cfg.Total/2 {
 		t.Errorf("%d connections unused after %v", s.conns.unused, time.Since(start))
+	}
+
+	// One that had to wait has its whole time then.
+	slow := receive(t, func(r *receiver, c net.Conn, br *bufio.Reader) {
+		r.request(br)
+		<-time.After(cfg.Total / 2)
+		io.WriteString(c, ok)
+	})
+	s.conns.shut()
+	s.conns = newConns(time.Minute, 1, 1)
+	left.Store(5) // 50 ms and 100, 200, 400 and 800
+	if o, err := s.Send(t.Context(), &Request{URL: "http://" + slow.addr}); err != nil || !o.OK() {
+		t.Errorf("after waiting: %+v, %v", o, err)
 	}
 	s.conns.shut()
 	s.conns = newConns(time.Minute, 1, 1)
