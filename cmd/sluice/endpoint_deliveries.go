@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -25,7 +26,7 @@ type delivered struct {
 
 func (d *delivered) row() []string {
 	outcome, next := d.Outcome, ""
-	if d.HTTPStatus != nil {
+	if d.HTTPStatus != nil && !strings.HasSuffix(outcome, strconv.Itoa(*d.HTTPStatus)) { // as http_500 has it
 		outcome += " " + strconv.Itoa(*d.HTTPStatus)
 	}
 	if d.NextAttemptAt != nil {

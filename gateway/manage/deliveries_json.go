@@ -48,7 +48,7 @@ func appendRow(dst []byte, row *attempts.Row, ep *endpoint.Endpoint) []byte {
 	}
 	dst = appendNumber(dst, "attempts", int64(row.Number))
 	if row.Number > 0 {
-		dst = appendText(dst, "outcome", string(row.Class))
+		dst = appendText(dst, "outcome", row.Class.Name(row.HTTP))
 		dst = appendStatus(dst, row.HTTP)
 	}
 	if row.Reason != "" {
@@ -72,7 +72,7 @@ func appendAttempt(dst []byte, a *delivery.Attempt) []byte {
 		dst = append(dst, `,"byHand":true`...)
 	}
 	dst = appendText(dst, "startedAt", stamp(o.Started))
-	dst = appendText(dst, "outcome", string(o.Class))
+	dst = appendText(dst, "outcome", o.Name())
 	dst = appendStatus(dst, o.Status)
 	if o.Detail != "" {
 		dst = appendText(dst, "detail", o.Detail)

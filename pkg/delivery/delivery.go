@@ -92,12 +92,15 @@ var Classes = []Class{Delivered, HTTPError, Timeout, DNS, TLS, Connection, Proto
 
 // Name gives the class for people and programs: of an answer it says the status,
 // as in http_500. Statuses have three digits, so that names are few.
-func (o *Outcome) Name() string {
-	if o.Class == HTTPError {
-		return "http_" + strconv.Itoa(o.Status)
+func (c Class) Name(status int) string {
+	if c == HTTPError {
+		return "http_" + strconv.Itoa(status)
 	}
-	return string(o.Class)
+	return string(c)
 }
+
+// Name gives the name of the outcome's class.
+func (o *Outcome) Name() string { return o.Class.Name(o.Status) }
 
 // OK reports whether the attempt delivered.
 func (o *Outcome) OK() bool { return o.Class == Delivered }
