@@ -287,3 +287,48 @@ func TestStormOfRetries(t *testing.T) {
 		}
 	})
 }
+
+// Its owner says how many requests an endpoint takes at once, and how many a
+// second; retries and what was held are among them, and nothing is lost by it.
+func TestOwnersBounds(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start()
+		most, rate := 3, 20.0
+		w.endpointOf("org", "http://few", endpoint.OptionsPatch{MaxInFlight: &most})
+		w.endpointOf("org", "http://rare", endpoint.OptionsPatch{RatePerSecond: &rate})
+		ep := w.endpointOf("org", "http://later", endpoint.OptionsPatch{})
+		var mu sync.Mutex
+		under, atOnce := 0, 0
+		w.set(func(r request) delivery.Outcome {
+			if r.url == "http://few" {
+				mu.Lock()
+				under++
+				atOnce = max(atOnce, under)
+				mu.Unlock()
+				time.AfterFunc(9*time.Millisecond, func() { mu.Lock(); under--; mu.Unlock() })
+			}
+			if r.attempt == 1 && strings.HasSuffix(r.event, "7") {
+				return delivery.Outcome{Class: delivery.HTTPError, Status: 500, Took: 10 * time.Millisecond}
+			}
+			return takes(10 * time.Millisecond)
+		})
+		owed := w.publish(1500) // more than memory holds for one
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Options: endpoint.OptionsPatch{RatePerSecond: &rate}})
+		sleep(5 * time.Minute)
+		if mu.Lock(); atOnce != most {
+			t.Errorf("%d requests at once, want %d", atOnce, most)
+		}
+		mu.Unlock()
+		for _, url := range []string{"http://few", "http://rare", "http://later"} {
+			got := w.of(url)
+			if left := missing(ids(got), owed); len(left) > 0 || len(got) != 1650 {
+				t.Errorf("%s: %d requests, and %d events never came", url, len(got), len(left))
+			}
+			for i := range got {
+				if url == "http://rare" && i >= 20 && got[i].at.Sub(got[i-20].at) < 950*time.Millisecond {
+					t.Fatalf("%d requests within %v", 20, got[i].at.Sub(got[i-20].at))
+				}
+			}
+		}
+	})
+}

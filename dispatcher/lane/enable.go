@@ -74,6 +74,7 @@ func (l *Lane) sync(t *target, ep *endpoint.Endpoint) {
 	if d := l.cfg.Dialect(ep.Dialect); d != nil {
 		t.hook = d.Webhook
 	}
+	l.drains(t)
 	if ep.Epoch > t.streak.epoch {
 		t.newEpoch(ep.Epoch)
 	}
@@ -307,8 +308,9 @@ func (l *Lane) againFrom(t *target, next int64) {
 	l.requeue.want(t)
 }
 
-// alarms wake endpoints at a time: those that fail, for a probe. The earliest
-// comes first; an alarm that was put off stays and rings in vain.
+// alarms wake endpoints at a time: those that fail, for a probe, and those whose
+// rate allows the next request. The earliest comes first. An endpoint has one at a
+// time, its earliest: when it rings it sets what else it needs.
 type alarms []alarm
 
 type alarm struct {
@@ -317,7 +319,7 @@ type alarm struct {
 }
 
 func (l *Lane) setAlarm(t *target, at time.Time) {
-	if !t.alarm.Equal(at) {
+	if t.alarm.IsZero() || at.Before(t.alarm) {
 		t.alarm = at
 		heap.Push(&l.alarms, alarm{at, t})
 	}
@@ -327,9 +329,16 @@ func (l *Lane) setAlarm(t *target, at time.Time) {
 func (l *Lane) ring(now time.Time) {
 	for len(l.alarms) > 0 && !l.alarms[0].at.After(now) {
 		a := heap.Pop(&l.alarms).(alarm)
-		if t := a.target; !t.gone && t.alarm.Equal(a.at) {
-			l.wantSweep(t)
+		t := a.target
+		if t.gone || !t.alarm.Equal(a.at) {
+			continue
 		}
+		t.alarm = time.Time{}
+		if at := t.probeAt(); t.failing() && at.After(now) {
+			l.setAlarm(t, at)
+		}
+		l.pump(t)
+		l.wantSweep(t)
 	}
 }
 

@@ -29,6 +29,8 @@ type target struct {
 	inflight  int
 	takes     time.Duration // how long a request keeps its room, on average over the last few
 	known     bool          // one has ended
+	swift     bool          // what waits for it is gone in no time
+	next      time.Time     // with a rate of its own: when the next request may begin
 	queue     queue         // new deliveries that wait for room
 	retries   queue
 	queued    int  // bytes of both
@@ -155,18 +157,17 @@ func (l *Lane) weigh(j *job, bytes int) {
 	t := j.target
 	t.queued += bytes
 	l.queued += bytes
-	if t.quick() {
-		l.queuedQuick += bytes
+	if t.swift {
+		l.queuedSwift += bytes
 	}
 }
 
 // glut reports whether an endpoint is owed more than is kept in memory for it.
-// What is owed to those that aren't quick may fill half of the room at most: it
-// stays there for long.
+// What doesn't drain in no time may fill half of the room at most.
 func (l *Lane) glut(t *target, bytes int) bool {
 	most := l.cfg.QueueBytes
 	return t.waiting() >= l.cfg.Queue || t.queued+bytes > most/16 || l.queued+bytes > most ||
-		!t.quick() && l.queued-l.queuedQuick+bytes > most/2
+		!t.swift && l.queued-l.queuedSwift+bytes > most/2
 }
 
 // stays reports whether a retry that is due stays in its tier for a moment, and
@@ -177,8 +178,8 @@ func (l *Lane) stays(j *job) bool {
 		return false
 	}
 	t := l.targets[j.delivery.Endpoint]
-	return t != nil && t.quick() && t.open() &&
-		(len(t.retries.jobs) >= max(1, l.cfg.Queue/4) || l.queuedQuick > l.cfg.QueueBytes/4)
+	return t != nil && t.swift && t.open() &&
+		(len(t.retries.jobs) >= max(1, l.cfg.Queue/4) || l.queuedSwift > l.cfg.QueueBytes/4)
 }
 
 // shed takes out of memory what may not go out any more: when the endpoint isn't

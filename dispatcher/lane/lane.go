@@ -124,7 +124,7 @@ type Lane struct {
 	sources     []*source          // one for each tier, the shortest delay first
 	targets     map[string]*target // by endpoint
 	queued      int                // bytes of deliveries that wait in targets' queues
-	queuedQuick int                // of them, those of quick targets
+	queuedSwift int                // of them, those that are gone in no time
 
 	// Requests under way, until their outcomes are durable.
 	inflight int             // all

@@ -71,21 +71,45 @@ func (l *Lane) leave(o *org) {
 	}
 }
 
+// atOnce is how many seconds' worth of requests may go at once to an endpoint
+// that asked for a rate: the rest comes evenly behind.
+const atOnce = 10 * time.Millisecond
+
+// began notes that a request begins, for the rate that the endpoint asked for. It
+// is of this life: a lane that moves begins with one request.
+func (t *target) began(now time.Time) {
+	if rate := t.ep.Options.RatePerSecond; rate > 0 {
+		if earliest := now.Add(-atOnce); t.next.Before(earliest) {
+			t.next = earliest
+		}
+		t.next = t.next.Add(time.Duration(float64(time.Second) / rate))
+	}
+}
+
 // quick reports whether the endpoint is known to answer fast.
 func (t *target) quick() bool { return t.known && t.takes <= quick }
 
 // answered notes how long a request kept its room.
 func (l *Lane) answered(t *target, took time.Duration) {
-	if t.quick() {
-		l.queuedQuick -= t.queued
-	}
 	if t.known {
 		t.takes += (took - t.takes) / 4
 	} else {
 		t.known, t.takes = true, took
 	}
-	if t.quick() {
-		l.queuedQuick += t.queued
+	l.drains(t)
+}
+
+// drains finds out whether what waits for the endpoint in memory is gone in no
+// time: it is so fast, and its owner hasn't slowed it down.
+func (l *Lane) drains(t *target) {
+	o := &t.ep.Options
+	was := t.swift
+	t.swift = t.known && t.takes <= quick/5 && o.MaxInFlight == 0 && o.RatePerSecond == 0 && !o.Ordered
+	switch {
+	case t.swift && !was:
+		l.queuedSwift += t.queued
+	case was && !t.swift:
+		l.queuedSwift -= t.queued
 	}
 }
 
@@ -93,6 +117,9 @@ func (l *Lane) answered(t *target, took time.Duration) {
 // gets one more.
 func (l *Lane) limit(t *target, retry bool) int {
 	most := l.cfg.PerEndpoint
+	if own := t.ep.Options.MaxInFlight; own > 0 {
+		most = min(most, own)
+	}
 	switch {
 	case retry:
 		return most
@@ -174,6 +201,11 @@ func (l *Lane) sendNext(t *target, q *queue, turn bool) bool {
 	if len(q.jobs) == 0 || t.inflight >= l.limit(t, retry) {
 		return false // what it has under way comes back here
 	}
+	now := l.cfg.Clock.now()
+	if t.ep.Options.RatePerSecond > 0 && now.Before(t.next) {
+		l.setAlarm(t, t.next)
+		return false
+	}
 	if c := t.class(retry); !turn && len(t.org.waiting[c]) > 0 || !l.room(t, retry) {
 		l.await(t, q)
 		return false
@@ -181,6 +213,7 @@ func (l *Lane) sendNext(t *target, q *queue, turn bool) bool {
 	j := q.jobs[0]
 	q.pop()
 	l.unqueued(j)
+	t.began(now)
 	l.start(j)
 	return true
 }

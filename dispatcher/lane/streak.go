@@ -28,10 +28,10 @@ type streak struct {
 
 // pace is how long a counted failure lasts: until the retry that it brings.
 func pace(w *dialect.Webhook, count int) time.Duration {
-	if n := len(w.Schedule); n > 0 {
-		return w.Schedule[min(count, n-1)]
+	if w == nil || len(w.Schedule) == 0 {
+		return 0
 	}
-	return 0
+	return w.Schedule[min(count, len(w.Schedule)-1)]
 }
 
 // fold counts an outcome. A new owner knows its end by the wall clock only.
