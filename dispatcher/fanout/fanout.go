@@ -14,6 +14,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -45,6 +46,46 @@ type Config struct {
 type Metrics struct {
 	events, deliveries, poisoned, doubles, skipped prometheus.Counter
 	age                                            *prometheus.GaugeVec
+	oldest                                         oldest
+}
+
+// oldest shows how old the oldest event is that is being fanned out: it grows when
+// that doesn't come to an end. What isn't fanned out here isn't shown.
+type oldest struct {
+	desc  *prometheus.Desc
+	mu    sync.Mutex
+	since map[event.Environment]time.Time // zero: nothing is at hand
+}
+
+// Describe implements prometheus.Collector.
+func (o *oldest) Describe(ch chan<- *prometheus.Desc) { ch <- o.desc }
+
+// Collect implements prometheus.Collector.
+func (o *oldest) Collect(ch chan<- prometheus.Metric) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	for env, since := range o.since {
+		var age time.Duration
+		if !since.IsZero() {
+			age = max(0, time.Since(since))
+		}
+		ch <- prometheus.MustNewConstMetric(o.desc, prometheus.GaugeValue, age.Seconds(), env.String())
+	}
+}
+
+func (o *oldest) set(env event.Environment, since time.Time) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if o.since == nil {
+		o.since = make(map[event.Environment]time.Time)
+	}
+	o.since[env] = since
+}
+
+func (o *oldest) gone(env event.Environment) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	delete(o.since, env)
 }
 
 // NewMetrics makes the metrics and registers them; nil: they are only counted.
@@ -60,9 +101,11 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 		skipped:    counter("skipped_total", "Events given up at an operator's word, because the log doesn't have them any more."),
 		age: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "sluice_fanout_age_seconds", Help: "Age of the newest event when it was fanned out."}, []string{"environment"}),
+		oldest: oldest{desc: prometheus.NewDesc("sluice_fanout_oldest_seconds",
+			"Age of the oldest event that is being fanned out; 0: none is.", []string{"environment"}, nil)},
 	}
 	if reg != nil {
-		reg.MustRegister(m.events, m.deliveries, m.poisoned, m.doubles, m.skipped, m.age)
+		reg.MustRegister(m.events, m.deliveries, m.poisoned, m.doubles, m.skipped, m.age, &m.oldest)
 	}
 	return m
 }
@@ -99,11 +142,15 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("tail %s from %d: %w", p.Topic, next, err)
 	}
 	defer tail.Close()
+	shown := &cfg.Metrics.oldest
+	defer shown.gone(cfg.Environment)
 	for {
+		shown.set(cfg.Environment, time.Time{})
 		records, err := tail.Next(ctx)
 		if err != nil {
 			return fmt.Errorf("tail %s: %w", p.Topic, err)
 		}
+		shown.set(cfg.Environment, records[0].Time)
 		if err := f.fresh(ctx); err != nil {
 			return err
 		}

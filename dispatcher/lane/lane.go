@@ -35,6 +35,7 @@
 //	move.go       what a lane owes, brought into another log
 //	events.go     data that didn't travel along
 //	metrics.go    what is counted
+//	gauges.go     how lanes stand, for those who watch
 //
 // # What must hold
 //
@@ -150,7 +151,8 @@ type Lane struct {
 	dirty    bool      // something changed since the snapshot
 	snapshot time.Time // when the next is due
 	aging    time.Time // when what is held is next looked at for its age
-	measured time.Time // when the gauges were set last
+	shown    *shown
+	measured time.Time // when it was said last how the lane stands
 	idle     bool      // then nothing was under way
 
 	life    context.Context // of all that runs for the lane
@@ -169,6 +171,9 @@ func Run(ctx context.Context, cfg Config, share eventlog.Share, ready func()) er
 	// What runs for the lane outlives ctx a little: a life ends in order.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	l := newLane(life, cfg, share)
+	var unshow func()
+	l.shown, unshow = cfg.Metrics.gauges.begin(number)
+	defer unshow()
 	defer func() {
 		end()
 		l.running.Wait()

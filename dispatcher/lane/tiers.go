@@ -30,6 +30,8 @@ type source struct {
 	asked         bool          // and it has not come
 	kept, trimmed int64         // what the newest snapshot needs no more; what was trimmed
 
+	marks []taken // of the first tier: when the log took what was taken
+
 	due time.Time // of the head, when it must wait; zero: nothing waits here
 }
 
@@ -87,6 +89,9 @@ func (l *Lane) follow(ctx context.Context, s *source, from int64) {
 			l.fail(fmt.Errorf("tail %s: %w", s.topic, err))
 			return
 		}
+		if s.delay == 0 {
+			l.shown.unread.Store(records[0].Time.UnixNano())
+		}
 		b := batch{source: s, jobs: make([]job, len(records))}
 		newest := int64(-1) // the control state that they need
 		for i := range records {
@@ -108,6 +113,9 @@ func (l *Lane) follow(ctx context.Context, s *source, from int64) {
 		case l.batches <- b:
 		case <-ctx.Done():
 			return
+		}
+		if s.delay == 0 {
+			l.shown.unread.Store(0)
 		}
 	}
 }
@@ -218,6 +226,9 @@ func (l *Lane) take(s *source, j *job, now time.Time) {
 // owed notes the next record of a tier, and finishes it if nobody is owed anything
 // by it.
 func (l *Lane) owed(s *source, j *job) bool {
+	if s.delay == 0 {
+		s.marked(j)
+	}
 	s.window.skip(s.read, j.offset) // where the log has holes
 	s.read = max(s.read, j.offset+1)
 	done := s.window.done(j.offset)

@@ -163,8 +163,13 @@ func (l *life) settle(ctx context.Context, items []item, how outcome) {
 	}
 }
 
-// wind waits for the mail that is on its way, and notes how it ended.
+// wind waits for the mail that is on its way, and notes how it ended. What else is
+// owed is the next owner's.
 func (l *life) wind(ctx context.Context) {
+	defer func() {
+		l.metrics.waiting.Set(0)
+		l.metrics.late.Set(0)
+	}()
 	if l.sending == nil {
 		return
 	}
