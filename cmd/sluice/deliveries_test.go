@@ -140,7 +140,7 @@ func TestDeliveries(t *testing.T) {
 		}
 		d = w.until(bad, "retrying", func(d *listedDelivery) bool { return d.Status == "retrying" })
 		first := d.History[0]
-		if len(d.History) != 1 || *d.HTTPStatus != 500 || d.NextAttemptAt == nil || first.NextAttemptAt == nil || time.Until(*first.NextAttemptAt) > 6*time.Second ||
+		if len(d.History) != 1 || *d.HTTPStatus != 500 || d.Outcome != "http_500" || first.Outcome != "http_500" || d.NextAttemptAt == nil || first.NextAttemptAt == nil || time.Until(*first.NextAttemptAt) > 6*time.Second ||
 			!strings.HasPrefix(first.Response.Body, "no \x00 database") || first.Timing["reusedConnection"] == nil {
 			t.Errorf("refused: %+v", d)
 		}
