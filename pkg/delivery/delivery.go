@@ -52,7 +52,7 @@ type Delivery struct {
 	// the api did, and it always counts.
 	Generation uint64
 
-	more string // members that a later release wrote, as they lie in the record
+	more string // tagged members, as they lie in the record: ours, and those of a later release
 }
 
 // MaxInline is the most data that travels inside a delivery, in bytes.
@@ -113,7 +113,8 @@ type Attempt struct {
 	EventID  string
 	Number   int
 	Test     bool
-	ByHand   bool // asked for by a person, beside the schedule
+	ByHand   bool   // asked for by a person, beside the schedule
+	Replay   string // that the delivery is of; empty: none
 	Outcome  Outcome
 	Origin   Place
 

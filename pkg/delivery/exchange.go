@@ -40,7 +40,7 @@ type Next struct {
 }
 
 // What an attempt's record says beside the outcome: members of more, all of the
-// record.
+// record but the last.
 //
 //	event     env z(offset) type
 //	next      due topic
@@ -48,6 +48,7 @@ type Next struct {
 //	headers   bytes
 //	answer    bytes
 //	by hand   a flag
+//	replay    id: of deliveries, too, and of all their hops
 //
 // A later release may add to a member behind what is known of it.
 const (
@@ -57,6 +58,7 @@ const (
 	tagHeaders = 10
 	tagAnswer  = 12
 	tagByHand  = 14 // of deliveries, too
+	tagReplay  = 15
 )
 
 // appendMore adds the attempt's members as they stand in more, with their length.
@@ -101,12 +103,15 @@ func (a *Attempt) appendMembers(dst []byte) []byte {
 	if a.ByHand {
 		member(tagByHand, nil)
 	}
+	if a.Replay != "" {
+		dst = appendText(append(dst, tagReplay), a.Replay)
+	}
 	return append(dst, a.more...)
 }
 
 // hasMore reports whether appendMore has something to add.
 func (a *Attempt) hasMore() bool {
-	return a.more != "" || a.Type != "" || a.ByHand || a.Next != Next{} || a.Exchange.Timing != Timing{} ||
+	return a.more != "" || a.Type != "" || a.ByHand || a.Replay != "" || a.Next != Next{} || a.Exchange.Timing != Timing{} ||
 		len(a.Exchange.Headers) > 0 || len(a.Exchange.Answer) > 0
 }
 
@@ -138,6 +143,8 @@ func (a *Attempt) takeMore(more string) bool {
 			a.Exchange.Answer = append([]byte(nil), value[:min(len(value), MaxAnswer)]...)
 		case tagByHand:
 			a.ByHand = true
+		case tagReplay:
+			a.Replay = value
 		default:
 			a.more += before[:len(before)-len(r.rest)]
 		}

@@ -67,6 +67,24 @@ func (d *Delivery) ByHand() bool {
 	return false
 }
 
+// NewReplay gives what a replay sends of an event to an endpoint, under an id of
+// its own. reference says that the event's data is to be read again.
+func NewReplay(ev *event.Event, reference bool, endpointID, replay string) *Delivery {
+	d := &Delivery{ID: ID(ev, endpointID, replay), Endpoint: endpointID, Event: *ev, Reference: reference}
+	d.more = string(appendText([]byte{tagReplay}, replay))
+	return d
+}
+
+// Replay gives the id of the replay that the delivery is of; empty: it was owed.
+func (d *Delivery) Replay() string {
+	for r := (reader{rest: d.more}); r.rest != ""; {
+		if tag, id := r.member(); tag == tagReplay {
+			return id
+		}
+	}
+	return ""
+}
+
 // Next gives the delivery as it goes on from the record at a place: all that
 // belongs to the delivery, and nothing that belonged to that record only.
 func (d *Delivery) Next(from Place) *Delivery {

@@ -44,6 +44,7 @@ func deliveries() map[string]*Delivery {
 			Due: someTime, FirstFail: someTime.Add(-time.Hour), Origin: Place{"tier.5s", 12345}, Outcome: someOutcome, Reason: "out of attempts",
 			Generation: 1 << 40, more: newer,
 		},
+		"of a replay":  NewReplay(&someEvent, false, "wh_1", "rpl_1"),
 		"by reference": {ID: "dlv_1", Endpoint: "wh_1", Event: reference, Reference: true},
 		"least":        {Event: event.Event{Environment: event.Sandbox, Timestamp: time.UnixMilli(0).UTC(), Data: []byte{}}},
 	}
@@ -53,7 +54,7 @@ func attempts() map[string]*Attempt {
 	return map[string]*Attempt{
 		"all of it": {Delivery: "dlv_1", Endpoint: "wh_1", EventID: "evt_1", Number: 5, Test: true, Outcome: someOutcome, Origin: Place{"tier.0s", 9},
 			Generation: 300, more: newer},
-		"with its exchange": {Delivery: "dlv_1", Endpoint: "wh_1", EventID: "evt_1", Number: 2, ByHand: true, Outcome: someOutcome, Origin: Place{"tier.0s", 9},
+		"with its exchange": {Delivery: "dlv_1", Endpoint: "wh_1", EventID: "evt_1", Number: 2, ByHand: true, Replay: "rpl_1", Outcome: someOutcome, Origin: Place{"tier.0s", 9},
 			Environment: event.Live, EventOffset: 1 << 40, Type: "rfq.created", Next: Next{"tier.5m", someTime}, Exchange: someExchange},
 		"least": {},
 	}
@@ -339,4 +340,20 @@ func BenchmarkDelivery(b *testing.B) {
 			}
 		}
 	})
+}
+
+// All hops of a replay's delivery say whose it is.
+func TestReplayOfHops(t *testing.T) {
+	d := NewReplay(&someEvent, false, "wh_1", "rpl_1")
+	if d.ID == ID(&someEvent, "wh_1", "") || d.Replay() != "rpl_1" || New(&someEvent, "wh_1", 0).Replay() != "" {
+		t.Errorf("%s is of %q", d.ID, d.Replay())
+	}
+	for _, topic := range []string{"rpl_1", "tier.5s"} {
+		d = d.Next(Place{topic, 7})
+		again, err := DecodeDelivery(d.AppendRecord(nil))
+		if err != nil || again.Replay() != "rpl_1" || again.ID != d.ID {
+			t.Errorf("from %s: %+v, %v", topic, again, err)
+		}
+		d = again
+	}
 }
