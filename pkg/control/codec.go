@@ -22,6 +22,7 @@ const (
 	kindGone     = 'g'
 	kindKey      = 'k'
 	kindEndpoint = 'e'
+	kindReplay   = 'r'
 )
 
 // format is that of the bytes below. A change of what is written, or a new
@@ -180,6 +181,8 @@ func (s *state) load(thing string) error {
 		}
 	case kindEndpoint:
 		return s.loadEndpoint(&r)
+	case kindReplay:
+		return s.loadReplay(&r)
 	default:
 		return errDamaged
 	}

@@ -84,6 +84,9 @@ func init() {
 		func() Command { return new(DisableEndpoint) },
 		func() Command { return new(DeleteEndpoint) },
 		func() Command { return new(AddMissed) },
+		func() Command { return new(StartReplay) },
+		func() Command { return new(ReplayProgress) },
+		func() Command { return new(CancelReplay) },
 	} {
 		commands[make().op()] = make
 	}

@@ -1,6 +1,6 @@
-// Package control holds the state of orgs, keys and endpoints. The state is a
-// log: one partition of commands, which every node applies in the same order
-// with the same outcome, so that all nodes agree without another database.
+// Package control holds the state of orgs, keys, endpoints and their replays. The
+// state is a log: one partition of commands, which every node applies in the same
+// order with the same outcome, so that all nodes agree without another database.
 //
 //	Do ─► prepare ─► append to "control" ─┐
 //	       (ids, times, seals)            ▼
@@ -20,6 +20,7 @@
 //	endpoints.go commands on endpoints
 //	options.go   their options in commands
 //	rotate.go    their secrets, changed
+//	replays.go   events sent once more: commands on replays, and what they are
 //	state.go     what they are applied to
 //	entry.go     endpoints as the state keeps them
 //	read.go      what can be asked of it

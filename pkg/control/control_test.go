@@ -105,7 +105,14 @@ func history(t testing.TB, c *control.Control) *endpoint.Endpoint {
 	do(t, c, &control.DisableEndpoint{Endpoint: ep.ID, Epoch: ep.Epoch, Reason: "5 failures"})
 	do(t, c, &control.AddMissed{Endpoint: ep.ID, Count: 3})
 	gone := do(t, c, newEndpoint("org_a")).Endpoint
+	start := func(endpoint string) *control.Replay {
+		return do(t, c, &control.StartReplay{Endpoint: endpoint, Since: time.Now().Add(-time.Hour), Patterns: pats}).Replay
+	}
+	start(gone.ID)
 	do(t, c, &control.DeleteEndpoint{Endpoint: gone.ID})
+	done, ended := start(ep.ID), start(ep.ID)
+	do(t, c, &control.ReplayProgress{Endpoint: ep.ID, Replay: done.ID, Progress: control.Progress{Done: 1, Total: 2}})
+	do(t, c, &control.CancelReplay{Endpoint: ep.ID, Replay: ended.ID})
 	return c.Endpoint(ep.ID)
 }
 

@@ -59,6 +59,11 @@ func (cmd *EnableEndpoint) move(m *Mover) {
 	}
 }
 
+func (cmd *StartReplay) move(m *Mover) {
+	env := m.environments[cmd.Endpoint]
+	cmd.From, cmd.To = m.Place(env, cmd.From), m.Place(env, cmd.To)
+}
+
 // The state is another there, since it has other places: there is nothing to be
 // compared with.
 func (cmd *check) move(*Mover) { *cmd = check{} }

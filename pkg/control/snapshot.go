@@ -42,6 +42,7 @@ type moment struct {
 	gone      []string
 	keys      []*Key
 	endpoints []*entry
+	replays   []*Replay
 }
 
 // head says where in which log a snapshot is from.
@@ -71,6 +72,9 @@ func (c *Control) moment() *moment {
 	for _, h := range s.homes {
 		m.endpoints = append(m.endpoints, h.entries...)
 	}
+	for _, list := range s.replays {
+		m.replays = append(m.replays, list...)
+	}
 	return m
 }
 
@@ -80,6 +84,7 @@ var replace = datadir.Replace
 func (m *moment) encode(to io.Writer) error {
 	slices.SortFunc(m.keys, func(a, b *Key) int { return cmp.Compare(a.created, b.created) })
 	slices.SortFunc(m.endpoints, func(a, b *entry) int { return cmp.Compare(a.created, b.created) })
+	slices.SortFunc(m.replays, func(a, b *Replay) int { return cmp.Compare(a.created, b.created) })
 	sum := crc32.New(castagnoli)
 	out := bufio.NewWriterSize(io.MultiWriter(to, sum), 64<<10)
 	out.WriteString(magic)
@@ -102,6 +107,9 @@ func (m *moment) encode(to io.Writer) error {
 	}
 	for _, e := range m.endpoints {
 		buf = put(appendEndpoint(buf, e))
+	}
+	for _, r := range m.replays {
+		buf = put(appendReplay(buf, r))
 	}
 	put(nil)
 	if err := out.Flush(); err != nil { // the first error there was

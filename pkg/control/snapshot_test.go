@@ -109,6 +109,9 @@ func sameState(t *testing.T, a, b *control.Control) {
 				page, _ := c.Endpoints(o.ID, env, 0, 100)
 				for _, ep := range page {
 					out = append(out, fmt.Sprintf("%+v %s", *ep, string(ep.Secret)))
+					for _, r := range c.Replays(ep.ID) {
+						out = append(out, fmt.Sprintf("%+v", *r))
+					}
 				}
 				ev := &event.Event{Type: "rfq.created", Environment: env, Audience: event.Audience{All: true}, Offset: 1}
 				out = append(out, slices.Sorted(slices.Values(c.Matching(ev)))...)

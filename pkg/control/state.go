@@ -9,13 +9,15 @@ import (
 	"sluice/pkg/event"
 )
 
-// Change is one thing that a command did: to an org, a key or an endpoint. The
-// new one is nil when it was taken away, the one before when it was made.
+// Change is one thing that a command did: to an org, a key or an endpoint, of
+// which the new one is nil when it was taken away, the one before when it was made;
+// or to a replay, which was begun or has ended.
 type Change struct {
 	Offset                   int64 // of the command
 	Org, OrgBefore           *Org
 	Key, KeyBefore           *Key
 	Endpoint, EndpointBefore *endpoint.Endpoint
+	Replay                   *Replay
 }
 
 // state is what commands are applied to. Orgs, keys and entries never change; they
@@ -39,6 +41,9 @@ type state struct {
 	endpoints map[string]*entry
 	homes     map[place]*home // those that have endpoints
 	wanted    map[event.Environment]*index
+
+	replays   map[string][]*Replay // by endpoint, in order of creation
+	replaying map[string]*Replay   // by id: those that haven't ended
 
 	// hash is the exclusive or of the SHA-256 of everything above, each thing as
 	// in a snapshot: whatever comes or goes is hashed once, and the order of
@@ -70,6 +75,8 @@ func newState(sealer *Sealer) *state {
 		endpoints: make(map[string]*entry),
 		homes:     make(map[place]*home),
 		wanted:    make(map[event.Environment]*index),
+		replays:   make(map[string][]*Replay),
+		replaying: make(map[string]*Replay),
 	}
 	for _, env := range event.Environments {
 		s.wanted[env] = newIndex()
@@ -172,8 +179,9 @@ func (s *state) replaceEndpoint(before, e *entry) {
 }
 
 func (s *state) removeEndpoint(e *entry) {
-	h := e.home
-	delete(s.endpoints, e.id())
+	h, id := e.home, e.id()
+	s.removeReplays(id)
+	delete(s.endpoints, id)
 	if h.entries = without(h.entries, e); len(h.entries) == 0 {
 		delete(s.homes, h.place)
 	}
