@@ -26,7 +26,7 @@ func (r *Reader) ascend(ctx context.Context, from, to int64, visit func(*event.E
 		n, next, ok := r.cfg.Window.ascend(buf[:], from, to)
 		if ok {
 			events = buf[:n]
-		} else if events, next, err = r.read(ctx, from, to); err != nil {
+		} else if events, next, err = r.read(ctx, from, to, readBytes); err != nil {
 			return from, err
 		}
 		for _, ev := range events {
@@ -42,16 +42,16 @@ func (r *Reader) ascend(ctx context.Context, from, to int64, visit func(*event.E
 	return from, nil
 }
 
-// read gives some events of [from, to), from the log, and the place behind what
-// it looked at; from itself if the log ends there.
-func (r *Reader) read(ctx context.Context, from, to int64) ([]*event.Event, int64, error) {
+// read gives some events of [from, to), out of about so many bytes of the log, and
+// the place behind what it looked at; from itself if the log ends there.
+func (r *Reader) read(ctx context.Context, from, to int64, bytes int) ([]*event.Event, int64, error) {
 	select {
 	case r.scans <- struct{}{}:
 		defer func() { <-r.scans }()
 	case <-ctx.Done():
 		return nil, from, ctx.Err()
 	}
-	records, err := r.cfg.Log.Read(ctx, r.partition, from, readBytes)
+	records, err := r.cfg.Log.Read(ctx, r.partition, from, bytes)
 	if errors.Is(err, eventlog.ErrTooOld) {
 		return nil, from, ErrCursorExpired
 	}
