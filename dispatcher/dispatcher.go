@@ -35,6 +35,7 @@ import (
 	"sluice/pkg/eventlog"
 	"sluice/pkg/notice"
 	"sluice/pkg/usage"
+	"sluice/replay"
 )
 
 // Config is what a dispatcher needs.
@@ -89,6 +90,7 @@ func New(cfg Config) *Dispatcher {
 			Control: cfg.Control,
 			Sender:  cfg.Sender,
 			Events:  lane.NewEventCache(cfg.Log, cacheBytes),
+			Past:    past(cfg),
 			Dialect: func(name string) *dialect.Dialect { return byName[name] },
 			Delays:  delays(cfg.Dialects),
 			Logger:  cfg.Logger,
@@ -108,6 +110,18 @@ func New(cfg Config) *Dispatcher {
 		},
 		failing: make(map[int32]error),
 	}
+}
+
+// replayReads is how many chunks of an environment's events are read at a time for
+// replays, whichever lanes they are of.
+const replayReads = 2
+
+func past(cfg Config) map[event.Environment]*replay.Reader {
+	past := make(map[event.Environment]*replay.Reader)
+	for _, env := range event.Environments {
+		past[env] = replay.New(replay.Config{Log: cfg.Log, Environment: env, Scans: replayReads})
+	}
+	return past
 }
 
 // Topics lists what a dispatcher of these dialects reads and writes, beside

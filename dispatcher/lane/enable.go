@@ -31,6 +31,8 @@ func (c *changes) note(ch control.Change) {
 		id = ch.Endpoint.ID
 	case ch.EndpointBefore != nil:
 		id = ch.EndpointBefore.ID
+	case ch.Replay != nil:
+		id = ch.Replay.Endpoint
 	}
 	if id == "" || delivery.Lane(id) != c.lane {
 		return
@@ -60,6 +62,8 @@ func (l *Lane) syncChanged() {
 	for id := range l.changes.take() {
 		if t := l.targets[id]; t != nil {
 			l.sync(t, l.cfg.Control.Endpoint(id))
+		} else if len(l.cfg.Control.Replays(id)) > 0 {
+			l.target(id)
 		}
 	}
 }
@@ -93,6 +97,7 @@ func (l *Lane) sync(t *target, ep *endpoint.Endpoint) {
 	case ep.Status == endpoint.Active:
 		t.since = time.Time{}
 	}
+	l.syncReplay(t)
 	l.settle(t)
 }
 
@@ -117,13 +122,19 @@ func (l *Lane) forget(t *target) {
 	t.queue.jobs, t.retries.jobs = nil, nil
 	l.leave(t.org)
 	t.held, t.again = held{}, again{}
+	if t.replay != nil {
+		l.dropCursor(t.replay)
+	}
 	l.dirty = true
 }
 
 // command is one to control that the lane waits for.
 type command struct {
 	target *target
-	missed int64 // it counted these; 0: it disabled the endpoint
+	missed int64   // it counted these; 0: it disabled the endpoint
+	cursor *cursor // it told how far this is; nil: it's none of a replay
+	told   control.Progress
+	over   bool // and that it has ended
 	err    error
 }
 
@@ -182,6 +193,10 @@ func (l *Lane) commandDone(c command) {
 	t := c.target
 	if c.err != nil {
 		l.log.Error("control wasn't told", "endpoint", t.id, "error", c.err)
+	}
+	if c.cursor != nil {
+		l.toldReplay(c)
+		return
 	}
 	if c.missed > 0 {
 		t.missing = false

@@ -21,8 +21,9 @@ type target struct {
 	since  time.Time // its first failure, from when it was disabled until it is enabled
 	streak streak
 	held   held
-	again  again  // dead letters to be sent again
-	unread string // what a later release's snapshot says of it
+	again  again   // dead letters to be sent again
+	replay *cursor // of the replay that runs; nil: none does
+	unread string  // what a later release's snapshot says of it
 
 	// Of this life.
 	org       *org
@@ -108,6 +109,8 @@ func (l *Lane) route(j *job, now time.Time) {
 		t.queue.jobs = append([]*job{j}, t.queue.jobs...)
 		l.weigh(j, j.bytes)
 		l.pump(t)
+	case l.cancelled(j.delivery):
+		l.drop(j, reasonCancelled)
 	case l.skipped(j):
 		l.miss(j)
 	case j.delivery.ByHand() && !t.open():
@@ -128,10 +131,10 @@ func (l *Lane) route(j *job, now time.Time) {
 }
 
 // skipped reports whether the endpoint was enabled without what this is a part
-// of. What a person asks for after that has no origin yet.
+// of. What a person asks for after that has no origin yet, or is of a replay.
 func (l *Lane) skipped(j *job) bool {
 	d := j.delivery
-	byHand := !d.First && d.Origin.Topic == ""
+	byHand := !d.First && d.Origin.Topic == "" || d.Replay() != ""
 	return !byHand && d.Event.Offset < j.target.ep.Skip
 }
 

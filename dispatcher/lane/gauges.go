@@ -33,6 +33,7 @@ type shown struct {
 // standing is how a lane stood at a moment.
 type standing struct {
 	inflight, waiting, full, retries int
+	replays                          int
 	overdue                          time.Duration    // of the retry that is most
 	untaken, unfinished              time.Time        // when the log took the oldest record of the first tier that the lane hasn't taken, or finished; zero: none
 	held                             map[string]int64 // by org
@@ -50,6 +51,7 @@ var (
 	gaugeHeld     = laneGauge("held", "Deliveries held.")
 	gaugeFull     = laneGauge("window_full", "Tiers that aren't read on because their head is unfinished for too long.")
 	gaugeRetries  = laneGauge("retries_due", "Retries that are due and wait for the lane, or for room.")
+	gaugeReplays  = laneGauge("replays", "Replays that run, or wait for their endpoint.")
 	gaugeOverdue  = laneGauge("retry_overdue_seconds", "How long the retry has been due that has waited longest for the lane.")
 
 	gaugeHeldOrg  = prometheus.NewDesc("sluice_held", "Deliveries held for the ten orgs of this process that have the most.", []string{"org"}, nil)
@@ -61,7 +63,7 @@ const mostHeld = 10
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{gaugeInflight, gaugeLag, gaugeLagFor, gaugeOldest, gaugeHeld, gaugeFull, gaugeRetries, gaugeOverdue, gaugeHeldOrg, gaugeHeldOrgs} {
+	for _, d := range []*prometheus.Desc{gaugeInflight, gaugeLag, gaugeLagFor, gaugeOldest, gaugeHeld, gaugeFull, gaugeRetries, gaugeOverdue, gaugeReplays, gaugeHeldOrg, gaugeHeldOrgs} {
 		ch <- d
 	}
 }
@@ -95,6 +97,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		set(gaugeHeld, float64(held))
 		set(gaugeFull, float64(st.full))
 		set(gaugeRetries, float64(st.retries))
+		set(gaugeReplays, float64(st.replays))
 		set(gaugeOverdue, st.overdue.Seconds())
 	}
 	most := slices.SortedFunc(maps.Keys(orgs), func(a, b string) int { return cmp.Or(cmp.Compare(orgs[b], orgs[a]), cmp.Compare(a, b)) })
@@ -139,7 +142,7 @@ func (l *Lane) measure(now time.Time) {
 		return
 	}
 	l.measured = now
-	st := standing{inflight: l.inflight, held: make(map[string]int64)}
+	st := standing{inflight: l.inflight, replays: len(l.replays.running), held: make(map[string]int64)}
 	for _, t := range l.targets {
 		if t.held.count > 0 {
 			st.held[t.ep.Org] += t.held.count

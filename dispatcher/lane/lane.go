@@ -25,6 +25,7 @@
 //	notice.go     whose org is to be told of them
 //	held.go       what can't go now, and how it goes later
 //	enable.go     changes of control: disabling, enabling, dead letters sent again
+//	replay.go     what its owner asks to have sent once more (replay_read.go)
 //	journal.go    appending in groups
 //	window.go     which records of a partition are finished
 //	snapshot.go   what is kept of a lane every few seconds
@@ -66,6 +67,7 @@ import (
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
 	"sluice/pkg/usage"
+	"sluice/replay"
 )
 
 // Config is what lanes need. Numbers that are zero stand for those in brackets.
@@ -74,8 +76,9 @@ type Config struct {
 	Control *control.Control
 	Sender  attempt.Sender
 	Events  Events
-	Dialect func(name string) *dialect.Dialect // by the name an endpoint has
-	Delays  []time.Duration                    // of all schedules, 0 among them: the tiers
+	Past    map[event.Environment]*replay.Reader // for replays
+	Dialect func(name string) *dialect.Dialect   // by the name an endpoint has
+	Delays  []time.Duration                      // of all schedules, 0 among them: the tiers
 	Logger  *slog.Logger
 	Metrics *Metrics
 	Usage   *usage.Meter // counts attempts; nil: nobody does
@@ -137,12 +140,14 @@ type Lane struct {
 	workers workers
 	sweep   sweep
 	requeue requeue
+	replays replays
 	alarms  alarms
 	journal journal
 	fanOut  fanOut
 
 	batches  chan batch   // from the readers of the tiers
 	chunks   chan chunk   // from the sweep of held and the reader of dead
+	found    chan found   // read for a replay
 	told     chan command // to control, and done
 	failures chan error   // of whatever runs for the lane
 	changes  changes      // of control
@@ -211,6 +216,7 @@ func newLane(life context.Context, cfg Config, share eventlog.Share) *Lane {
 		orgs:     make(map[string]*org),
 		batches:  make(chan batch),
 		chunks:   make(chan chunk),
+		found:    make(chan found),
 		told:     make(chan command),
 		failures: make(chan error),
 		changes:  changes{lane: share.Partition, news: make(chan struct{}, 1)},
@@ -236,6 +242,7 @@ func (l *Lane) loop(ctx context.Context) error {
 		l.advance(now)
 		l.ring(now)
 		l.read(now)
+		l.advanceReplays(now)
 		l.write(now)
 		l.measure(now)
 		timer.Reset(l.untilNext(now))
@@ -249,6 +256,8 @@ func (l *Lane) loop(ctx context.Context) error {
 			b.source.batch(b)
 		case c := <-l.chunks:
 			l.chunk(c)
+		case f := <-l.found:
+			l.foundReplay(f)
 		case c := <-l.told:
 			l.commandDone(c)
 		case <-l.changes.news:
@@ -282,9 +291,12 @@ func (l *Lane) fail(err error) {
 // finish marks a record that nothing more follows from.
 func (l *Lane) finish(j *job) {
 	l.dirty = true
-	if j.source == nil {
+	switch {
+	case j.replay != nil:
+		j.replay.finish(j)
+	case j.source == nil:
 		j.target.held.finish(j.offset)
-	} else {
+	default:
 		j.source.window.finish(j.offset)
 		j.delivery = nil // its batch may stay a while
 	}

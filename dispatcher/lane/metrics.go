@@ -18,6 +18,7 @@ type Metrics struct {
 	doubles  prometheus.Counter
 	fenced   prometheus.Counter
 	skipped  prometheus.Counter
+	replayed prometheus.Counter
 	gauges   gauges
 }
 
@@ -35,19 +36,20 @@ func NewMetrics(reg prometheus.Registerer) *Metrics {
 			Name: "sluice_attempt_seconds", Help: "Time of an attempt, until status or failure.", Buckets: buckets}),
 		late: prometheus.NewHistogram(prometheus.HistogramOpts{
 			Name: "sluice_retry_late_seconds", Help: "How long after it was due a retry was taken.", Buckets: buckets}),
-		held:    counter("held_total", "Deliveries appended to held."),
-		missed:  counter("missed_total", "Deliveries that expired while held, or that their owner gave up."),
-		dead:    counter("dead_total", "Dead letters."),
-		dropped: counter("dropped_total", "Deliveries dropped because their endpoint was deleted."),
-		doubles: counter("doubles_total", "Deliveries that fan-out had appended before, dropped."),
-		fenced:  counter("fenced_total", "Records of an owner of a lane that the next had displaced already: they count for nothing."),
-		skipped: counter("lane_skipped_total", "Deliveries given up at an operator's word, because the log doesn't have them any more."),
+		held:     counter("held_total", "Deliveries appended to held."),
+		missed:   counter("missed_total", "Deliveries that expired while held, or that their owner gave up."),
+		dead:     counter("dead_total", "Dead letters."),
+		dropped:  counter("dropped_total", "Deliveries dropped because their endpoint was deleted."),
+		doubles:  counter("doubles_total", "Deliveries that fan-out had appended before, dropped."),
+		fenced:   counter("fenced_total", "Records of an owner of a lane that the next had displaced already: they count for nothing."),
+		replayed: counter("replayed_total", "Deliveries begun for replays; their retries aren't counted here."),
+		skipped:  counter("lane_skipped_total", "Deliveries given up at an operator's word, because the log doesn't have them any more."),
 	}
 	for _, c := range delivery.Classes {
 		m.attempts[c] = attempts.WithLabelValues(string(c))
 	}
 	if reg != nil {
-		reg.MustRegister(attempts, m.latency, m.late, m.held, m.missed, m.dead, m.dropped, m.doubles, m.fenced, m.skipped, &m.gauges)
+		reg.MustRegister(attempts, m.latency, m.late, m.held, m.missed, m.dead, m.dropped, m.doubles, m.fenced, m.skipped, m.replayed, &m.gauges)
 	}
 	return m
 }

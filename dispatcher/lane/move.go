@@ -37,6 +37,7 @@ type Moved struct {
 	Retries int64 // in the tiers that wait
 	Held    int64
 	Dead    int64
+	Replays int64 // that go on there
 	// FanOut is the first event, here, that may not have been fanned out; -1: the
 	// environment is none of the lane's, or nobody ever began.
 	FanOut int64
@@ -242,6 +243,10 @@ func (v *mover) dead(ctx context.Context) error {
 			}
 		}
 	}
+	for _, p := range v.replays.places(true) {
+		marks = append(marks, p.all()...)
+		defer p.settle()
+	}
 	slices.SortFunc(marks, func(a, b *int64) int { return int(*a - *b) })
 	reach := func(offset int64) {
 		for len(marks) > 0 && *marks[0] <= offset {
@@ -289,6 +294,13 @@ func (v *mover) settle(ctx context.Context) error {
 	l.heldMarks, l.deadMarks = nil, nil
 	for _, t := range l.targets {
 		t.high = v.Place(t.ep.Environment, t.high+1) - 1
+	}
+	v.moved.Replays = int64(len(l.replays.running))
+	for _, p := range l.replays.places(false) {
+		for _, at := range p.all() {
+			*at = v.Place(p.replay.Environment, *at)
+		}
+		p.settle()
 	}
 	if l.fanOut.next.Store(-1); v.FanOut != 0 && v.moved.FanOut >= 0 {
 		l.fanOut.next.Store(v.Place(v.FanOut, v.moved.FanOut))

@@ -70,7 +70,7 @@ func (l *Lane) ended(j *job) error {
 	hop, next := l.next(j)
 	l.journal.attempt(l.partition(delivery.AttemptsTopic), &delivery.Attempt{
 		Delivery: d.ID, Endpoint: d.Endpoint, EventID: d.Event.ID,
-		Number: d.Attempts + 1, Test: d.Test, ByHand: d.ByHand(), Outcome: *o, Origin: j.place(),
+		Number: d.Attempts + 1, Test: d.Test, ByHand: d.ByHand(), Replay: d.Replay(), Outcome: *o, Origin: j.place(),
 		Environment: d.Event.Environment, EventOffset: d.Event.Offset, Type: d.Event.Type, Next: next, Exchange: res.wire,
 	})
 	res.wire = delivery.Exchange{}

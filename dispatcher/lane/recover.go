@@ -155,7 +155,8 @@ type replayed struct {
 
 type origin struct {
 	delivery.Place
-	endpoint string
+	endpoint  string
+	delivered bool
 }
 
 // begin takes what the snapshot says.
@@ -165,6 +166,9 @@ func (jr *replayed) begin() error {
 		if ep := l.cfg.Control.Endpoint(id); ep != nil {
 			jr.know(t, ep)
 		}
+	}
+	for _, c := range st.replays {
+		l.resume(c)
 	}
 	l.heldMarks, l.deadMarks, l.unread, l.foreign = st.heldMarks, st.deadMarks, st.unread, st.foreign
 	for _, s := range l.sources {
@@ -252,7 +256,7 @@ func (jr *replayed) attempt(r *eventlog.Record, fence *delivery.Fence) {
 		jr.fold(a.Endpoint, a.Origin, &a.Outcome)
 	}
 	if a.Test || a.ByHand || a.Outcome.OK() {
-		jr.finished = append(jr.finished, origin{a.Origin, a.Endpoint})
+		jr.finished = append(jr.finished, origin{a.Origin, a.Endpoint, a.Outcome.OK()})
 	}
 }
 
@@ -285,7 +289,7 @@ func (jr *replayed) hop(r *eventlog.Record, fence *delivery.Fence) {
 	if r.Topic == delivery.DeadTopic {
 		jr.buried[d.Origin] = struct{}{}
 	}
-	jr.finished = append(jr.finished, origin{d.Origin, d.Endpoint})
+	jr.finished = append(jr.finished, origin{d.Origin, d.Endpoint, false})
 }
 
 // marker notes an owner's marker, and reports whether the record is one.
@@ -334,12 +338,17 @@ func (jr *replayed) end() {
 		tiers[s.topic] = s
 	}
 	for _, o := range jr.finished {
-		if s := tiers[o.Topic]; s != nil {
+		s, t := tiers[o.Topic], l.targets[o.endpoint]
+		switch {
+		case s != nil:
 			if o.Offset < l.journal.wrote[s.topic] { // else it is no record's
 				s.window.finish(o.Offset)
 			}
-		} else if t := l.targets[o.endpoint]; t != nil && o.Topic == delivery.HeldTopic {
+		case t == nil:
+		case o.Topic == delivery.HeldTopic:
 			t.held.finished(o.Offset)
+		default:
+			l.replayed(t, &o)
 		}
 	}
 	for i, j := range jr.bad {
@@ -368,6 +377,11 @@ func (jr *replayed) mark() {
 // sync acts on what control changed meanwhile.
 func (jr *replayed) sync() {
 	l := jr.l
+	for _, r := range l.cfg.Control.Replaying() {
+		if delivery.Lane(r.Endpoint) == l.number {
+			l.target(r.Endpoint)
+		}
+	}
 	for _, t := range l.targets {
 		l.sync(t, t.ep)
 		if t.again.active {

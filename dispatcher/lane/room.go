@@ -169,6 +169,10 @@ func (l *Lane) release(j *job) {
 
 func (l *Lane) share(j *job, n int) {
 	o := j.target.org
+	if j.replay != nil {
+		j.replay.inflight += n
+		l.replays.inflight += n
+	}
 	switch {
 	case j.class&slowly != 0:
 		o.slow += n

@@ -24,6 +24,7 @@ import (
 //	              runs here; markers of held, of dead
 //	T   tier      topic, end, read, highest generation below read, window
 //	E   endpoint  id, high + 1, seen, shut, since, streak, held, dead letters to be sent again
+//	R   replay    id, endpoint, from, end, next, what is finished above next, delivered, failed, expired
 //
 // Times are Unix nanoseconds, 0 for none. A part's bytes behind those that are
 // known, and parts that aren't, are a later release's: they are kept as they are.
@@ -35,6 +36,7 @@ const (
 	partLane     = 'H'
 	partTier     = 'T'
 	partEndpoint = 'E'
+	partReplay   = 'R'
 )
 
 var errSnapshot = errors.New("snapshot is damaged")
@@ -67,7 +69,7 @@ func (l *Lane) addSnapshot() {
 
 // encode adds the parts to b.
 func (l *Lane) encode(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(1+len(l.sources)+len(l.targets)+len(l.foreign)))
+	b = binary.AppendUvarint(b, uint64(1+len(l.sources)+len(l.targets)+len(l.replays.running)+len(l.foreign)))
 	var part []byte
 	add := func() { b = append(binary.AppendUvarint(b, uint64(len(part))), part...) }
 
@@ -89,6 +91,10 @@ func (l *Lane) encode(b []byte) []byte {
 	}
 	for _, t := range l.targets {
 		part = t.append(append(part[:0], partEndpoint))
+		add()
+	}
+	for _, c := range l.replays.running {
+		part = c.append(append(part[:0], partReplay))
 		add()
 	}
 	for _, other := range l.foreign {
@@ -157,6 +163,7 @@ type state struct {
 	tiers      map[string]*source
 	fanOut     int64 // -1: none
 	targets    map[string]*target
+	replays    []*cursor
 
 	heldMarks, deadMarks marks
 	unread               string   // of the lane's part
@@ -181,6 +188,8 @@ func decodeState(b []byte) (*state, error) {
 		case partEndpoint:
 			t := readTarget(in)
 			st.targets[t.id] = t
+		case partReplay:
+			st.replays = append(st.replays, readCursor(in))
 		default:
 			st.foreign = append(st.foreign, part)
 		}

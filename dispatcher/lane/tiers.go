@@ -39,7 +39,8 @@ type source struct {
 type job struct {
 	delivery *delivery.Delivery
 	target   *target
-	source   *source // nil: it was read from held
+	source   *source // nil: it was read from held, or for a replay
+	replay   *cursor // it was read for; nil: for none
 	offset   int64
 	logged   time.Time
 	bytes    int
@@ -58,7 +59,10 @@ func (j *job) retry() bool { return j.source != nil && (j.source.delay > 0 || j.
 
 // place is where the delivery's record lies: the origin of what follows from it.
 func (j *job) place() delivery.Place {
-	if j.source == nil {
+	switch {
+	case j.replay != nil:
+		return delivery.Place{Topic: j.replay.replay.ID, Offset: j.offset}
+	case j.source == nil:
 		return delivery.Place{Topic: delivery.HeldTopic, Offset: j.offset}
 	}
 	return delivery.Place{Topic: j.source.topic, Offset: j.offset}
@@ -316,6 +320,7 @@ func (l *Lane) untilNext(now time.Time) time.Duration {
 	if l.dirty && !l.journal.writing {
 		sooner(l.snapshot)
 	}
+	sooner(l.untilTold())
 	if !l.idle {
 		sooner(l.measured.Add(measureEvery))
 	}

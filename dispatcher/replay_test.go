@@ -1,0 +1,547 @@
+package dispatcher_test
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/pkg/control"
+	"sluice/pkg/delivery"
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+)
+
+// replay asks for what was logged within the last day.
+func (w *world) replay(ep *endpoint.Endpoint, more ...func(*control.StartReplay)) *control.Replay {
+	w.t.Helper()
+	cmd := &control.StartReplay{Endpoint: ep.ID, Since: time.Now().Add(-24 * time.Hour)}
+	for _, set := range more {
+		set(cmd)
+	}
+	return w.do(cmd).Replay
+}
+
+func failedOnly(cmd *control.StartReplay) { cmd.FailedOnly = true }
+
+func of(patterns ...string) func(*control.StartReplay) {
+	return func(cmd *control.StartReplay) { cmd.Patterns = patterns }
+}
+
+// ended gives a replay as control has it, and fails the test if it hasn't ended.
+func (w *world) ended(r *control.Replay) *control.Replay {
+	w.t.Helper()
+	now := w.control.Replay(r.Endpoint, r.ID)
+	if now == nil || !now.Ended() {
+		w.t.Fatalf("replay hasn't ended: %+v", now)
+	}
+	return now
+}
+
+// sentFor are the requests whose deliveries are the replay's.
+func (w *world) sentFor(url string, r *control.Replay) (sent []request) {
+	ours := make(map[string]bool)
+	for _, rec := range w.records("attempts", r.Endpoint) {
+		if a, err := delivery.DecodeAttempt(rec.Value); err == nil && a.Replay == r.ID {
+			ours[a.Delivery] = true
+		}
+	}
+	for _, req := range w.of(url) {
+		if ours[req.delivery] {
+			sent = append(sent, req)
+		}
+	}
+	return sent
+}
+
+// A replay sends what was asked for once more, in the order of the log, under new
+// delivery ids. Only what fails gets a record in a tier, and is retried as any.
+func TestReplay(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.keeps = true
+		early := w.publish(3) // nobody's, but the org's to see
+		ep := w.endpoint("http://a")
+		w.start()
+		owed := append(w.publish(300), w.publishAs("test.large", 5, 10_000)...)
+		other := w.publishAs("other.event", 4, 0)
+		sleep(time.Minute)
+		first := make(map[string]string)
+		for _, r := range w.of("http://a") {
+			first[r.event] = r.delivery
+		}
+		w.forget()
+		w.set(func(r request) delivery.Outcome {
+			o := ok
+			if r.event == "e00007" && r.attempt == 1 {
+				o = broken
+			}
+			o.Took = 10 * time.Millisecond
+			return o
+		})
+		r := w.replay(ep, of("test.*"))
+		sleep(time.Minute)
+		if r = w.ended(r); r.Delivered != 307 || r.Failed != 1 || r.Done != r.Total || r.Total != 312 || r.Expired != 0 {
+			t.Errorf("it ended with %+v", r.Progress)
+		}
+		got := w.of("http://a")
+		want := slices.Concat(early, owed)
+		for _, req := range got {
+			if req.delivery == first[req.event] || slices.Contains(other, req.event) {
+				t.Errorf("%s was sent as %s, before as %s", req.event, req.delivery, first[req.event])
+			}
+		}
+		if n := len(w.sentFor("http://a", r)); n != len(got) || n != len(want)+1 {
+			t.Errorf("%d requests are known to be of the replay, of %d", n, len(got))
+		}
+		last := got[len(got)-1]
+		if last.event != "e00007" || last.attempt != 2 || last.delivery != w.replayed(r, last.event) {
+			t.Errorf("the retry is %+v", last)
+		}
+		// What is begun at the same moment arrives in any order.
+		for i, event := range ids(got[:len(got)-1]) {
+			if at := slices.Index(want, event); at < i-32 || at > i+32 {
+				t.Errorf("%s came as number %d, not %d", event, i, at)
+			}
+		}
+		if n := len(w.records("tier.0s", ep.ID)); n != 309 {
+			t.Errorf("%d records on the first tier", n)
+		}
+		if n := len(w.records("tier.5s", ep.ID)); n != 1 {
+			t.Errorf("%d records on the second", n)
+		}
+		if n := len(w.records("held", ep.ID)); n != 0 {
+			t.Errorf("%d records are held", n)
+		}
+	})
+}
+
+// others has some events go to their endpoints until what fails is dead: with a
+// success now and then none is disabled. It publishes 35.
+func (w *world) others() {
+	w.t.Helper()
+	for range 15 {
+		sleep(3 * time.Second)
+		w.publish(1)
+	}
+	for range 20 {
+		sleep(4 * time.Minute)
+		w.publish(1)
+	}
+	sleep(time.Minute)
+}
+
+// A replay of what failed sends each event that died once, whether it died once or
+// more often.
+func TestReplayOfFailed(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		ep := w.endpoint("http://a")
+		w.start()
+		dies := func(r request) bool { return r.event >= "e00003" && r.event <= "e00005" }
+		w.set(func(r request) delivery.Outcome {
+			if dies(r) {
+				return broken
+			}
+			return ok
+		})
+		w.publish(10)
+		w.others()
+		if n := len(w.deliveries("dead", ep.ID)); n != 3 {
+			t.Fatalf("%d dead letters", n)
+		}
+		all := w.replay(ep, failedOnly)
+		w.others()
+		if all = w.ended(all); all.Failed != 3 || all.Delivered != 0 {
+			t.Errorf("the first ended with %+v", all.Progress)
+		}
+		if n := len(w.deliveries("dead", ep.ID)); n != 6 {
+			t.Fatalf("%d dead letters", n)
+		}
+		w.forget()
+		w.set(nil)
+		r := w.replay(ep, failedOnly)
+		sleep(time.Minute)
+		if r = w.ended(r); r.Delivered != 3 || r.Failed != 0 {
+			t.Errorf("it ended with %+v", r.Progress)
+		}
+		if got := ids(w.of("http://a")); !slices.Equal(slices.Sorted(slices.Values(got)), []string{"e00003", "e00004", "e00005"}) {
+			t.Errorf("sent %v", got)
+		}
+		narrow := w.replay(ep, failedOnly, of("other.*"))
+		sleep(time.Minute)
+		if narrow = w.ended(narrow); narrow.Delivered != 0 {
+			t.Errorf("of other types: %+v", narrow.Progress)
+		}
+	})
+}
+
+// What was asked for to be sent again is behind what is owed: neither the endpoint's
+// own new events nor a neighbour's wait for it, though it takes a while.
+func TestReplayBehindLive(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		ep := w.endpoint("http://a")
+		w.endpoint("http://b")
+		w.start()
+		w.publish(3000)
+		sleep(time.Minute)
+		w.set(func(request) delivery.Outcome {
+			o := ok
+			o.Took = 500 * time.Millisecond
+			return o
+		})
+		w.forget()
+		r := w.replay(ep)
+		published := make(map[string]time.Time)
+		for range 30 {
+			sleep(time.Second)
+			for _, id := range w.publish(10) {
+				published[id] = time.Now()
+			}
+		}
+		if now := w.control.Replay(ep.ID, r.ID); now.Ended() || now.Delivered < 500 || now.Done < 500 || now.Total != 3000 {
+			t.Errorf("meanwhile it is %+v", now.Progress)
+		}
+		sleep(10 * time.Minute)
+		if r = w.ended(r); r.Delivered != 3000 {
+			t.Errorf("it ended with %+v", r.Progress)
+		}
+		for _, url := range []string{"http://a", "http://b"} {
+			for _, req := range w.of(url) {
+				if at, live := published[req.event]; live && req.at.Sub(at) > 0 {
+					t.Errorf("%s had to wait %v for %s", url, req.at.Sub(at), req.event)
+				}
+			}
+		}
+		if r = w.control.Replay(ep.ID, r.ID); r.EndedAt.Sub(r.CreatedAt) > 3*time.Minute {
+			t.Errorf("it took %v", r.EndedAt.Sub(r.CreatedAt))
+		}
+	})
+}
+
+// A replay waits while its endpoint can't take anything, and goes on from where it
+// was; cancelled, it sends nothing more, retries included; with its endpoint it is
+// gone.
+func TestReplayWaits(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		ep := w.endpoint("http://a")
+		w.start()
+		w.publish(400)
+		sleep(time.Minute)
+		w.forget()
+		slow := ok
+		slow.Took = time.Second
+		w.set(func(request) delivery.Outcome { return slow })
+		paused, active := endpoint.Paused, endpoint.Active
+		r := w.replay(ep)
+		sleep(5500 * time.Millisecond)
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &paused})
+		sleep(time.Minute)
+		if n := len(w.of("http://a")); n < 80 || n > 120 {
+			t.Fatalf("%d requests until it was paused", n)
+		}
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &active})
+		sleep(5500 * time.Millisecond)
+		w.do(&control.DisableEndpoint{Endpoint: ep.ID, Epoch: ep.Epoch, Reason: "of the test"})
+		sleep(time.Hour)
+		if n := len(w.of("http://a")); n < 170 || n > 220 {
+			t.Fatalf("%d requests until it was disabled", n)
+		}
+		w.do(&control.EnableEndpoint{Endpoint: ep.ID, Skip: 1 << 40}) // wants nothing of what it missed
+		sleep(time.Minute)
+		if r = w.ended(r); r.Delivered != 400 {
+			t.Errorf("it ended with %+v", r.Progress)
+		}
+		if n := len(w.of("http://a")); n != 400 {
+			t.Errorf("%d requests for 400 events", n)
+		}
+	})
+}
+
+func TestReplayCancelled(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		ep, calm := w.endpoint("http://a"), w.endpoint("http://calm")
+		w.start()
+		w.publish(400)
+		sleep(time.Minute)
+		w.forget()
+		w.set(func(r request) delivery.Outcome {
+			o := ok
+			if r.event < "e00003" && r.url == "http://a" {
+				o = broken
+			}
+			o.Took = time.Second
+			return o
+		})
+		r, next := w.replay(ep), w.replay(ep, of("other.*"))
+		waiting := w.replay(calm)
+		w.do(&control.CancelReplay{Endpoint: calm.ID, Replay: waiting.ID})
+		sleep(4500 * time.Millisecond)
+		w.do(&control.CancelReplay{Endpoint: ep.ID, Replay: r.ID})
+		sleep(10 * time.Second)
+		n := len(w.of("http://a"))
+		if n < 60 || n > 100 {
+			t.Errorf("%d requests until it was cancelled", n)
+		}
+		if r = w.ended(r); !r.Cancelled || r.Delivered != int64(n)-2 || r.Failed != 2 {
+			t.Errorf("of %d requests it knows %+v", n, r.Progress)
+		}
+		if next = w.ended(next); next.Cancelled { // it waited for its turn
+			t.Errorf("the next one is %+v", next)
+		}
+		sleep(2 * time.Hour)
+		if len(w.of("http://a")) != n {
+			t.Errorf("%d requests, and there were %d", len(w.of("http://a")), n)
+		}
+		if n := len(w.deliveries("dead", ep.ID)); n != 0 {
+			t.Errorf("%d dead letters", n)
+		}
+		w.replay(ep)
+		sleep(time.Second)
+		w.do(&control.DeleteEndpoint{Endpoint: ep.ID})
+		sleep(time.Minute)
+		w.stop()
+		if len(w.control.Replaying()) > 0 {
+			t.Errorf("%v go on without their endpoint", w.control.Replaying())
+		}
+		w.start()
+		sleep(time.Minute)
+	})
+}
+
+// aged is a log whose events were appended longer ago than they were: what was an
+// hour ago is too old to be shown.
+type aged struct{ eventlog.Log }
+
+func (l aged) OffsetAt(ctx context.Context, p eventlog.Partition, t time.Time) (int64, error) {
+	if p.Topic == event.Live.Topic() {
+		t = t.Add(event.Shown - time.Hour)
+	}
+	return l.Log.OffsetAt(ctx, p, t)
+}
+
+// Events that are too old to be shown aren't sent, and said; a replay that waits
+// meanwhile passes over what grows too old.
+func TestReplayOfOld(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.control.Close()
+		w.log = aged{w.log}
+		sealer, err := control.NewSealer(make([]byte, 32))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if w.control, err = control.Open(t.Context(), control.Config{Log: w.log, Sealer: sealer, Lanes: delivery.Lanes}); err != nil {
+			t.Fatal(err)
+		}
+		ep := w.endpoint("http://a")
+		w.start()
+		w.publish(3)
+		sleep(30 * time.Minute)
+		w.publish(4)
+		sleep(40 * time.Minute)
+		w.publish(5)
+		sleep(time.Minute)
+		w.forget()
+		since := func(cmd *control.StartReplay) { cmd.Since = time.Now().Add(-event.Kept) }
+		r := w.replay(ep, since)
+		sleep(time.Minute)
+		if r = w.ended(r); r.Expired != 3 || r.Delivered != 9 || r.Total != 9 {
+			t.Errorf("it ended with %+v", r.Progress)
+		}
+		paused, active := endpoint.Paused, endpoint.Active
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &paused})
+		r = w.replay(ep, since)
+		sleep(30 * time.Minute)
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &active})
+		sleep(time.Minute)
+		if r = w.ended(r); r.Expired != 7 || r.Delivered != 5 || r.Done != 9 {
+			t.Errorf("the one that waited ended with %+v", r.Progress)
+		}
+	})
+}
+
+// Dispatchers are killed at any append, of which a part may have been written, or
+// hand over in order. What a replay sends is sent, or with the dead letters; what
+// comes twice was under way when its dispatcher was killed; and the counts are right.
+func TestReplayKills(t *testing.T) {
+	rounds := 4
+	if testing.Short() {
+		rounds = 1
+	}
+	for seed := range uint64(rounds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) { killingReplays(w, seed) })
+		})
+	}
+}
+
+func killingReplays(w *world, seed uint64) {
+	t := w.t
+	rnd := rand.New(rand.NewPCG(seed, 1))
+	fails := rand.New(rand.NewPCG(seed, 2))
+	eps := []*endpoint.Endpoint{w.endpoint("http://0"), w.endpoint("http://1"), w.endpoint("http://2")}
+	var calm atomic.Bool
+	w.set(func(r request) delivery.Outcome {
+		o := ok
+		if !calm.Load() && fails.IntN(20) == 0 {
+			o = broken
+		}
+		o.Took = time.Duration(fails.IntN(2000)) * time.Millisecond
+		return o
+	})
+	w.start()
+	owed := append(w.publish(500), w.publishAs("test.large", 20, 10_000)...)
+	sleep(10 * time.Minute)
+	w.stop()
+	w.forget()
+	var replays []*control.Replay
+	for i, ep := range eps {
+		replays = append(replays, w.replay(ep))
+		if i == 2 { // one behind the other
+			replays = append(replays, w.replay(ep, of("test.large")))
+		}
+	}
+	type life struct{ died, next time.Time }
+	var lives []life
+	for range 10 {
+		m := &mortal{Log: w.log, rnd: rand.New(rand.NewPCG(rnd.Uint64(), 3))}
+		m.left.Store(int64(2 + rnd.IntN(150)))
+		w.startOn(m, false)
+		for range 4 {
+			w.publish(1)
+			sleep(time.Duration(rnd.IntN(2500)) * time.Millisecond)
+		}
+		if rnd.IntN(3) > 0 {
+			m.kill()
+		}
+		w.stop()
+		if !m.died.IsZero() {
+			lives = append(lives, life{m.died, time.Now()})
+		}
+	}
+	calm.Store(true)
+	w.start()
+	sleep(3 * time.Hour)
+	for _, r := range replays {
+		url, want := w.control.Endpoint(r.Endpoint).URL, owed
+		if r.Patterns != nil {
+			want = owed[500:]
+		}
+		now := w.ended(r)
+		if now.Delivered+now.Failed != int64(len(want)) || now.Done != now.Total {
+			t.Errorf("seed %d: %s: of %d events it counts %+v", seed, url, len(want), now.Progress)
+		}
+		delivered := make(map[string]request)
+		doubles := 0
+		for _, req := range w.of(url) {
+			if req.ended.IsZero() || req.delivery != w.replayed(r, req.event) {
+				continue
+			}
+			if before, twice := delivered[req.event]; twice {
+				doubles++
+				if !slices.ContainsFunc(lives, func(l life) bool {
+					return !before.ended.Before(l.died) && !before.at.After(l.next)
+				}) {
+					t.Errorf("seed %d: %s got %s twice, answered at %v and %v", seed, url, req.event, before.ended, req.ended)
+				}
+			}
+			delivered[req.event] = req
+		}
+		t.Logf("%s: %d of %d, %d came twice over %d kills", url, len(delivered), len(want), doubles, len(lives))
+		for _, id := range want {
+			if _, came := delivered[id]; !came {
+				t.Errorf("seed %d: %s lost %s", seed, url, id)
+			}
+		}
+	}
+}
+
+// replayed gives the id of the delivery that the replay makes of an event.
+func (w *world) replayed(r *control.Replay, id string) string {
+	var at int64
+	fmt.Sscanf(id, "e%d", &at)
+	return delivery.ID(&event.Event{Environment: event.Live, ID: id, Offset: at - 1}, r.Endpoint, r.ID)
+}
+
+// Dispatchers that hand over in order send nothing twice.
+func TestReplayHandover(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		ep := w.endpoint("http://a")
+		w.start()
+		w.publish(500)
+		sleep(time.Minute)
+		w.forget()
+		w.set(func(request) delivery.Outcome {
+			o := ok
+			o.Took = 300 * time.Millisecond
+			return o
+		})
+		r := w.replay(ep)
+		for range 6 {
+			sleep(700 * time.Millisecond)
+			w.stop()
+			w.start()
+		}
+		sleep(time.Minute)
+		if r = w.ended(r); r.Delivered != 500 {
+			t.Errorf("it ended with %+v", r.Progress)
+		}
+		if n := len(w.of("http://a")); n != 500 {
+			t.Errorf("%d requests for 500 events", n)
+		}
+	})
+}
+
+// A replay goes on in another log, where all offsets are others.
+func TestReplayMoves(t *testing.T) {
+	for name, more := range map[string]func(*control.StartReplay){"events": of("*"), "failed": failedOnly} {
+		t.Run(name, func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				w.keeps = true
+				ep := w.endpoint("http://a")
+				w.start()
+				w.publish(20)
+				sleep(time.Minute)
+				w.set(func(r request) delivery.Outcome {
+					if r.event <= "e00100" && r.event[5]%2 == 1 {
+						return broken
+					}
+					return ok
+				})
+				w.publish(80)
+				w.others()
+				w.forget()
+				w.set(func(request) delivery.Outcome {
+					o := ok
+					o.Took = time.Second
+					return o
+				})
+				r := w.replay(ep, more)
+				sleep(2500 * time.Millisecond)
+				w.stop()
+				before := len(w.of("http://a"))
+				if err := w.log.Trim(t.Context(), eventlog.Partition{Topic: "events.live"}, 15); err != nil {
+					t.Fatal(err)
+				}
+				var n int64
+				for _, m := range w.move() {
+					n += m.Replays
+				}
+				w.start()
+				sleep(10 * time.Minute)
+				want := 135
+				if r.FailedOnly {
+					want = 40
+				}
+				if got := len(w.of("http://a")); n != 1 || before < 20 || before > 60 || got != want {
+					t.Errorf("%d replays were moved, with %d requests made before; there are %d, want %d", n, before, got, want)
+				}
+				if r = w.ended(r); r.Delivered != int64(want) || r.Done != r.Total {
+					t.Errorf("it ended with %+v", r.Progress)
+				}
+			})
+		})
+	}
+}
