@@ -154,6 +154,7 @@ func (c *migrateCmd) report(m *migration, s std, took time.Duration) error {
 	row("retries that wait", m.owed.Retries)
 	row("deliveries held for endpoints that can't take them", m.owed.Held)
 	row("dead letters", m.owed.Dead)
+	row("replays that go on there", m.owed.Replays)
 	if err := printTable(s.Out, rows...); err != nil || m.dry {
 		return err
 	}

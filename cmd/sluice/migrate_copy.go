@@ -200,6 +200,7 @@ func (m *migration) moveLanes(ctx context.Context) error {
 		m.owed.Retries += moved.Retries
 		m.owed.Held += moved.Held
 		m.owed.Dead += moved.Dead
+		m.owed.Replays += moved.Replays
 		if int(number) < len(event.Environments) {
 			env := event.Environments[number]
 			m.unfanned[env] = m.events[env] - m.place(env, moved.FanOut)

@@ -122,6 +122,9 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 		server.Handle(route)
 	}
 	core := manage.NewCore(n.control, n.log, attempt.NewGuard(n.cfg.HTTP, n.private()).CheckURL, all.Dialects)
+	for _, route := range core.ReplayRoutes() {
+		server.Handle(route)
+	}
 	for _, d := range all.Dialects {
 		server.HandleDialect(d, core)
 	}

@@ -11,6 +11,7 @@
 //	rotate.go  another secret for it
 //	events.go  reads of events
 //	deliveries.go  what became of deliveries, and one more attempt of one
+//	replay.go  events sent to an endpoint once more
 //	admin.go   the admin API
 //	token.go   its token
 package manage
