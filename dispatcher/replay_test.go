@@ -119,6 +119,31 @@ func TestReplay(t *testing.T) {
 	})
 }
 
+// A replay sends what an endpoint's filter lets through, of whichever types.
+func TestReplayFiltered(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		ep := w.endpoint("http://a")
+		w.publishAs("test.event", 3, 1)
+		w.publishAs("other.event", 4, 2)
+		w.publishAs("other.event", 5, 1)
+		only := `{"a":"x"}`
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Patterns: &[]string{"test.*"}, Options: endpoint.OptionsPatch{Filter: &only}})
+		w.start()
+		for types, want := range map[string]int{"": 3, "*": 8, "other.*": 5, "none.*": 0} {
+			w.forget()
+			more := of(types)
+			if types == "" {
+				more = func(*control.StartReplay) {}
+			}
+			r := w.replay(ep, more)
+			sleep(time.Minute)
+			if r = w.ended(r); r.Delivered != int64(want) || len(w.of("http://a")) != want {
+				t.Errorf("of %q %d came: %+v", types, len(w.of("http://a")), r.Progress)
+			}
+		}
+	})
+}
+
 // others has some events go to their endpoints until what fails is dead: with a
 // success now and then none is disabled. It publishes 35.
 func (w *world) others() {
