@@ -401,6 +401,15 @@ func TestCommands(t *testing.T) {
 	has(ok("endpoint", "enable", id, "--key", acme), id)
 	has(ok("endpoint", "rotate-secret", id, "--key", acme), "whsec_", "Until")
 	has(ok("endpoint", "rotate-secret", id, "--overlap", "0s", "--key", acme), "whsec_", "Nothing is signed")
+	has(ok("endpoint", "replay", id, "--from", "24h", "--events", "rfq.*,quote.*", "--key", acme), "rpl_", "completed", "0 delivered")
+	api := &process{t: t, address: p.address, key: acme}
+	if err := api.call(t.Context(), "PATCH", "/v1/webhooks/"+id, "application/json", []byte(`{"status":"paused"}`), 200, nil); err != nil {
+		t.Fatal(err)
+	}
+	replay := regexp.MustCompile(`rpl_\w+`).FindString(ok("endpoint", "replay", id, "--from", "2026-01-02", "--failed-only", "--detach", "--json", "--key", acme))
+	has(ok("endpoint", "replays", id, "--key", acme), "waiting", replay, "failed only", "completed", "rfq.*,quote.*")
+	has(ok("endpoint", "cancel-replay", id, replay, "--key", acme), replay)
+	has(ok("endpoint", "replays", id, "--json", "--key", acme), `"status":"cancelled"`, `"from":"2026-01-02T00:00:00.000Z"`)
 	ok("endpoint", "delete", id, "--yes", "--key", acme)
 	if _, errs, code := sluice(t, nil, "endpoint", "show", id, "--key", acme, "--url", url); code != 1 || !strings.Contains(errs, "404") {
 		t.Errorf("a deleted endpoint: exit code %d, %s", code, errs)

@@ -18,8 +18,11 @@ type endpointCmd struct {
 	Enable endpointEnableCmd `cmd:"" help:"Enable a disabled endpoint; what it missed is delivered."`
 	Rotate endpointRotateCmd `cmd:"" name:"rotate-secret" help:"Give an endpoint a new secret; the one it had goes on signing for a while."`
 
-	Deliveries endpointDeliveriesCmd `cmd:"" help:"List what became of deliveries to an endpoint."`
-	Retry      endpointRetryCmd      `cmd:"" help:"Make one more attempt of deliveries, now: of some, or of all dead letters."`
+	Deliveries   endpointDeliveriesCmd   `cmd:"" help:"List what became of deliveries to an endpoint."`
+	Retry        endpointRetryCmd        `cmd:"" help:"Make one more attempt of deliveries, now: of some, or of all dead letters."`
+	Replay       endpointReplayCmd       `cmd:"" help:"Send events of the last seven days to an endpoint once more."`
+	Replays      endpointReplaysCmd      `cmd:"" help:"List an endpoint's replays."`
+	CancelReplay endpointCancelReplayCmd `cmd:"" help:"End a replay."`
 
 	Delete endpointDeleteCmd `cmd:"" help:"Delete an endpoint, with what it is owed."`
 }
