@@ -144,6 +144,36 @@ func TestReplayFiltered(t *testing.T) {
 	})
 }
 
+// What an endpoint's owner asks for holds for replays: a rate, and an order.
+func TestReplayAtItsPace(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		slow, ordered := w.endpoint("http://slow"), w.endpoint("http://ordered")
+		w.start()
+		want := w.publish(50)
+		sleep(time.Minute)
+		rate, yes := 10.0, true
+		w.do(&control.UpdateEndpoint{Endpoint: slow.ID, Options: endpoint.OptionsPatch{RatePerSecond: &rate}})
+		w.do(&control.UpdateEndpoint{Endpoint: ordered.ID, Options: endpoint.OptionsPatch{Ordered: &yes}})
+		w.forget()
+		w.set(func(request) delivery.Outcome {
+			o := ok
+			o.Took = 10 * time.Millisecond
+			return o
+		})
+		first, second := w.replay(slow), w.replay(ordered)
+		sleep(time.Minute)
+		w.ended(first)
+		w.ended(second)
+		got := w.of("http://slow")
+		if took := got[len(got)-1].at.Sub(got[0].at); len(got) != 50 || took < 4800*time.Millisecond || took > 6*time.Second {
+			t.Errorf("%d came in %v", len(got), took)
+		}
+		if got := ids(w.of("http://ordered")); !slices.Equal(got, want) {
+			t.Errorf("the order was %v", got)
+		}
+	})
+}
+
 // others has some events go to their endpoints until what fails is dead: with a
 // success now and then none is disabled. It publishes 35.
 func (w *world) others() {
