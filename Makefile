@@ -21,8 +21,8 @@ test: lint ## everything, on the embedded log and on a real Kafka broker, which 
 	@mkdir -p dist
 	deploy/test $(TESTFLAGS)
 
-test-quick: ## without the race detector and without Kafka (says what it leaves out)
-	SLUICE_TEST_NO_KAFKA=1 $(GO) test ./...
+test-quick: ## without the race detector, and without Kafka and PostgreSQL where they aren't there (says what it leaves out)
+	SLUICE_TEST_NO_KAFKA=1 SLUICE_TEST_NO_POSTGRES=1 $(GO) test ./...
 
 lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }

@@ -40,6 +40,7 @@ var arrows = []struct {
 	{"dispatcher/...", nil, []string{"sluice/gateway/..."}, "gateway and dispatcher meet in the log only"},
 	{"pkg/attempts/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/dialect/..."}, "attempts is a view of the log, under whoever shows it"},
 	{"...", []string{"pkg/eventlog/...", "pkg/attempts/index", "examples/..."}, []string{"github.com/cockroachdb/pebble/..."}, "only a log and an index know what is below them"},
+	{"...", []string{"pkg/attempts/postgres"}, []string{"github.com/jackc/..."}, "only one store knows that it is PostgreSQL"},
 	{"...", []string{"pkg/eventlog/...", "examples/..."}, []string{"github.com/twmb/franz-go/..."}, "only pkg/eventlog knows what is below the log"},
 	{"...", []string{"pkg/dialect/all", "cmd/sluice", "bench/...", "loadtest/..."}, []string{"sluice/pkg/dialect/tetrafi/..."}, "a dialect's name stands in its folder and in the list of dialects"},
 	{"...", []string{"pkg/dialect/all", "cmd/sluice", "bench/...", "loadtest/..."}, []string{"sluice/pkg/dialect/all"}, "who needs the dialects is handed them"},

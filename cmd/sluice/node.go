@@ -75,6 +75,7 @@ type nodeConfig struct {
 	Kafka              kafkaFlags
 	SecretsKeyFile     string
 	IdempotencyEntries int
+	AttemptsDB         string // empty: an index in Data
 	AdminToken         string
 	BootstrapKey       string
 	HTTP               bool // endpoints without TLS

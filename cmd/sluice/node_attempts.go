@@ -8,6 +8,7 @@ import (
 	"sluice/gateway/web"
 	"sluice/pkg/attempts"
 	"sluice/pkg/attempts/index"
+	"sluice/pkg/attempts/postgres"
 	"sluice/pkg/event"
 	"sluice/replay"
 )
@@ -18,7 +19,7 @@ const attemptsDir = "attempts"
 
 // serveDeliveries adds the calls that tell what became of deliveries.
 //
-//	tier.0s, held, dead, attempts ─► view ─► index in --data ─► GET …/deliveries
+//	tier.0s, held, dead, attempts ─► view ─► index in --data, or --attempts-db ─► GET …/deliveries
 func (n *node) serveDeliveries(server *web.Server, core *manage.Core, past map[event.Environment]*replay.Reader) error {
 	calls := manage.Deliveries{Core: core, Log: n.log, Past: past, Logger: n.cfg.Logger}
 	store, err := n.attemptsStore()
@@ -26,7 +27,7 @@ func (n *node) serveDeliveries(server *web.Server, core *manage.Core, past map[e
 		return err
 	}
 	if store == nil {
-		n.cfg.Logger.Warn("deliveries aren't listed: there is no data directory to keep their index in")
+		n.cfg.Logger.Warn("deliveries aren't listed: there is neither --attempts-db nor a data directory to keep their index in")
 	} else {
 		n.onStop(func(context.Context) error { return store.Close() })
 		calls.View = attempts.New(attempts.Config{Log: n.log, Control: n.control, Store: store, Logger: n.cfg.Logger, Registerer: n.metrics})
@@ -41,6 +42,9 @@ func (n *node) serveDeliveries(server *web.Server, core *manage.Core, past map[e
 
 // attemptsStore opens what deliveries are listed from; nil: there is nothing.
 func (n *node) attemptsStore() (attempts.Store, error) {
+	if n.cfg.AttemptsDB != "" {
+		return postgres.Open(postgres.Config{URL: n.cfg.AttemptsDB, Name: n.cfg.Prefix, Logger: n.cfg.Logger})
+	}
 	if n.data == nil {
 		return nil, nil
 	}

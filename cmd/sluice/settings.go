@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"time"
 
+	"sluice/pkg/attempts/postgres"
 	"sluice/pkg/control"
 	"sluice/pkg/key"
 )
@@ -31,6 +32,8 @@ type settings struct {
 	Brokers        brokers `env:"SLUICE_BROKERS" placeholder:"HOST:PORT,…" group:"log" help:"Keep the log on these Kafka or Redpanda brokers, which any number of processes can share. Default: in --data."`
 	Prefix         string  `default:"sluice." env:"SLUICE_PREFIX" placeholder:"TEXT" group:"log" help:"What names of topics and groups begin with on the brokers, so that deployments can share a cluster. Default: ${default}."`
 	SecretsKeyFile string  `env:"SLUICE_SECRETS_KEY_FILE" placeholder:"FILE" group:"log" help:"Key that webhook secrets are sealed with in the log: 32 bytes as hex or base64 (openssl rand -hex 32). To rotate it, add a new key as a line below the old one on every node and restart them, then move it to the top and restart them again: the first line seals, every line opens, and none may go. Required with --brokers, where every process needs the same keys; else made at the first start and kept in secrets.key in --data."`
+
+	AttemptsDB string `name:"attempts-db" env:"SLUICE_ATTEMPTS_DB" placeholder:"URL" group:"log" secret:"" help:"PostgreSQL that deliveries are listed from, as postgres://user:password@host/database: one for all processes of a deployment, which keep it up in turn. It holds nothing that isn't in the log: emptied, it is made anew. Default: each process with the role api keeps an index of its own in --data."`
 
 	IdempotencyEntries int `name:"idempotency-entries" default:"1000000" env:"SLUICE_IDEMPOTENCY_ENTRIES" placeholder:"N" group:"log" help:"How many Idempotency-Keys and event ids of the last 24 hours to remember, about 150 bytes each; past it the oldest are forgotten early, which /metrics counts. Default: ${default}."`
 
@@ -64,6 +67,13 @@ func (s *settings) Validate() error {
 		return errors.New("--smtp and --mail-from go together: give both, or none")
 	case (s.TLSCert == "") != (s.TLSKey == ""):
 		return errors.New("--tls-cert and --tls-key go together: give both, or none")
+	}
+	if s.AttemptsDB != "" {
+		store, err := postgres.Open(postgres.Config{URL: s.AttemptsDB})
+		if err != nil {
+			return fmt.Errorf("--attempts-db: %w", err)
+		}
+		store.Close()
 	}
 	if _, err := key.Check(s.BootstrapKey); s.BootstrapKey != "" && err != nil {
 		return errors.New("--bootstrap-key (SLUICE_BOOTSTRAP_KEY) is no API key: make one with: sluice key new")
@@ -110,7 +120,7 @@ func (s *settings) node(logger *slog.Logger) nodeConfig {
 	return nodeConfig{
 		Listen: string(s.Listen), TLSCert: s.TLSCert, TLSKey: s.TLSKey, PerAddress: s.PerAddress, Ops: string(s.Ops), Roles: s.Roles, Data: s.Data,
 		Brokers: s.Brokers, Prefix: s.Prefix, Kafka: s.kafkaFlags, SecretsKeyFile: s.SecretsKeyFile,
-		IdempotencyEntries: s.IdempotencyEntries, LogMaxBytes: s.LogMaxBytes,
+		IdempotencyEntries: s.IdempotencyEntries, AttemptsDB: s.AttemptsDB, LogMaxBytes: s.LogMaxBytes,
 		AdminToken: s.AdminToken, BootstrapKey: s.BootstrapKey,
 		HTTP: s.AllowHTTPEndpoints || s.AllowPrivateEndpoints.Set, Private: s.AllowPrivateEndpoints,
 		EgressProxy: s.EgressProxy.url, EgressBind: s.EgressBind,

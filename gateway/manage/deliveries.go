@@ -49,7 +49,7 @@ func (d *Deliveries) Routes() []web.Route {
 			defer cancel()
 			if d.View == nil {
 				return &dialect.Error{Status: 503, Code: dialect.Unavailable,
-					Message: "this server keeps no list of deliveries: its operator gives it a --data that it can write"}
+					Message: "this server keeps no list of deliveries: its operator gives it --attempts-db, or a --data that it can write"}
 			}
 			status, body, err := serve(ctx, c)
 			if err != nil {

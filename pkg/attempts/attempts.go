@@ -35,9 +35,9 @@ import (
 // Kept is how long a delivery is shown after its event was logged.
 const Kept = event.Shown
 
-// ErrBehind says that another process has brought the store further, or made it
-// anew: whoever writes reads its positions again.
-var ErrBehind = errors.New("attempts: the store isn't where it was")
+// ErrBehind says that another process has begun to lead since: what it knows of the
+// store's positions this one doesn't.
+var ErrBehind = errors.New("attempts: another process writes the rows now")
 
 // Status is where a delivery stands.
 type Status uint8
@@ -165,9 +165,8 @@ type Store interface {
 	// weren't yet.
 	Positions(ctx context.Context) (map[eventlog.Partition]Position, error)
 	// Merge brings parts of rows into the rows, no two of one key, and moves the
-	// positions: all of it or nothing. ErrBehind says that a position isn't where
-	// from has it.
-	Merge(ctx context.Context, parts []Row, from map[eventlog.Partition]Position, to []Position) error
+	// positions: all of it or nothing. ErrBehind says that another process leads.
+	Merge(ctx context.Context, parts []Row, to []Position) error
 	// Forget drops all rows of an endpoint.
 	Forget(ctx context.Context, endpoint string) error
 	// Endpoints lists those that have rows, in order, behind one: at most limit.

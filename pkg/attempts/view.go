@@ -365,7 +365,7 @@ func (g *gather) flush() error {
 	for _, pos := range g.to {
 		to = append(to, pos)
 	}
-	if err := g.cfg.Store.Merge(g.ctx, parts, g.from, to); err != nil {
+	if err := g.cfg.Store.Merge(g.ctx, parts, to); err != nil {
 		return err
 	}
 	g.rows.Add(float64(len(parts)))

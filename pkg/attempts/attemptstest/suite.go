@@ -9,6 +9,7 @@ import (
 	"math/rand/v2"
 	"reflect"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -24,6 +25,31 @@ func Run(t *testing.T, open func(t *testing.T) attempts.Store) {
 	t.Run("Random", func(t *testing.T) { random(t, open) })
 	t.Run("Positions", func(t *testing.T) { positions(t, open) })
 	t.Run("Statuses", func(t *testing.T) { statuses(t, open) })
+}
+
+// begin opens the store and leads, until end.
+func begin(t *testing.T, open func(t *testing.T) attempts.Store, log string) (s attempts.Store, end func()) {
+	t.Helper()
+	s = open(t)
+	_, release, err := s.Lead(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Begin(t.Context(), log); err != nil {
+		release()
+		t.Fatal(err)
+	}
+	var once sync.Once
+	end = func() {
+		once.Do(func() {
+			release()
+			if err := s.Close(); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	t.Cleanup(end)
+	return s, end
 }
 
 var start = time.Date(2026, 11, 22, 3, 0, 0, 0, time.UTC)
@@ -67,7 +93,7 @@ func part(r *rand.Rand) attempts.Row {
 	case attempts.Retrying:
 		row.Next = start.Add(time.Duration(r.IntN(1000)) * time.Second)
 	case attempts.Dead:
-		row.Reason = []string{"", "out of attempts", "later\x00on"}[r.IntN(3)]
+		row.Reason = []string{"", "out of attempts", "later on"}[r.IntN(3)]
 	}
 	if n := r.IntN(6); n > 0 {
 		row.Number, row.Class, row.HTTP = n, delivery.HTTPError, 500+n
@@ -113,10 +139,7 @@ func random(t *testing.T, open func(t *testing.T) attempts.Store) {
 	seed := uint64(time.Now().UnixNano())
 	t.Logf("seed %d", seed)
 	r := rand.New(rand.NewPCG(seed, 1))
-	s := open(t)
-	if err := s.Begin(t.Context(), "log"); err != nil {
-		t.Fatal(err)
-	}
+	s, end := begin(t, open, "log")
 	m := make(model)
 	for round := range 60 {
 		parts := make(map[attempts.Key]attempts.Row)
@@ -125,7 +148,7 @@ func random(t *testing.T, open func(t *testing.T) attempts.Store) {
 			parts[p.Key] = p
 		}
 		list := slices.Collect(maps.Values(parts))
-		if err := s.Merge(t.Context(), list, nil, nil); err != nil {
+		if err := s.Merge(t.Context(), list, nil); err != nil {
 			t.Fatal(err)
 		}
 		m.merge(list)
@@ -137,13 +160,8 @@ func random(t *testing.T, open func(t *testing.T) attempts.Store) {
 			}
 			maps.DeleteFunc(m, func(k attempts.Key, _ attempts.Row) bool { return k.Endpoint == gone })
 		case 1:
-			if err := s.Close(); err != nil {
-				t.Fatal(err)
-			}
-			s = open(t)
-			if err := s.Begin(t.Context(), "log"); err != nil {
-				t.Fatal(err)
-			}
+			end()
+			s, end = begin(t, open, "log")
 		}
 		if round%10 == 9 {
 			check(t, s, m, r)
@@ -259,14 +277,11 @@ func check(t *testing.T, s attempts.Store, m model, r *rand.Rand) {
 }
 
 func positions(t *testing.T, open func(t *testing.T) attempts.Store) {
-	s := open(t)
-	if err := s.Begin(t.Context(), "log"); err != nil {
-		t.Fatal(err)
-	}
+	s, end := begin(t, open, "log")
 	p, q := eventlog.Partition{Topic: "attempts", Number: 3}, eventlog.Partition{Topic: "tier.0s"}
 	first := []attempts.Position{{Partition: p, Next: 5, Fence: 1 << 40}, {Partition: q, Next: 1}}
 	row := part(rand.New(rand.NewPCG(1, 1)))
-	if err := s.Merge(t.Context(), []attempts.Row{row}, nil, first); err != nil {
+	if err := s.Merge(t.Context(), []attempts.Row{row}, first); err != nil {
 		t.Fatal(err)
 	}
 	has := func(want ...attempts.Position) {
@@ -285,16 +300,11 @@ func positions(t *testing.T, open func(t *testing.T) attempts.Store) {
 		}
 	}
 	has(first...)
-	if err := s.Close(); err != nil {
-		t.Fatal(err)
-	}
-	s = open(t)
-	if err := s.Begin(t.Context(), "log"); err != nil {
-		t.Fatal(err)
-	}
+	end()
+	s, _ = begin(t, open, "log")
 	has(first...)
 	moved := attempts.Position{Partition: q, Next: 9, Fence: 2}
-	if err := s.Merge(t.Context(), nil, map[eventlog.Partition]attempts.Position{p: first[0], q: first[1]}, []attempts.Position{moved}); err != nil {
+	if err := s.Merge(t.Context(), nil, []attempts.Position{moved}); err != nil {
 		t.Fatal(err)
 	}
 	has(first[0], moved)
@@ -311,10 +321,7 @@ func positions(t *testing.T, open func(t *testing.T) attempts.Store) {
 // statuses: one that is found by its status is found by the next one alone when it
 // has that, and a dead one is found among many that were delivered.
 func statuses(t *testing.T, open func(t *testing.T) attempts.Store) {
-	s := open(t)
-	if err := s.Begin(t.Context(), "log"); err != nil {
-		t.Fatal(err)
-	}
+	s, _ := begin(t, open, "log")
 	row := func(ev int, step attempts.Step) attempts.Row {
 		return attempts.Row{Key: attempts.Key{Endpoint: "wh_a", Event: int64(ev), Delivery: id(ev)}, Environment: event.Sandbox, EventID: "e", Type: "a.b", Step: step, Created: start, Updated: start}
 	}
@@ -323,14 +330,14 @@ func statuses(t *testing.T, open func(t *testing.T) attempts.Store) {
 		many = append(many, row(i, 1<<31-1))
 	}
 	many[1000].Step = 0
-	if err := s.Merge(t.Context(), many, nil, nil); err != nil {
+	if err := s.Merge(t.Context(), many, nil); err != nil {
 		t.Fatal(err)
 	}
 	for _, at := range []struct {
 		step   attempts.Step
 		status attempts.Status
 	}{{0, attempts.Pending}, {9, attempts.Retrying}, {18, attempts.Held}, {43, attempts.Dead}, {44, attempts.Retrying}, {1<<31 - 1, attempts.Delivered}, {51, attempts.Delivered}} {
-		if err := s.Merge(t.Context(), []attempts.Row{row(1000, at.step)}, nil, nil); err != nil {
+		if err := s.Merge(t.Context(), []attempts.Row{row(1000, at.step)}, nil); err != nil {
 			t.Fatal(err)
 		}
 		for status := attempts.Pending; status <= attempts.Failed; status++ {

@@ -167,8 +167,8 @@ func (s *Store) Positions(context.Context) (map[eventlog.Partition]attempts.Posi
 	return all, err
 }
 
-// Merge implements attempts.Store. Its positions are nobody else's to move.
-func (s *Store) Merge(_ context.Context, parts []attempts.Row, _ map[eventlog.Partition]attempts.Position, to []attempts.Position) error {
+// Merge implements attempts.Store.
+func (s *Store) Merge(_ context.Context, parts []attempts.Row, to []attempts.Position) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
