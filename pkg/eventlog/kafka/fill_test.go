@@ -1,6 +1,7 @@
 package kafka_test
 
 import (
+	"context"
 	"crypto/rand"
 	"errors"
 	"strings"
@@ -15,23 +16,31 @@ import (
 	"sluice/pkg/eventlog/kafka"
 )
 
-// Records that a log is filled with keep their times; where a broker gave them its
-// own all the same, the log doesn't begin.
-func TestFilledTimes(t *testing.T) {
+// filling gives a log that is filled, and the name of its one topic, t, on the
+// brokers.
+func filling(t *testing.T, partitions int32) (f *kafka.Filling, admin *kadm.Client, topic string) {
+	t.Helper()
 	brokers := eventlogtest.Brokers(t)
 	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
-	admin := kadm.NewClient(client)
-	cfg := kafka.Config{Brokers: brokers, Prefix: "test-" + strings.ToLower(rand.Text()[:10]) + ".", Topics: []eventlog.Topic{{Name: "t", Partitions: 200}}}
-	t.Cleanup(func() { admin.DeleteTopics(t.Context(), cfg.Prefix+"t", cfg.Prefix+"filling") })
-	f, err := kafka.Fill(t.Context(), cfg, false)
-	if err != nil {
+	t.Cleanup(client.Close)
+	admin = kadm.NewClient(client)
+	cfg := kafka.Config{Brokers: brokers, Prefix: "test-" + strings.ToLower(rand.Text()[:10]) + ".", Topics: []eventlog.Topic{{Name: "t", Partitions: partitions}}}
+	topic = cfg.Prefix + "t"
+	t.Cleanup(func() { admin.DeleteTopics(context.WithoutCancel(t.Context()), topic, cfg.Prefix+"filling") })
+	if f, err = kafka.Fill(t.Context(), cfg, false); err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	t.Cleanup(func() { f.Close() })
+	return f, admin, topic
+}
+
+// Records that a log is filled with keep their times; where a broker gave them its
+// own all the same, the log doesn't begin.
+func TestFilledTimes(t *testing.T) {
+	f, admin, topic := filling(t, 200)
 	yesterday := time.Now().Add(-24 * time.Hour).Truncate(time.Millisecond).UTC()
 	at := func(n int32) time.Time {
 		t.Helper()
@@ -50,7 +59,7 @@ func TestFilledTimes(t *testing.T) {
 	}
 
 	set := []kadm.AlterConfig{{Op: kadm.SetConfig, Name: "message.timestamp.type", Value: kadm.StringPtr("LogAppendTime")}}
-	if _, err := admin.AlterTopicConfigs(t.Context(), set, cfg.Prefix+"t"); err != nil {
+	if _, err := admin.AlterTopicConfigs(t.Context(), set, topic); err != nil {
 		t.Fatal(err)
 	}
 	n := int32(1)
@@ -68,20 +77,7 @@ func TestFilledTimes(t *testing.T) {
 // Brokers give up what is older than a topic keeps while it is being filled: a log
 // that hasn't been used for longer than that can be left all the same.
 func TestFilledWithOld(t *testing.T) {
-	brokers := eventlogtest.Brokers(t)
-	client, err := kgo.NewClient(kgo.SeedBrokers(brokers...))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer client.Close()
-	admin := kadm.NewClient(client)
-	cfg := kafka.Config{Brokers: brokers, Prefix: "test-" + strings.ToLower(rand.Text()[:10]) + ".", Topics: []eventlog.Topic{{Name: "t", Partitions: 2}}}
-	t.Cleanup(func() { admin.DeleteTopics(t.Context(), cfg.Prefix+"t", cfg.Prefix+"filling") })
-	f, err := kafka.Fill(t.Context(), cfg, false)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer f.Close()
+	f, admin, topic := filling(t, 2)
 	for n := range int32(2) {
 		r := eventlog.Record{Partition: eventlog.Partition{Topic: "t", Number: n}, Time: time.Now().Add(-24 * time.Hour), Value: []byte("x")}
 		if _, err := f.Append(t.Context(), []eventlog.Record{r, r}); err != nil {
@@ -89,8 +85,8 @@ func TestFilledWithOld(t *testing.T) {
 		}
 	}
 	var gone kadm.Offsets
-	gone.AddOffset(cfg.Prefix+"t", 0, 1, -1) // one of them
-	gone.AddOffset(cfg.Prefix+"t", 1, 2, -1) // all
+	gone.AddOffset(topic, 0, 1, -1) // one of them
+	gone.AddOffset(topic, 1, 2, -1) // all
 	if resp, err := admin.DeleteRecords(t.Context(), gone); err != nil || resp.Error() != nil {
 		t.Fatal(err, resp.Error())
 	}
