@@ -116,6 +116,7 @@ func roll(t *testing.T, l *load, n *node) {
 // slowRequest is a publish of which a part was sent.
 type slowRequest struct {
 	conn  net.Conn
+	in    *bufio.Reader // from conn
 	rest  string
 	event ledger.Event
 	load  *load
@@ -132,13 +133,19 @@ func beginRequest(t *testing.T, l *load, n *node) *slowRequest {
 	if err != nil {
 		t.Fatal(err)
 	}
-	head := fmt.Sprintf("POST /v1/events HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n",
+	head := fmt.Sprintf("POST /v1/events HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n",
 		n.address, p.org.key, len(body))
-	if _, err := io.WriteString(conn, head+body[:10]); err != nil {
+	if _, err := io.WriteString(conn, head); err != nil {
 		t.Fatal(err)
 	}
-	time.Sleep(200 * time.Millisecond) // it has been read
-	return &slowRequest{conn: conn, rest: body[10:], event: e, load: l, done: make(chan struct{})}
+	in := bufio.NewReader(conn)
+	if resp, err := http.ReadResponse(in, nil); err != nil || resp.StatusCode != http.StatusContinue { // it is being answered
+		t.Fatalf("a request that is begun: %v, %v", resp, err)
+	}
+	if _, err := io.WriteString(conn, body[:10]); err != nil {
+		t.Fatal(err)
+	}
+	return &slowRequest{conn: conn, in: in, rest: body[10:], event: e, load: l, done: make(chan struct{})}
 }
 
 // finish sends the rest, and wants the answer.
@@ -149,7 +156,7 @@ func (r *slowRequest) finish(t *testing.T) {
 	_, err := io.WriteString(r.conn, r.rest)
 	var resp *http.Response
 	if err == nil {
-		resp, err = http.ReadResponse(bufio.NewReader(r.conn), nil)
+		resp, err = http.ReadResponse(r.in, nil)
 	}
 	if err != nil {
 		t.Errorf("a request that was begun before SIGTERM got no answer: %v", err)
