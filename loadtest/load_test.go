@@ -153,8 +153,8 @@ func (l *load) readLog(t *testing.T, o org) {
 func (l *load) verdict(t *testing.T, r *ledger.Report, out io.Writer) {
 	t.Helper()
 	p := &l.published
-	fmt.Fprintf(out, "publishing  %d requests; %d refused, %d broken off, %d answered with 503, %d answered again without a second event, %d unprotected and ambiguous\n%s",
-		p.requests.Load(), p.refused.Load(), p.broken.Load(), p.unavailable.Load(), p.replayed.Load(), p.ambiguous.Load(), r)
+	fmt.Fprintf(out, "publishing  %d requests; %d refused, %d broken off, %d given up after 5 s, %d answered with 503, %d answered again without a second event, %d unprotected and ambiguous\n%s",
+		p.requests.Load(), p.refused.Load(), p.broken.Load(), p.impatient.Load(), p.unavailable.Load(), p.replayed.Load(), p.ambiguous.Load(), r)
 	told := make(map[ledger.Kind]bool)
 	for _, v := range r.Violations {
 		if !told[v.Kind] {

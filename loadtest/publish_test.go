@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -35,7 +36,7 @@ type publisher struct {
 
 // published counts what publishers met.
 type published struct {
-	requests, refused, broken, unavailable, ambiguous, replayed atomic.Int64
+	requests, refused, broken, impatient, unavailable, ambiguous, replayed atomic.Int64
 }
 
 // types of events; those of bursts are for the slow receivers.
@@ -180,15 +181,20 @@ func (p *publisher) post(body []byte, contentType, key string, answer any) error
 		count.refused.Add(1)
 		return err
 	}
-	if err != nil {
-		count.broken.Add(1)
+	var text []byte
+	if err == nil {
+		defer resp.Body.Close()
+		text, err = io.ReadAll(resp.Body)
+	}
+	switch late := net.Error(nil); {
+	case err == nil:
+	case errors.As(err, &late) && late.Timeout(): // it is we who broke off
+		count.impatient.Add(1)
 		p.load.note("%s: %v", n.name, err)
 		return err
-	}
-	defer resp.Body.Close()
-	text, err := io.ReadAll(resp.Body)
-	if err != nil {
+	default:
 		count.broken.Add(1)
+		p.load.note("%s: %v", n.name, err)
 		return err
 	}
 	switch resp.StatusCode {
