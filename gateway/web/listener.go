@@ -127,16 +127,28 @@ type counted struct {
 
 func (c *counted) Close() error {
 	err := c.Conn.Close()
-	c.once.Do(func() {
-		c.l.mu.Lock()
-		defer c.l.mu.Unlock()
-		c.l.open--
-		if c.l.from[c.from]--; c.l.from[c.from] <= 0 {
-			delete(c.l.from, c.from)
-		}
-		c.l.room.Signal()
-	})
+	c.once.Do(func() { c.l.leave(c.from) })
 	return err
+}
+
+// Outlive has the connection count until leave is called, however soon it is
+// closed: for who has taken its descriptor over.
+func (c *counted) Outlive() (leave func()) {
+	leave = func() {}
+	l, from := c.l, c.from // all that is kept of it
+	c.once.Do(func() { leave = func() { l.leave(from) } })
+	return leave
+}
+
+// leave counts one connection of the address less.
+func (l *listener) leave(from netip.Addr) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.open--
+	if l.from[from]--; l.from[from] <= 0 {
+		delete(l.from, from)
+	}
+	l.room.Signal()
 }
 
 // CloseWrite tells the client that nothing more comes, where that can be told.

@@ -68,12 +68,29 @@ func TestServeSaysWhenTheListenerIsBroken(t *testing.T) {
 }
 
 // As many connections are open as there may be: those who come wait until one
-// closes, and one that was upgraded counts until it is over.
+// closes, and one that was upgraded counts until it is over, be it served by a
+// descriptor of its own.
 func TestNoMoreConnectionsThanThereMayBe(t *testing.T) {
+	t.Run("served", func(t *testing.T) {
+		noMoreThanThereMayBe(t, func(_ net.Conn, end chan struct{}) { <-end })
+	})
+	t.Run("taken over", func(t *testing.T) {
+		noMoreThanThereMayBe(t, func(c net.Conn, end chan struct{}) {
+			c = c.(interface{ UnsafeConn() net.Conn }).UnsafeConn()
+			leave := c.(interface{ Outlive() func() }).Outlive()
+			go func() {
+				<-end
+				leave()
+			}()
+		})
+	})
+}
+
+func noMoreThanThereMayBe(t *testing.T, upgraded func(net.Conn, chan struct{})) {
 	end := make(chan struct{})
 	s := start(t, web.Config{MaxConns: 2}, append(routes, web.Route{Method: "GET", Path: "/hijack", Open: true, Serve: web.Raw(func(ctx *fasthttp.RequestCtx) {
 		ctx.SetStatusCode(101)
-		ctx.Hijack(func(net.Conn) { <-end })
+		ctx.Hijack(func(c net.Conn) { upgraded(c, end) })
 	})})...)
 	first, second := dial(t, s.addr, ""), dial(t, s.addr, "")
 	first.ask(t, "/open", 200)

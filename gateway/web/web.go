@@ -116,7 +116,8 @@ func New(cfg Config) *Server {
 		SecureErrorLogMessage:        true,
 		DisablePreParseMultipartForm: true,
 		CloseOnShutdown:              true,
-		// A hijacked connection is closed when its handler returns.
+		// A hijacked connection is closed when its handler returns, and its buffers are
+		// used again. Who serves it on has a descriptor of its own by then.
 		KeepHijackedConns: false,
 	}
 	return s
