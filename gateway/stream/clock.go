@@ -13,18 +13,20 @@ const tickEvery = 250 * time.Millisecond
 // tick ends what took too long and pings the others, each in its own time.
 func (s *shard) tick(now time.Duration) {
 	wall := time.Now()
-	for _, c := range s.conns {
+	for i := len(s.conns) - 1; i >= 0; i-- { // backwards: tick may take this one out
+		c := s.conns[i]
 		switch {
-		case c.org == "" && now-c.opened >= s.hub.limits.Auth:
+		case c.org == "" && now-c.opened >= c.limits.Auth:
 			c.end(&endNoAuth, unauthorized("no auth in time"))
 		case !c.expires.IsZero() && !wall.Before(c.expires):
 			c.end(&endExpired, unauthorized("the key has expired"))
-		case now-time.Duration(c.seen.Load()) >= s.hub.limits.Silent && !c.waiting.Load():
+		case now-time.Duration(c.seen.Load()) >= c.limits.Silent && !c.waiting.Load():
 			c.end(&endSilent, nil)
 		case c.org != "" && now >= c.nextPing:
-			c.nextPing += s.hub.limits.Ping
+			c.nextPing += c.limits.Ping
 			c.ping()
 		}
+		c.carrier.tick(wall)
 	}
 }
 

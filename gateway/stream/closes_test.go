@@ -117,7 +117,9 @@ func (r *raw) wantClose(code uint16, leaving bool) {
 	}
 }
 
-func TestCloseCodes(t *testing.T) {
+func TestCloseCodes(t *testing.T) { carried(t, testCloseCodes) }
+
+func testCloseCodes(t *testing.T) {
 	s := open(t, nil)
 	text := func(n int) []byte { return bytes.Repeat([]byte("x"), n) }
 	euro := []byte("€")
@@ -174,7 +176,9 @@ func TestCloseCodes(t *testing.T) {
 }
 
 // TestFrames holds what isn't wrong.
-func TestFrames(t *testing.T) {
+func TestFrames(t *testing.T) { carried(t, testFrames) }
+
+func testFrames(t *testing.T) {
 	s := open(t, nil)
 	auth := masked(0x81, []byte(`{"type":"auth","token":"`+s.token+`"}`))
 	subscribe := []byte(`{"type":"subscribe","channels":["rfq.*"],"note":"` + strings.Repeat("€", 20_000) + `"}`)
@@ -205,7 +209,9 @@ func TestFrames(t *testing.T) {
 	}
 }
 
-func TestHandshakes(t *testing.T) {
+func TestHandshakes(t *testing.T) { carried(t, testHandshakes) }
+
+func testHandshakes(t *testing.T) {
 	s := open(t, nil)
 	const up, v, k = "Upgrade: websocket\r\nConnection: Upgrade\r\n", "Sec-WebSocket-Version: 13\r\n", "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	for _, tt := range []struct {
@@ -233,7 +239,9 @@ func TestHandshakes(t *testing.T) {
 	}
 }
 
-func TestRate(t *testing.T) {
+func TestRate(t *testing.T) { carried(t, testRate) }
+
+func testRate(t *testing.T) {
 	s := open(t, nil)
 	c := s.join(`"rfq.*"`)
 	for range 250 {
@@ -260,7 +268,9 @@ func TestRate(t *testing.T) {
 
 // TestUnreadAnswers sends and never reads: it isn't read from any more, and
 // costs a bounded memory.
-func TestUnreadAnswers(t *testing.T) {
+func TestUnreadAnswers(t *testing.T) { carried(t, testUnreadAnswers) }
+
+func testUnreadAnswers(t *testing.T) {
 	s := open(t, func(c *stream.Config) { c.Limits.Rate, c.Limits.SendBuffer = 1e9, 4<<10 })
 	r := s.raw(t, "", masked(0x81, []byte(`{"type":"auth","token":"`+s.token+`"}`))...)
 	r.nc.(*net.TCPConn).SetReadBuffer(4 << 10)

@@ -44,17 +44,17 @@ func (c *conn) obey(cmd *dialect.Command) *Ending {
 // awaitReplay waits until the replay of an earlier subscribe is over, so that
 // what this one asks for is known against what was sent.
 func (c *conn) awaitReplay() {
-	if c.replayed == nil {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.replays == 0 {
 		return
 	}
 	c.waiting.Store(true)
-	select {
-	case <-c.replayed:
-	case <-c.written:
+	for c.replays > 0 && !c.mute {
+		c.cond.Wait()
 	}
 	c.seen.Store(int64(c.hub.now()))
 	c.waiting.Store(false)
-	c.replayed = nil
 }
 
 // fail ends the connection from within the reader; the parser stops with what
@@ -79,7 +79,7 @@ func (c *conn) authenticate(cmd *dialect.Command) *Ending {
 	}
 	if c.principal == nil {
 		if !c.hub.enter(c, p.Org) {
-			return c.fail(&endCrowd, errorReply(dialect.RateLimited, fmt.Sprintf("the org has %d connections, which is all it may", c.hub.limits.PerOrg)))
+			return c.fail(&endCrowd, errorReply(dialect.RateLimited, fmt.Sprintf("the org has %d connections, which is all it may", c.limits.PerOrg)))
 		}
 	} else if c.principal.Org != p.Org || c.principal.Environment != p.Environment {
 		return c.fail(&endOtherOrg, errorReply(dialect.BadRequest, "an open connection can only be renewed with a key of its own org and environment"))
@@ -87,7 +87,7 @@ func (c *conn) authenticate(cmd *dialect.Command) *Ending {
 	c.principal = p
 	alive := c.shard.call(func() {
 		if c.org == "" {
-			c.nextPing = c.hub.now() + c.hub.limits.Ping - c.spread()
+			c.nextPing = c.hub.now() + c.limits.Ping - c.spread()
 			c.org, c.environment = p.Org, p.Environment // for good: others read them
 			c.usage = c.hub.cfg.Usage.Of(p.Org, p.Environment)
 		}
@@ -122,7 +122,7 @@ func (c *conn) lookUp(token string) (p *key.Principal, refusal *dialect.Reply, e
 // spread is a part of the time between pings, so that who came together isn't
 // pinged together.
 func (c *conn) spread() time.Duration {
-	return time.Duration(c.number%16) * c.hub.limits.Ping / 64
+	return time.Duration(c.number%16) * c.limits.Ping / 64
 }
 
 // parsePatterns reads patterns; the error is the client's.
@@ -175,15 +175,11 @@ func (c *conn) subscribe(cmd *dialect.Command) *Ending {
 		c.say(&dialect.Reply{Kind: dialect.ReplyError, Error: refusal})
 		return nil
 	}
-	if from >= 0 {
-		c.replayed = make(chan struct{})
-	}
 	alive := c.shard.call(func() { wrong = c.add(p, cmd, from, refusal) })
 	if !alive {
 		return c.fail(&endShutdown, nil)
 	}
 	if wrong != nil {
-		c.replayed = nil
 		return c.badMessage(wrong)
 	}
 	return nil
@@ -237,8 +233,8 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 		for i := range pairs {
 			total += len(pairs[i].patterns)
 		}
-		if total > c.hub.limits.Patterns || len(pairs) == maxPairs {
-			return &dialect.Error{Code: dialect.BadRequest, Message: fmt.Sprintf("a connection has at most %d patterns: what was subscribed to before stands", c.hub.limits.Patterns)}
+		if total > c.limits.Patterns || len(pairs) == maxPairs {
+			return &dialect.Error{Code: dialect.BadRequest, Message: fmt.Sprintf("a connection has at most %d patterns: what was subscribed to before stands", c.limits.Patterns)}
 		}
 		pairs = append(pairs, p)
 	} else if from >= 0 && from < stands {
@@ -263,7 +259,7 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 	if from >= 0 {
 		items = append(items, item{task: &catchUp{
 			env: c.environment, org: c.org, pair: p, from: from, to: room.next,
-			before: before, lost: lost, done: c.replayed,
+			before: before, lost: lost,
 		}})
 	}
 	c.push(items...)

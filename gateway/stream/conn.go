@@ -8,34 +8,32 @@ import (
 	"sync/atomic"
 	"time"
 
-	"golang.org/x/time/rate"
-
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/key"
 	"sluice/pkg/usage"
 )
 
-// conn is one client's connection.
+// conn is one client's connection: who it is, what it subscribed to, and what
+// waits for it. How bytes come and go is its carrier's.
 type conn struct {
-	hub    *Hub
-	shard  *shard
-	number int
-	speaks int // the number of its dialect's stream
-	stream *dialect.Stream
-	nc     net.Conn // below the server's wrappers
-	from   netip.Prefix
+	hub     *Hub
+	shard   *shard
+	carrier carrier
+	number  int
+	speaks  int // the number of its dialect's stream
+	stream  *dialect.Stream
+	limits  *Limits
+	from    netip.Prefix
 
 	// The reader's own.
-	in        net.Conn // where reads find what came behind the handshake, too
 	parser    parser
 	principal *key.Principal // nil: not authenticated
 	entered   string         // the org it is counted to; the hub's lock guards it
 	bad       int
-	frames    *rate.Limiter
-	refused   bool          // the newest frame was beyond it
-	excess    int           // such frames, less those within it since
-	replayed  chan struct{} // closed when the newest replay is over; nil: there was none
+	frames    bucket
+	refused   bool // the newest frame was beyond it
+	excess    int  // such frames, less those within it since
 
 	// The shard's own, set there only.
 	inShard     int
@@ -55,62 +53,52 @@ type conn struct {
 	seen    atomic.Int64 // when the newest frame came, as hub.now
 	waiting atomic.Bool  // the reader waits for us: silence isn't the client's
 
-	mu     sync.Mutex
-	cond   sync.Cond // the queue, or ending, changed
-	queue  queue
-	ending *Ending
-	until  time.Time          // when ending: for how long what is queued is still tried
-	cancel context.CancelFunc // of the replay that runs; nil: none does
+	mu      sync.Mutex
+	cond    sync.Cond // for readers that wait: the queue, replays, ending or mute changed
+	queue   queue
+	replays int // asked for and not over
+	ending  *Ending
+	until   time.Time          // when ending: for how long what is queued is still tried
+	mute    bool               // nothing goes out any more
+	cancel  context.CancelFunc // of the replay that runs; nil: none does
+}
 
-	// The writer's own, on TLS.
-	watch      *time.Timer               // runs look
-	chunkBegan atomic.Pointer[time.Time] // nil: nothing is being written
-
-	written chan struct{} // closed when the writer has ended
+// carrier takes what a connection has queued to its client, and what the client
+// sends to the connection (heard). There are two kinds: taken, of which one
+// goroutine serves very many, and wrapped, with goroutines of its own, for
+// connections that aren't plain sockets.
+type carrier interface {
+	// wake says that the queue or the ending changed. c.mu is held.
+	wake()
+	// offered is wake by the shard, for an event. c.mu is held.
+	offered()
+	// write writes frames and waits for the client to take them. It is for the task
+	// that has the word. An error says that nothing goes out any more.
+	write(frames [][]byte) error
+	// cut has everything end that is under way. c.mu is held.
+	cut()
+	// tick looks at times; the shard calls it.
+	tick(now time.Time)
 }
 
 func newConn(h *Hub, s *shard, number, speaks int) *conn {
 	c := &conn{
-		hub: h, shard: s, number: number,
+		hub: h, shard: s, number: number, limits: &h.limits,
 		speaks: speaks, stream: h.cfg.Streams[speaks],
-		frames:  rate.NewLimiter(rate.Limit(h.limits.Rate), h.limits.Burst),
-		opened:  h.now(),
-		written: make(chan struct{}),
-		queue:   queue{maxEvents: h.limits.QueueEvents, maxBytes: h.limits.QueueBytes},
+		opened: h.now(),
 	}
 	c.cond.L = &c.mu
-	c.parser = parser{maxMessage: h.limits.Message, sink: c}
+	c.parser = parser{maxMessage: c.limits.Message, sink: c}
 	c.seen.Store(int64(c.opened))
 	return c
 }
 
-// serve runs the connection until it is over. It is the reader's goroutine.
+// serve runs the connection, or has it run: when it returns, nc isn't used any
+// more.
 func (h *Hub) serve(c *conn, nc net.Conn) {
-	defer h.dismiss(c)
-	c.in, c.nc = nc, below(nc)
-	// The server's wrapper knows whether the server closes what is below it. To
-	// close that ourselves is dangerous: where the server counts connections by
-	// address, a closed one goes to a pool, and a second Close, or a late write,
-	// would be another client's.
-	defer c.in.Close()
-	socket := c.nc
-	if tls, ok := socket.(secure); ok {
-		socket = tls.NetConn()
+	if !h.take(c, nc) {
+		h.wrap(c, nc)
 	}
-	if tcp, ok := socket.(*net.TCPConn); ok {
-		tcp.SetWriteBuffer(h.limits.SendBuffer)
-	}
-	go c.write()
-	if c.shard.call(func() { c.shard.add(c) }) {
-		h.late(c)
-		c.read()
-		c.end(&endLost, nil)
-		<-c.written
-		c.shard.call(func() { c.shard.remove(c) })
-		return
-	}
-	c.end(&endShutdown, nil)
-	<-c.written
 }
 
 // offer queues a live event that the connection's filter matches. The shard
@@ -128,11 +116,13 @@ func (c *conn) offer(e *entry) {
 	if c.ending != nil {
 		return
 	}
-	if n := c.queue.pushEvent(f); n > 0 {
+	if n := c.queue.pushEvent(f, c.bounds()); n > 0 {
 		c.hub.metrics.dropped.Add(float64(n))
 	}
-	c.cond.Broadcast()
+	c.carrier.offered()
 }
+
+func (c *conn) bounds() bounds { return bounds{c.limits.QueueEvents, c.limits.QueueBytes} }
 
 // wants asks each pair, with the place from which it is live.
 func (c *conn) wants(ev *event.Event) bool {
@@ -167,8 +157,11 @@ func (c *conn) put(items ...item) {
 		if it.bytes != nil || it.task != nil {
 			c.queue.pushOwn(it)
 		}
+		if _, replay := it.task.(*catchUp); replay {
+			c.replays++
+		}
 	}
-	c.cond.Broadcast()
+	c.carrier.wake()
 }
 
 // end begins the connection's end; only the first one counts. What is queued
@@ -187,8 +180,9 @@ func (c *conn) endLocked(e *Ending, last *dialect.Reply) {
 		return
 	}
 	c.ending = e
+	c.cond.Broadcast()
 	c.hub.metrics.endings.WithLabelValues(e.Name).Inc()
-	c.until = time.Now().Add(c.hub.limits.Linger)
+	c.until = time.Now().Add(c.limits.Linger)
 	if (e.cut || e.discard) && c.cancel != nil {
 		c.cancel()
 	}
@@ -197,7 +191,7 @@ func (c *conn) endLocked(e *Ending, last *dialect.Reply) {
 		return
 	}
 	if e.discard {
-		c.until = time.Now().Add(min(time.Second, c.hub.limits.Linger))
+		c.until = time.Now().Add(min(time.Second, c.limits.Linger))
 		if n := c.queue.dropAll(); n > 0 {
 			c.hub.metrics.dropped.Add(float64(n))
 		}
@@ -217,11 +211,11 @@ func (c *conn) sent(events int) {
 	c.usage.Add(usage.Streamed, events)
 }
 
-// cut makes reads and writes fail from now on; serve closes. c.mu is held.
+// cut ends what is under way. c.mu is held.
 func (c *conn) cut() {
 	c.until = time.Time{}
-	c.nc.SetDeadline(time.Unix(1, 0))
 	c.cond.Broadcast()
+	c.carrier.cut()
 }
 
 // ended gives the ending, nil while there is none.
@@ -230,3 +224,38 @@ func (c *conn) ended() *Ending {
 	defer c.mu.Unlock()
 	return c.ending
 }
+
+// over reports whether an ending has waited long enough for the client.
+func (c *conn) over(now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending != nil && (c.ending.cut || !now.Before(c.until))
+}
+
+func (c *conn) overflowed() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.queue.overflowed(c.bounds())
+}
+
+// silence says that nothing goes out any more.
+func (c *conn) silence() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.mute = true
+	if c.cancel != nil {
+		c.cancel()
+	}
+	c.cond.Broadcast()
+}
+
+// gone reports whether there is nobody to wait for: both sides have said that
+// they close, or the connection was cut.
+func (c *conn) gone() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.ending.cut || c.ending.Name == endClient.Name || c.until.IsZero()
+}
+
+// lastWords is for how long a client that was told of the close is listened to.
+func (c *conn) lastWords() time.Duration { return min(time.Second, c.limits.Linger) }

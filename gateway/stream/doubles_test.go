@@ -9,7 +9,9 @@ import (
 )
 
 // An event that is in the log twice is streamed once, live and by cursor.
-func TestDoubles(t *testing.T) {
+func TestDoubles(t *testing.T) { carried(t, testDoubles) }
+
+func testDoubles(t *testing.T) {
 	s := open(t, nil)
 	c := s.join(`"*"`)
 	claim := func(n uint16) func(*event.Event) {
@@ -30,7 +32,9 @@ func TestDoubles(t *testing.T) {
 }
 
 // So is one of which the first copy was there when the hub began.
-func TestDoublesBefore(t *testing.T) {
+func TestDoublesBefore(t *testing.T) { carried(t, testDoublesBefore) }
+
+func testDoublesBefore(t *testing.T) {
 	claimed := func(ev *event.Event) { ev.Claim = event.Claim{ID: event.ClaimID{1}} }
 	var before *stage
 	s := open(t, func(cfg *stream.Config) {

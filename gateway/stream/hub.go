@@ -9,6 +9,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"sluice/gateway/stream/epoll"
 	"sluice/pkg/control"
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
@@ -30,6 +31,9 @@ type Hub struct {
 	replays  chan struct{}                        // a token per replay that may read
 	position map[event.Environment]*atomic.Int64  // offset behind what the shards were given
 	doubles  map[event.Environment]*event.Doubles // each the tail's of its environment
+
+	pollOnce sync.Once
+	poll     *epoll.Poller // nil: connections aren't taken over; see poller
 
 	mu       sync.Mutex
 	open     sync.WaitGroup // connections served
@@ -108,7 +112,22 @@ func (h *Hub) Run(ctx context.Context) error {
 		s.inbox.close()
 	}
 	shards.Wait()
+	h.pollOnce.Do(func() {})
+	if h.poll != nil {
+		h.poll.Close()
+	}
 	return failed
+}
+
+// poller is made for the first connection; nil: there is none on this system.
+func (h *Hub) poller() *epoll.Poller {
+	h.pollOnce.Do(func() {
+		var err error
+		if h.poll, err = epoll.New(); err != nil {
+			h.cfg.Logger.Warn("connections are served by goroutines of their own, which costs more memory", "error", err)
+		}
+	})
+	return h.poll
 }
 
 // begin sets each environment's place to the end of its events, and recalls those

@@ -6,32 +6,19 @@ import (
 	"sluice/pkg/dialect"
 )
 
-// readChunk is what is read at a time. An idle connection waits with it.
-const readChunk = 512
-
 // maxOwn bounds the answers that wait for a client. Who has more isn't read from
 // until it has taken some.
 const maxOwn = 64
 
-// read feeds the parser until the connection is over.
-func (c *conn) read() {
-	buf := make([]byte, readChunk)
-	for {
-		c.awaitRoom()
-		n, err := c.in.Read(buf)
-		if n > 0 && c.ended() == nil {
-			if e := c.parser.feed(buf[:n]); e != nil {
-				c.end(e, nil)
-			}
-		}
-		if c.ended() != nil {
-			c.lastWords(buf)
-			return
-		}
-		if err != nil {
-			return
-		}
+// heard takes what the client sent; false: the connection has ended.
+func (c *conn) heard(b []byte) bool {
+	if c.ended() != nil {
+		return false
 	}
+	if e := c.parser.feed(b); e != nil {
+		c.end(e, nil)
+	}
+	return c.ended() == nil
 }
 
 // awaitRoom waits until the client has taken our answers.
@@ -43,41 +30,35 @@ func (c *conn) awaitRoom() {
 	}
 }
 
-// lastWords lets the writer finish, then reads on for a while without looking:
-// closing with input unread would make the kernel reset the connection, and the
-// close frame might never be seen.
-func (c *conn) lastWords(buf []byte) {
-	<-c.written
-	if c.gone() {
-		return
-	}
-	c.nc.SetReadDeadline(time.Now().Add(min(time.Second, c.hub.limits.Linger)))
-	for {
-		if _, err := c.in.Read(buf); err != nil {
-			return
-		}
-	}
+// bucket holds what a client has used of what it may do at once, and is emptied
+// at a rate.
+type bucket struct {
+	used float64
+	at   time.Duration
 }
 
-// gone reports whether there is nobody to wait for: both sides have said that
-// they close, or the connection was cut.
-func (c *conn) gone() bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	return c.ending.cut || c.ending.Name == endClient.Name || c.until.IsZero()
+func (b *bucket) take(now time.Duration, perSecond, burst int) bool {
+	b.used = max(0, b.used-(now-b.at).Seconds()*float64(perSecond))
+	b.at = now
+	if b.used+1 > float64(burst) {
+		return false
+	}
+	b.used++
+	return true
 }
 
 // onFrame counts a whole frame against the client's rate; any is a sign of life.
 func (c *conn) onFrame() *Ending {
-	c.seen.Store(int64(c.hub.now()))
-	c.refused = !c.frames.Allow()
+	now := c.hub.now()
+	c.seen.Store(int64(now))
+	c.refused = !c.frames.take(now, c.limits.Rate, c.limits.Burst)
 	switch {
 	case c.refused:
 		c.excess++
 	case c.excess > 0:
 		c.excess--
 	}
-	if c.excess > c.hub.limits.Burst {
+	if c.excess > c.limits.Burst {
 		return &endFlood
 	}
 	return nil
@@ -116,7 +97,7 @@ func (c *conn) onMessage(op byte, msg []byte) *Ending {
 // badMessage tells what was wrong. So many, and it is over.
 func (c *conn) badMessage(err *dialect.Error) *Ending {
 	c.say(&dialect.Reply{Kind: dialect.ReplyError, Error: err})
-	if c.bad++; c.bad >= c.hub.limits.BadMessages {
+	if c.bad++; c.bad >= c.limits.BadMessages {
 		return &endBadMessages
 	}
 	return nil

@@ -1,6 +1,10 @@
 package stream
 
-import "sluice/pkg/event"
+import (
+	"sync"
+
+	"sluice/pkg/event"
+)
 
 // queue holds what is to be written to one connection, in order. Events may be
 // lost from it, the oldest first, and are then declared in the very place where
@@ -12,10 +16,8 @@ import "sluice/pkg/event"
 //
 // It isn't safe for concurrent use: the connection's lock guards it.
 type queue struct {
-	maxEvents int
-	maxBytes  int
+	front, back *part // nil: empty; an idle connection's queue holds no memory
 
-	parts  []part
 	own    int // things of ours
 	events int
 	bytes  int // of events
@@ -26,13 +28,47 @@ type queue struct {
 	taken int64  // offset behind the last live event taken
 }
 
+// bounds is what a queue may hold of events.
+type bounds struct{ events, bytes int }
+
 type part struct {
-	own    []item
+	own    []item // from ownAt on
 	gap    gap
 	events []frame // from head on
+	ownAt  int
 	head   int
+	next   *part
 }
 
+// parts that nobody uses, with the room they have.
+var parts = sync.Pool{New: func() any { return new(part) }}
+
+// keptFrames is the most room that a part keeps when it isn't used.
+const keptFrames = 128
+
+func (q *queue) addPart() *part {
+	p := parts.Get().(*part)
+	if q.back == nil {
+		q.front, q.back = p, p
+	} else {
+		q.back.next, q.back = p, p
+	}
+	return p
+}
+
+// dropPart gives the front part, which is done with, back.
+func (q *queue) dropPart() {
+	p := q.front
+	if q.front = p.next; q.front == nil {
+		q.back = nil
+	}
+	if cap(p.events) <= keptFrames && cap(p.own) <= keptFrames {
+		*p = part{own: p.own[:0], events: p.events[:0]}
+		parts.Put(p)
+	}
+}
+
+func (p *part) hasOwn() bool    { return p.ownAt < len(p.own) }
 func (p *part) hasEvents() bool { return p.head < len(p.events) }
 
 func (p *part) addEvent(f frame) {
@@ -72,24 +108,24 @@ type item struct {
 type task interface{ isTask() }
 
 func (q *queue) pushOwn(it item) {
-	if n := len(q.parts); n == 0 || q.parts[n-1].hasEvents() || q.parts[n-1].gap.count > 0 {
-		q.parts = append(q.parts, part{})
+	last := q.back
+	if last == nil || last.hasEvents() || last.gap.count > 0 {
+		last = q.addPart()
 	}
-	last := &q.parts[len(q.parts)-1]
 	last.own = append(last.own, it)
 	q.own++
 }
 
 // pushEvent adds an event and returns how many were lost for it.
-func (q *queue) pushEvent(f frame) (dropped int) {
-	if len(q.parts) == 0 {
-		q.parts = append(q.parts, part{})
+func (q *queue) pushEvent(f frame, most bounds) (dropped int) {
+	last := q.back
+	if last == nil {
+		last = q.addPart()
 	}
-	last := &q.parts[len(q.parts)-1]
 	last.addEvent(f)
 	q.events++
 	q.bytes += len(f.bytes)
-	for q.events > q.maxEvents || q.bytes > q.maxBytes {
+	for q.events > most.events || q.bytes > most.bytes {
 		q.dropOldest()
 		dropped++
 	}
@@ -106,8 +142,7 @@ func (q *queue) dropAll() (dropped int) {
 }
 
 func (q *queue) dropOldest() {
-	for i := range q.parts {
-		p := &q.parts[i]
+	for p := q.front; p != nil; p = p.next {
 		if !p.hasEvents() {
 			continue
 		}
@@ -148,7 +183,7 @@ func (q *queue) shift(p *part) frame {
 
 // overflowed reports whether the queue is full, or lost something that its
 // client hasn't been told yet.
-func (q *queue) overflowed() bool { return q.gaps > 0 || q.events >= q.maxEvents }
+func (q *queue) overflowed(most bounds) bool { return q.gaps > 0 || q.events >= most.events }
 
 func (q *queue) empty() bool { return q.own == 0 && q.events == 0 && q.gaps == 0 }
 
@@ -170,18 +205,21 @@ const (
 // cursor is the place before its first event.
 func (q *queue) take(b *batch, declare func(gap) []byte) {
 	b.bufs, b.bytes, b.events, b.task = b.bufs[:0], 0, 0, nil
-	for len(q.parts) > 0 {
-		p := &q.parts[0]
-		for len(p.own) > 0 {
+	for ; q.front != nil; q.dropPart() {
+		p := q.front
+		for ; p.hasOwn(); q.own-- {
 			if b.full() {
 				return
 			}
-			it := p.own[0]
-			p.own[0] = item{}
-			p.own = p.own[1:]
-			q.own--
+			it := p.own[p.ownAt]
+			p.own[p.ownAt] = item{}
+			p.ownAt++
 			if it.task != nil {
 				b.task = it.task
+				q.own--
+				if !p.hasOwn() && p.gap.count == 0 && !p.hasEvents() {
+					q.dropPart()
+				}
 				return
 			}
 			b.add(it.bytes)
@@ -203,20 +241,8 @@ func (q *queue) take(b *batch, declare func(gap) []byte) {
 			b.add(f.bytes)
 			b.events++
 		}
-		if len(q.parts) == 1 {
-			if cap(p.events) > idleFrames {
-				p.events = nil
-			}
-			p.own = nil
-			return
-		}
-		q.parts[0] = part{}
-		q.parts = q.parts[1:]
 	}
 }
-
-// idleFrames is the room for events that an idle connection keeps.
-const idleFrames = 8
 
 func (b *batch) full() bool { return len(b.bufs) >= batchFrames || b.bytes >= batchBytes }
 

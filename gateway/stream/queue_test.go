@@ -10,7 +10,8 @@ import (
 func TestQueue(t *testing.T) {
 	for seed := range uint64(200) {
 		rnd := rand.New(rand.NewPCG(seed, 1))
-		q := queue{maxEvents: 1 + rnd.IntN(20), maxBytes: 1 + rnd.IntN(2000)}
+		var q queue
+		most := bounds{1 + rnd.IntN(20), 1 + rnd.IntN(2000)}
 		var b batch
 		var pushed, out int64 // offsets
 		var ownIn, ownOut byte
@@ -52,11 +53,11 @@ func TestQueue(t *testing.T) {
 			default:
 				f := make([]byte, 1+rnd.IntN(200))
 				f[0] = 'e'
-				dropped += int64(q.pushEvent(frame{f, pushed}))
+				dropped += int64(q.pushEvent(frame{f, pushed}, most))
 				pushed++
 				events++
 			}
-			if q.events > q.maxEvents || q.bytes > q.maxBytes {
+			if q.events > most.events || q.bytes > most.bytes {
 				t.Fatalf("seed %d: holds %d events, %d bytes", seed, q.events, q.bytes)
 			}
 		}

@@ -26,7 +26,6 @@ type catchUp struct {
 	from, to int64
 	before   []pair // the pairs there were
 	lost     losses // what of theirs was dropped
-	done     chan struct{}
 }
 
 // wants reports whether the event is to be replayed.
@@ -51,8 +50,8 @@ func (t *catchUp) covered(ev *event.Event) bool {
 
 // catchUp reads and writes the replay. An error says that the client is gone.
 func (c *conn) catchUp(t *catchUp) error {
-	defer close(t.done)
-	ctx, cancel := context.WithTimeout(c.hub.ctx, c.hub.limits.ReplayWithin)
+	defer c.caughtUp()
+	ctx, cancel := context.WithTimeout(c.hub.ctx, c.limits.ReplayWithin)
 	defer cancel()
 	if !c.cancelWith(cancel) {
 		return nil // the end is queued
@@ -67,7 +66,7 @@ func (c *conn) catchUp(t *catchUp) error {
 		c.hub.cfg.Logger.Warn("replay not read", "environment", t.env.String(), "from", t.from, "to", t.to, "error", err)
 		c.hub.metrics.replays.WithLabelValues("failed").Inc()
 		c.correct(t, t.to)
-		return c.flush([][]byte{c.replyFrame(errorReply(dialect.Unavailable, "the past can't be read now: the stream goes on live, resume again from your cursor"))})
+		return c.carrier.write([][]byte{c.replyFrame(errorReply(dialect.Unavailable, "the past can't be read now: the stream goes on live, resume again from your cursor"))})
 	}
 	result := "whole"
 	if last.Skipped > 0 || last.AtLeast {
@@ -77,7 +76,7 @@ func (c *conn) catchUp(t *catchUp) error {
 			begin = last.Events[0].Offset
 		}
 		c.correct(t, begin)
-		if err := c.flush([][]byte{c.replyFrame(&dialect.Reply{
+		if err := c.carrier.write([][]byte{c.replyFrame(&dialect.Reply{
 			Kind: dialect.ReplyTruncated, Count: last.Skipped, AtLeast: last.AtLeast,
 			Cursor: place(c.hub.cfg.Incarnation, t.env, t.from).String(),
 		})}); err != nil {
@@ -96,7 +95,7 @@ func (c *conn) catchUp(t *catchUp) error {
 			}
 		}
 		n := len(frames)
-		if err := c.flush(frames); err != nil {
+		if err := c.carrier.write(frames); err != nil {
 			return err
 		}
 		c.sent(n)
@@ -112,7 +111,7 @@ func (c *conn) readPast(ctx context.Context, t *catchUp) (replay.Last, error) {
 	case <-ctx.Done():
 		return replay.Last{}, ctx.Err()
 	}
-	return c.hub.cfg.Past[t.env].Newest(ctx, t.from, t.to, c.hub.limits.Replay, t.wants)
+	return c.hub.cfg.Past[t.env].Newest(ctx, t.from, t.to, c.limits.Replay, t.wants)
 }
 
 // correct has the pair begin where its replay really did, so that a later
@@ -141,5 +140,13 @@ func (c *conn) cancelWith(cancel context.CancelFunc) bool {
 func (c *conn) cancelled() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ending != nil && (c.ending.cut || c.ending.discard)
+	return c.mute || c.ending != nil && (c.ending.cut || c.ending.discard)
+}
+
+// caughtUp counts a replay that is over.
+func (c *conn) caughtUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.replays--
+	c.cond.Broadcast()
 }

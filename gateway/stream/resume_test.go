@@ -10,7 +10,9 @@ import (
 	"sluice/pkg/event"
 )
 
-func TestResume(t *testing.T) {
+func TestResume(t *testing.T) { carried(t, testResume) }
+
+func testResume(t *testing.T) {
 	s := open(t, nil)
 	resume := func(c *client, cursor string) {
 		c.say(`{"type":"subscribe","channels":["rfq.*"],"cursor":"` + cursor + `"}`)
@@ -64,7 +66,9 @@ func TestResume(t *testing.T) {
 	})
 }
 
-func TestResumeTruncated(t *testing.T) {
+func TestResumeTruncated(t *testing.T) { carried(t, testResumeTruncated) }
+
+func testResumeTruncated(t *testing.T) {
 	s := open(t, nil)
 	c := s.join(`"other.thing"`)
 	s.publishAll(1500, "rfq.created")
@@ -88,7 +92,9 @@ func TestResumeTruncated(t *testing.T) {
 	}
 }
 
-func TestBadCursors(t *testing.T) {
+func TestBadCursors(t *testing.T) { carried(t, testBadCursors) }
+
+func testBadCursors(t *testing.T) {
 	s := open(t, nil)
 	s.publishAll(5, "rfq.created")
 	s.settle()
@@ -115,7 +121,9 @@ func TestBadCursors(t *testing.T) {
 // TestSplice has clients connect, break off at random and resume by their
 // cursors while events are logged all the time: together, what each received is
 // every event, once, in order.
-func TestSplice(t *testing.T) {
+func TestSplice(t *testing.T) { carried(t, testSplice) }
+
+func testSplice(t *testing.T) {
 	s := open(t, func(c *stream.Config) {
 		c.Limits.QueueEvents = 1 << 16
 		c.Limits.QueueBytes = 64 << 20
@@ -176,7 +184,9 @@ func TestSplice(t *testing.T) {
 
 // TestSubscribeBehindAppend subscribes right behind an append, with a cursor
 // before it: whether the tail has read the event yet or not, it comes once.
-func TestSubscribeBehindAppend(t *testing.T) {
+func TestSubscribeBehindAppend(t *testing.T) { carried(t, testSubscribeBehindAppend) }
+
+func testSubscribeBehindAppend(t *testing.T) {
 	s := open(t, func(c *stream.Config) { c.Limits.Rate = 1e6 })
 	c := s.join(`"nothing.here"`)
 	for range 300 {
@@ -192,7 +202,9 @@ func TestSubscribeBehindAppend(t *testing.T) {
 
 // TestCursorAhead resumes from a place that the log has and this node's tail
 // hasn't read: what is before it isn't sent.
-func TestCursorAhead(t *testing.T) {
+func TestCursorAhead(t *testing.T) { carried(t, testCursorAhead) }
+
+func testCursorAhead(t *testing.T) {
 	s := open(t, nil)
 	for range 100 {
 		n := s.publishAll(3, "rfq.created")

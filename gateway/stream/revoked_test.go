@@ -27,7 +27,9 @@ func (b *between) Authenticate(ctx context.Context, token string) (*key.Principa
 
 // A key that is revoked when it was looked up, and nobody knows yet whose
 // connection it will be, leaves none open.
-func TestRevokedWhileAuthenticating(t *testing.T) {
+func TestRevokedWhileAuthenticating(t *testing.T) { carried(t, testRevokedWhileAuthenticating) }
+
+func testRevokedWhileAuthenticating(t *testing.T) {
 	access := new(between)
 	s := open(t, func(c *stream.Config) {
 		access.Access = c.Access

@@ -5,6 +5,7 @@ import (
 	"sync"
 	"time"
 
+	"sluice/gateway/stream/epoll"
 	"sluice/pkg/event"
 )
 
@@ -16,6 +17,13 @@ type shard struct {
 	rooms map[event.Environment]*room
 	conns []*conn
 	done  chan struct{} // closed when nothing posted is run any more
+
+	// Of connections that were taken over:
+	dirty  []*taken // those with events to write
+	since  bounds   // events delivered, and not flushed since
+	most   bounds   // of these: no queue of a client that keeps up overflows
+	batch  batch
+	writer epoll.Writer
 }
 
 func newShard(h *Hub) *shard {
@@ -24,6 +32,7 @@ func newShard(h *Hub) *shard {
 		s.rooms[env] = &room{filters: make(map[string]*filter), orgs: make(map[string][]*conn)}
 	}
 	s.inbox.init(h.limits.InboxBytes)
+	s.most = bounds{min(batchFrames, h.limits.QueueEvents), min(batchBytes, h.limits.QueueBytes)}
 	return s
 }
 
@@ -40,6 +49,7 @@ func (s *shard) run() {
 			s.do(&work[i])
 			work[i] = workNone
 		}
+		s.flush()
 		if !open {
 			return
 		}
@@ -52,15 +62,35 @@ func (s *shard) run() {
 }
 
 func (s *shard) do(w *work) {
-	if w.fn != nil {
+	switch {
+	case w.fn != nil:
 		w.fn()
+		return
+	case w.flush != nil:
+		w.flush.posted.Store(false)
+		w.flush.flush()
 		return
 	}
 	r := s.rooms[w.env]
 	for _, e := range w.entries {
 		r.deliver(e)
+		s.since.events++
+		s.since.bytes += len(e.ev.Data)
+		if s.since.events >= s.most.events || s.since.bytes >= s.most.bytes {
+			s.flush()
+		}
 	}
 	r.next = w.next
+}
+
+// flush writes what was delivered, with one write for each connection.
+func (s *shard) flush() {
+	for i, k := range s.dirty {
+		k.dirty = false
+		k.flush()
+		s.dirty[i] = nil
+	}
+	s.dirty, s.since = s.dirty[:0], bounds{}
 }
 
 // call posts fn and waits until it has run; false: the shard has stopped.
@@ -98,12 +128,13 @@ type work struct {
 	next    int64 // offset behind them
 	bytes   int
 	fn      func()
+	flush   *taken
 }
 
 var workNone work
 
 // inbox is what waits for a shard. Events are bounded in bytes; who brings more
-// waits. What else is posted isn't: each connection has at most one thing there.
+// waits. What else is posted isn't: each connection has two things there at most.
 type inbox struct {
 	wake chan struct{} // holds one
 

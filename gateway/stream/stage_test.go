@@ -55,6 +55,25 @@ type stage struct {
 // maxPerIP is the server's bound; 0 is none, and no wrapper.
 var maxPerIP int
 
+// hide has the listener give connections that can't be taken over.
+var hide bool
+
+// carried runs a test over connections that are taken over, and over others.
+func carried(t *testing.T, test func(*testing.T)) {
+	defer func() { hide = false }()
+	for _, hide = range []bool{false, true} {
+		t.Run(map[bool]string{false: "taken", true: "wrapped"}[hide], test)
+	}
+}
+
+// hidden gives connections of which nobody knows what they are.
+type hidden struct{ net.Listener }
+
+func (h hidden) Accept() (net.Conn, error) {
+	c, err := h.Listener.Accept()
+	return struct{ net.Conn }{c}, err
+}
+
 func open(t testing.TB, change func(*stream.Config)) *stage {
 	t.Helper()
 	s := &stage{t: t, metrics: prometheus.NewRegistry(), org: "org_a"}
@@ -96,6 +115,9 @@ func open(t testing.TB, change func(*stream.Config)) *stage {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	ok(t, err)
 	s.addr = ln.Addr().String()
+	if hide {
+		ln = hidden{ln}
+	}
 	handlers := make(map[string]fasthttp.RequestHandler)
 	for path, handler := range s.hub.Handlers() {
 		handlers[path] = handler

@@ -3,10 +3,10 @@
 // up loses the oldest of what waits for it, and is told so in its place.
 //
 //	events.<env> ─► tail ─► entry ─┬─► window (replay's)
-//	                (hub.go)       └─► inbox ─► shard ─► queue ─► writer ─► client
-//	                                 (shard.go, index.go)  (queue.go, output.go)
-//	client ─► reader, parser ─► command ─► shard
-//	          (input.go, parser.go)   (commands.go)
+//	                (hub.go)       └─► inbox ─► shard ─► queue ─► carrier ─► client
+//	                                 (shard.go, index.go)  (queue.go)  (taken.go, wrapped.go)
+//	client ─► carrier ─► parser ─► command ─► shard
+//	                  (input.go, parser.go)   (commands.go)
 //
 // Hand-overs, and who owns what:
 //
@@ -15,12 +15,16 @@
 //     bounded: the tail waits for the slowest shard and drops nothing.
 //   - A shard owns its connections' subscriptions and their index. What changes them
 //     comes through the inbox too, so a subscribe stands at a definite offset.
-//   - A connection has one reader and one writer goroutine. Everything that goes out,
-//     control frames too, goes through its queue and its writer, so frames never mix.
+//   - Everything that goes out, control frames too, goes through a connection's queue,
+//     so frames never mix. Who takes it from there is the connection's carrier. Of a
+//     plain socket the descriptor is taken over (epoll): the shard itself writes, all
+//     that a connection is to have with one system call, and a reader exists only
+//     while there is something to read. Anything else, such as TLS, has a goroutine
+//     that reads and one that writes.
 //
-// Reading order: hub.go shard.go index.go filter.go; upgrade.go conn.go input.go
-// commands.go; queue.go output.go resume.go; clock.go drain.go ending.go;
-// frame.go parser.go.
+// Reading order: hub.go shard.go index.go filter.go; upgrade.go conn.go taken.go
+// wrapped.go input.go commands.go; queue.go output.go resume.go; clock.go drain.go
+// ending.go; frame.go parser.go.
 package stream
 
 import (

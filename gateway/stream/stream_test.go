@@ -15,7 +15,9 @@ import (
 	"sluice/pkg/key"
 )
 
-func TestStory(t *testing.T) {
+func TestStory(t *testing.T) { carried(t, testStory) }
+
+func testStory(t *testing.T) {
 	s := open(t, nil)
 	c := s.dial()
 	c.say(`{"type":"auth","token":"` + s.token + `"}`)
@@ -34,7 +36,9 @@ func TestStory(t *testing.T) {
 	c.wantN(4)
 }
 
-func TestWhoSeesWhat(t *testing.T) {
+func TestWhoSeesWhat(t *testing.T) { carried(t, testWhoSeesWhat) }
+
+func testWhoSeesWhat(t *testing.T) {
 	s := open(t, nil)
 	a := s.join(`"*"`)
 	b, live := s.dial(), s.dial()
@@ -64,7 +68,9 @@ func TestWhoSeesWhat(t *testing.T) {
 	}
 }
 
-func TestPairs(t *testing.T) {
+func TestPairs(t *testing.T) { carried(t, testPairs) }
+
+func testPairs(t *testing.T) {
 	s := open(t, nil)
 	c := s.join(`"quote.*"`)
 	c.say(`{"type":"subscribe","channels":["rfq.*","quote.received"],"corridors":["ethereum-optimism","base"]}`)
@@ -86,7 +92,9 @@ func TestPairs(t *testing.T) {
 	c.wantN(6)
 }
 
-func TestPatternLimit(t *testing.T) {
+func TestPatternLimit(t *testing.T) { carried(t, testPatternLimit) }
+
+func testPatternLimit(t *testing.T) {
 	s := open(t, nil)
 	c := s.join(`"first.one"`)
 	var many []string
@@ -145,7 +153,9 @@ func TestWrapped(t *testing.T) {
 	quiet.silentlyOpen()
 }
 
-func TestSlowClient(t *testing.T) {
+func TestSlowClient(t *testing.T) { carried(t, testSlowClient) }
+
+func testSlowClient(t *testing.T) {
 	const total = 4000
 	s := open(t, func(c *stream.Config) { c.Limits.SendBuffer = 4 << 10 })
 	slow, fast := s.join(`"rfq.*"`), s.join(`"rfq.*"`)
@@ -218,7 +228,9 @@ func TestSlowClient(t *testing.T) {
 	slow.silentlyOpen()
 }
 
-func TestAuth(t *testing.T) {
+func TestAuth(t *testing.T) { carried(t, testAuth) }
+
+func testAuth(t *testing.T) {
 	s := open(t, nil)
 	auth := func(c *client, token string) { c.say(`{"type":"auth","token":"` + token + `"}`) }
 	t.Run("first of all", func(t *testing.T) {
@@ -306,7 +318,9 @@ func (s *stage) revoke(id string) {
 	ok(s.t, err)
 }
 
-func TestTooManyOfAnOrg(t *testing.T) {
+func TestTooManyOfAnOrg(t *testing.T) { carried(t, testTooManyOfAnOrg) }
+
+func testTooManyOfAnOrg(t *testing.T) {
 	s := open(t, func(c *stream.Config) { c.Limits.PerOrg = 2; c.Limits.Unauth = 4 })
 	s.join(`"a.b"`)
 	second := s.join(`"a.b"`)
@@ -350,7 +364,9 @@ func TestTooManyOfAnOrg(t *testing.T) {
 	from("127.0.0.4", 1)
 }
 
-func TestPoisonedRecord(t *testing.T) {
+func TestPoisonedRecord(t *testing.T) { carried(t, testPoisonedRecord) }
+
+func testPoisonedRecord(t *testing.T) {
 	s := open(t, nil)
 	c := s.join(`"*"`)
 	s.publish("a.b")
@@ -373,7 +389,9 @@ func TestPoisonedRecord(t *testing.T) {
 	}
 }
 
-func TestDrain(t *testing.T) {
+func TestDrain(t *testing.T) { carried(t, testDrain) }
+
+func testDrain(t *testing.T) {
 	s := open(t, nil)
 	fresh := s.dial()
 	var clients []*client
@@ -403,7 +421,9 @@ func TestDrain(t *testing.T) {
 	}
 }
 
-func TestDrainNothing(t *testing.T) {
+func TestDrainNothing(t *testing.T) { carried(t, testDrainNothing) }
+
+func testDrainNothing(t *testing.T) {
 	s := open(t, nil)
 	began := time.Now()
 	ok(t, s.hub.Drain(t.Context()))
@@ -412,7 +432,9 @@ func TestDrainNothing(t *testing.T) {
 	}
 }
 
-func TestStopCutsTheRest(t *testing.T) {
+func TestStopCutsTheRest(t *testing.T) { carried(t, testStopCutsTheRest) }
+
+func testStopCutsTheRest(t *testing.T) {
 	s := open(t, nil)
 	c := s.join(`"rfq.*"`)
 	s.stop()
@@ -421,7 +443,9 @@ func TestStopCutsTheRest(t *testing.T) {
 	}
 }
 
-func TestOrigins(t *testing.T) {
+func TestOrigins(t *testing.T) { carried(t, testOrigins) }
+
+func testOrigins(t *testing.T) {
 	s := open(t, func(c *stream.Config) { c.Origins = []string{"https://app.example"} })
 	for _, tt := range []struct {
 		origin, cookie string

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"crypto/sha1"
 	"encoding/base64"
 	"iter"
 	"net"
@@ -9,7 +10,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"sync"
+	"time"
 
 	"github.com/fasthttp/websocket"
 	"github.com/valyala/fasthttp"
@@ -30,20 +31,10 @@ func (h *Hub) Handlers() iter.Seq2[string, fasthttp.RequestHandler] {
 	}
 }
 
-// writeBuffers is for the library, which wants one and never gets to use it.
-var writeBuffers sync.Pool
-
-// handler upgrades to a connection that speaks the stream of that number.
+// handler upgrades to a connection that speaks the stream of that number. The
+// answer is written by us, on the connection itself: of one that breaks before it
+// is sent the server wouldn't tell us, and what admit counted would be lost.
 func (h *Hub) handler(n int) fasthttp.RequestHandler {
-	upgrader := websocket.FastHTTPUpgrader{
-		ReadBufferSize:  128,
-		WriteBufferSize: 128,
-		WriteBufferPool: &writeBuffers,
-		CheckOrigin:     func(*fasthttp.RequestCtx) bool { return true }, // checked before
-		Error: func(ctx *fasthttp.RequestCtx, status int, reason error) {
-			h.refuse(ctx, status, dialect.BadRequest, "handshake", reason.Error(), 0)
-		},
-	}
 	return func(ctx *fasthttp.RequestCtx) {
 		if !websocket.FastHTTPIsWebSocketUpgrade(ctx) {
 			ctx.Response.Header.Set("Upgrade", "websocket")
@@ -56,7 +47,8 @@ func (h *Hub) handler(n int) fasthttp.RequestHandler {
 			h.refuse(ctx, fasthttp.StatusUpgradeRequired, dialect.BadRequest, "handshake", "Sec-WebSocket-Version must be 13", 0)
 			return
 		}
-		if nonce, err := base64.StdEncoding.DecodeString(string(head.Peek("Sec-WebSocket-Key"))); err != nil || len(nonce) != 16 {
+		nonce := string(head.Peek("Sec-WebSocket-Key"))
+		if b, err := base64.StdEncoding.DecodeString(nonce); err != nil || len(b) != 16 {
 			h.refuse(ctx, fasthttp.StatusBadRequest, dialect.BadRequest, "handshake", "Sec-WebSocket-Key must be 16 bytes in base64", 0)
 			return
 		}
@@ -64,16 +56,44 @@ func (h *Hub) handler(n int) fasthttp.RequestHandler {
 			h.refuse(ctx, fasthttp.StatusForbidden, dialect.Forbidden, "origin", "cookies from this origin aren't accepted", 0)
 			return
 		}
-		c, reason := h.admit(n, network(ctx.RemoteIP()))
-		if c == nil {
+		from := network(ctx.RemoteIP())
+		if reason := h.full(from); reason != "" {
 			h.refuse(ctx, fasthttp.StatusServiceUnavailable, dialect.Unavailable, reason, "no new connections now: come back later", 1+h.spread(5))
 			return
 		}
-		if err := upgrader.Upgrade(ctx, func(ws *websocket.Conn) { h.serve(c, ws.NetConn()) }); err != nil {
-			h.dismiss(c)
-			return
-		}
+		ctx.SetStatusCode(fasthttp.StatusSwitchingProtocols) // for who counts
+		ctx.HijackSetNoResponse(true)
+		ctx.Hijack(func(nc net.Conn) {
+			c := h.admit(n, from)
+			if c == nil { // others came between
+				h.metrics.refused.WithLabelValues("raced").Inc()
+				answer(nc, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+				return
+			}
+			if err := answer(nc, switching(nonce)); err != nil {
+				h.dismiss(c)
+				return
+			}
+			h.serve(c, nc)
+		})
 	}
+}
+
+// answerWithin bounds how long the answer to a handshake waits for its client.
+const answerWithin = 5 * time.Second
+
+func answer(nc net.Conn, text string) error {
+	nc.SetWriteDeadline(time.Now().Add(answerWithin))
+	defer nc.SetWriteDeadline(time.Time{})
+	_, err := nc.Write([]byte(text))
+	return err
+}
+
+// switching is the answer to a handshake (RFC 6455, 4.2.2).
+func switching(nonce string) string {
+	sum := sha1.Sum([]byte(nonce + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
+	return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n"
 }
 
 func (h *Hub) refuse(ctx *fasthttp.RequestCtx, status int, code dialect.Code, reason, message string, retryAfter int) {
@@ -121,34 +141,49 @@ func network(ip net.IP) netip.Prefix {
 	return p
 }
 
-// admit makes a connection of an upgrade that is about to succeed; nil, and
-// why, when there is no room for it. Of the room for those that aren't
-// authenticated one network may hold as much as it leaves to all others: so who
-// is alone, as a proxy is, has half of it, and nobody can take it all.
-func (h *Hub) admit(n int, from netip.Prefix) (c *conn, reason string) {
+// full says why there is no room for a connection from that network; empty: there
+// is. Of the room for those that aren't authenticated one network may hold as much
+// as it leaves to all others: so who is alone, as a proxy is, has half of it, and
+// nobody can take it all.
+func (h *Hub) full(from netip.Prefix) (reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.fullLocked(from)
+}
+
+func (h *Hub) fullLocked(from netip.Prefix) (reason string) {
 	select {
 	case <-h.ready:
 	default:
-		return nil, "starting"
+		return "starting"
 	}
-	h.mu.Lock()
-	defer h.mu.Unlock()
 	switch {
 	case h.draining:
-		return nil, "draining"
+		return "draining"
 	case h.unauth >= h.limits.Unauth:
-		return nil, "full"
+		return "full"
 	case h.from[from] >= h.limits.Unauth-h.unauth:
-		return nil, "address"
+		return "address"
+	}
+	return ""
+}
+
+// admit makes a connection and counts it; nil: there is no room for it. What it
+// counts dismiss takes back.
+func (h *Hub) admit(n int, from netip.Prefix) *conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fullLocked(from) != "" {
+		return nil
 	}
 	h.unauth++
 	h.from[from]++
 	h.open.Add(1)
 	h.number++
-	c = newConn(h, h.shards[h.number%len(h.shards)], h.number, n)
+	c := newConn(h, h.shards[h.number%len(h.shards)], h.number, n)
 	c.from = from
 	h.metrics.connections.WithLabelValues(stateUnauth).Inc()
-	return c, ""
+	return c
 }
 
 // dismiss takes back what admit and enter counted.

@@ -1,0 +1,207 @@
+package epoll
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"sync"
+	"syscall"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+)
+
+// FD is a descriptor that was taken over. Whoever has it sees to it that nobody
+// uses it after Close: its number is soon another's.
+type FD int
+
+// Take makes a descriptor of the connection's socket, which doesn't block. The
+// connection keeps its own, and may be closed.
+func Take(c *net.TCPConn) (FD, error) {
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return -1, fmt.Errorf("take connection over: %w", err)
+	}
+	fd := -1
+	failed := raw.Control(func(own uintptr) { fd, err = unix.FcntlInt(own, unix.F_DUPFD_CLOEXEC, 0) })
+	if err := errors.Join(failed, err); err != nil {
+		return -1, fmt.Errorf("take connection over: %w", err)
+	}
+	return FD(fd), nil
+}
+
+// Read reads what is there. At the end it gives io.EOF.
+func (fd FD) Read(b []byte) (int, error) {
+	for {
+		n, err := unix.Read(int(fd), b)
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return 0, ErrAgain
+		case err != nil:
+			return 0, fmt.Errorf("read socket: %w", err)
+		case n == 0:
+			return 0, io.EOF
+		default:
+			return n, nil
+		}
+	}
+}
+
+// CloseWrite tells the other side that nothing more comes.
+func (fd FD) CloseWrite() { unix.Shutdown(int(fd), unix.SHUT_WR) }
+
+// Shutdown ends both directions; who reads sees the end.
+func (fd FD) Shutdown() { unix.Shutdown(int(fd), unix.SHUT_RDWR) }
+
+// Close closes a descriptor that no Poller knows.
+func (fd FD) Close() { unix.Close(int(fd)) }
+
+// Writer writes many frames with one system call. It is one goroutine's.
+type Writer struct {
+	iov [64]unix.Iovec
+}
+
+// Write writes the front of frames, none of them empty, as far as the socket
+// takes them, and gives the bytes it took.
+func (w *Writer) Write(fd FD, frames [][]byte) (int, error) {
+	for {
+		var n int
+		var err error
+		if len(frames) == 1 {
+			n, err = unix.Write(int(fd), frames[0])
+		} else {
+			n, err = w.writev(fd, frames)
+		}
+		switch {
+		case err == unix.EINTR:
+		case err == unix.EAGAIN:
+			return 0, ErrAgain
+		case err != nil:
+			return 0, fmt.Errorf("write socket: %w", err)
+		default:
+			return n, nil
+		}
+	}
+}
+
+func (w *Writer) writev(fd FD, frames [][]byte) (int, error) {
+	frames = frames[:min(len(frames), len(w.iov))]
+	for i, f := range frames {
+		w.iov[i].Base = unsafe.SliceData(f)
+		w.iov[i].SetLen(len(f))
+	}
+	n, _, errno := syscall.Syscall(syscall.SYS_WRITEV, uintptr(fd), uintptr(unsafe.Pointer(&w.iov)), uintptr(len(frames)))
+	clear(w.iov[:len(frames)]) // what was written isn't held on to
+	if errno != 0 {
+		return 0, errno
+	}
+	return int(n), nil
+}
+
+// Poller tells the watchers of many descriptors when it is worth trying again.
+// Its methods may be called by any number of goroutines.
+type Poller struct {
+	file *os.File // of the epoll descriptor
+	done chan struct{}
+
+	mu       sync.Mutex
+	watchers []Watcher // by descriptor
+}
+
+// New makes a poller, which works until Close.
+func New() (*Poller, error) {
+	fd, err := unix.EpollCreate1(unix.EPOLL_CLOEXEC)
+	if err != nil {
+		return nil, fmt.Errorf("make epoll: %w", err)
+	}
+	unix.SetNonblock(fd, true) // by which the runtime knows that it can watch it
+	p := &Poller{file: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{})}
+	raw, err := p.file.SyscallConn()
+	if err != nil {
+		p.file.Close()
+		return nil, fmt.Errorf("watch epoll: %w", err)
+	}
+	go p.run(raw)
+	return p, nil
+}
+
+// run waits for what is ready, until the file is closed.
+func (p *Poller) run(raw syscall.RawConn) {
+	defer close(p.done)
+	var events [256]unix.EpollEvent
+	var told [256]Watcher
+	for {
+		var n int
+		err := raw.Read(func(fd uintptr) bool {
+			for {
+				var err error
+				if n, err = unix.EpollWait(int(fd), events[:], 0); err != unix.EINTR {
+					return n > 0
+				}
+			}
+		})
+		if err != nil {
+			return
+		}
+		p.mu.Lock()
+		for i := range events[:n] {
+			told[i] = p.watchers[events[i].Fd]
+		}
+		p.mu.Unlock()
+		for i, w := range told[:n] {
+			if w != nil {
+				e := events[i].Events
+				const gone = unix.EPOLLHUP | unix.EPOLLERR
+				w.Ready(e&(unix.EPOLLIN|unix.EPOLLRDHUP|gone) != 0, e&(unix.EPOLLOUT|gone) != 0)
+			}
+			told[i] = nil
+		}
+	}
+}
+
+// Add has the watcher told of the descriptor, of what is ready already too.
+func (p *Poller) Add(fd FD, w Watcher) error {
+	p.mu.Lock()
+	for int(fd) >= len(p.watchers) {
+		p.watchers = append(p.watchers, nil)
+	}
+	p.watchers[fd] = w
+	p.mu.Unlock()
+	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(fd)}
+	var err error
+	failed := p.control(func(epfd int) { err = unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, int(fd), &ev) })
+	if err := errors.Join(failed, err); err != nil {
+		p.forget(fd)
+		return fmt.Errorf("watch socket: %w", err)
+	}
+	return nil
+}
+
+func (p *Poller) control(f func(epfd int)) error {
+	raw, err := p.file.SyscallConn()
+	if err != nil {
+		return err
+	}
+	return raw.Control(func(fd uintptr) { f(int(fd)) })
+}
+
+// Remove forgets the descriptor and closes it.
+func (p *Poller) Remove(fd FD) {
+	p.forget(fd)
+	fd.Close() // with which epoll forgets it, too: there is no other copy of it
+}
+
+func (p *Poller) forget(fd FD) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.watchers[fd] = nil
+}
+
+// Close ends the poller. It returns when no watcher is told any more.
+func (p *Poller) Close() {
+	p.file.Close()
+	<-p.done
+}

@@ -1,0 +1,408 @@
+package stream
+
+import (
+	"errors"
+	"net"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"sluice/gateway/stream/epoll"
+)
+
+// taken carries a connection whose descriptor was taken over from the server. Its
+// shard writes, and nobody else, so that an event costs a write() and no switch
+// to another goroutine; what the client doesn't take at once is left over, and
+// the rest waits in the queue. A reader exists while there is something to read:
+//
+//	poller ─ in ──► read, in a goroutine of its own ─► heard ─► …
+//	       └ out ─┐
+//	wake, offered ┴► shard ─► flush: left over, else a batch of the queue ─► write()
+//	tasks ◄──────────────────┘ and what they hand over
+type taken struct {
+	c     *conn
+	fd    epoll.FD
+	leave func() // gives back the connection's place at the listener
+
+	input   atomic.Int32 // who reads: quiet, reading, again, shut
+	blocked atomic.Bool  // the socket took less than it was given, until the poller says otherwise
+	posted  atomic.Bool  // flush is in the shard's inbox
+
+	// The shard's own.
+	dirty   bool       // in the shard's list of what is to be flushed
+	closed  bool       // the descriptor is
+	state   word       // who has the word
+	working bool       // a task is at work, with the word or without
+	rest    *leftOver  // what the socket didn't take; nil: nothing
+	result  chan error // the task waits there for what it handed over to be written; nil: it doesn't
+	linger  time.Time  // until then a client that nothing goes out to is listened to
+}
+
+// word says who decides what is written next.
+type word uint8
+
+const (
+	wordQueue word = iota
+	wordTask       // a task that was queued
+	wordLast       // the close frame
+	wordNone       // nothing goes out
+)
+
+// leftOver is what the socket didn't take. It can't be dropped any more: a part of
+// a frame may be out.
+type leftOver struct {
+	frames [][]byte
+	events int       // sent when these are
+	then   task      // to be done behind them
+	since  time.Time // when a byte was last taken
+}
+
+// What input says.
+const (
+	quiet   = iota // nobody reads; what comes starts a reader
+	reading        // a reader is at it
+	again          // and there is more since
+	shut           // there is nothing to be read any more
+)
+
+// take has a shard serve the connection's descriptor itself; false: it can't, and
+// nothing was done.
+func (h *Hub) take(c *conn, nc net.Conn) bool {
+	tcp, ok := below(nc).(*net.TCPConn)
+	if !ok || h.poller() == nil {
+		return false
+	}
+	tcp.SetWriteBuffer(h.limits.SendBuffer)
+	fd, err := epoll.Take(tcp)
+	if err != nil {
+		h.cfg.Logger.Warn("connection not taken over, it costs more memory", "error", err)
+		return false
+	}
+	k := &taken{c: c, fd: fd}
+	k.input.Store(reading)
+	c.carrier = k
+	alive := c.shard.call(func() {
+		if err = h.poll.Add(fd, k); err == nil {
+			k.leave = outlive(nc)
+			c.shard.add(c)
+		}
+	})
+	if !alive || err != nil {
+		fd.Close()
+		return false
+	}
+	h.late(c)
+	k.begin(nc)
+	return true
+}
+
+// outlive has the listener go on counting the connection when the server has
+// closed its own descriptor of it.
+func outlive(nc net.Conn) (leave func()) {
+	for {
+		if l, ok := nc.(interface{ Outlive() func() }); ok {
+			return l.Outlive()
+		}
+		w, ok := nc.(interface{ UnsafeConn() net.Conn })
+		if !ok {
+			return func() {}
+		}
+		nc = w.UnsafeConn()
+	}
+}
+
+// begin hears what came behind the handshake and is in the server's buffer, then
+// what is in the socket.
+func (k *taken) begin(nc net.Conn) {
+	buf := chunks.Get().(*[chunkBytes]byte)
+	nc.SetReadDeadline(time.Unix(1, 0)) // nothing but the buffer is read
+	for {
+		n, err := nc.Read(buf[:])
+		if n > 0 {
+			k.c.heard(buf[:n])
+		}
+		if err != nil || n == 0 {
+			break
+		}
+	}
+	k.readInto(buf)
+}
+
+const chunkBytes = 4 << 10
+
+// chunks are what readers read into. Who is idle has none.
+var chunks = sync.Pool{New: func() any { return new([chunkBytes]byte) }}
+
+// Ready is told by the poller that the socket may have, or take, more.
+func (k *taken) Ready(in, out bool) {
+	if out && k.blocked.CompareAndSwap(true, false) {
+		k.wake()
+	}
+	for in {
+		switch k.input.Load() {
+		case quiet:
+			if k.input.CompareAndSwap(quiet, reading) {
+				go k.read()
+				return
+			}
+		case reading:
+			if k.input.CompareAndSwap(reading, again) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (k *taken) read() { k.readInto(chunks.Get().(*[chunkBytes]byte)) }
+
+// readInto reads until there is nothing. It waits for nothing but what the client
+// asked for.
+func (k *taken) readInto(buf *[chunkBytes]byte) {
+	defer chunks.Put(buf)
+	for {
+		k.c.awaitRoom()
+		n, err := k.fd.Read(buf[:])
+		switch {
+		case err == nil:
+			k.c.heard(buf[:n]) // of one that has ended, without looking
+		case !errors.Is(err, epoll.ErrAgain):
+			k.c.end(&endLost, nil)
+			k.input.Store(shut)
+			k.wake()
+			return
+		case k.input.CompareAndSwap(reading, quiet):
+			if k.c.ended() != nil {
+				k.wake() // the shard may have waited for us
+			}
+			return
+		default:
+			k.input.Store(reading)
+		}
+	}
+}
+
+func (k *taken) wake() {
+	if k.posted.CompareAndSwap(false, true) {
+		k.c.shard.inbox.post(work{flush: k})
+	}
+}
+
+func (k *taken) offered() {
+	if !k.dirty {
+		k.dirty = true
+		k.c.shard.dirty = append(k.c.shard.dirty, k)
+	}
+}
+
+func (k *taken) cut() { k.wake() }
+
+// flush writes what there is, as far as the client takes it.
+func (k *taken) flush() {
+	for k.state != wordNone && k.send() && k.next() {
+	}
+	if k.state == wordNone {
+		k.settle(time.Now())
+	}
+}
+
+// send writes what is left over; true: nothing is any more.
+func (k *taken) send() bool {
+	for k.rest != nil {
+		r := k.rest
+		if k.c.over(time.Now()) {
+			k.hush()
+			return false
+		}
+		var n int
+		var err error
+		if r.frames, n, err = k.push(r.frames); n > 0 {
+			r.since = time.Now()
+		}
+		switch {
+		case err != nil:
+			k.broke()
+			return false
+		case len(r.frames) > 0:
+			return false
+		}
+		k.rest = nil
+		k.done(r.events, r.then)
+	}
+	return true
+}
+
+// next goes on once nothing is left over; false: there is nothing to write now.
+func (k *taken) next() bool {
+	switch k.state {
+	case wordLast:
+		k.hush()
+		return false
+	case wordTask:
+		if k.result != nil {
+			k.result <- nil
+			k.result = nil
+		}
+		if k.c.over(time.Now()) {
+			k.hush()
+		}
+		return false
+	}
+	b := &k.c.shard.batch
+	some, over := k.c.next(b)
+	if over {
+		k.hush()
+	}
+	if !some {
+		return false
+	}
+	frames, _, err := k.push(b.bufs)
+	switch {
+	case err != nil:
+		k.broke()
+	case len(frames) > 0:
+		k.rest = &leftOver{frames: slices.Clone(frames), events: b.events, then: b.task, since: time.Now()}
+	default:
+		k.done(b.events, b.task)
+	}
+	clear(b.bufs)
+	return err == nil
+}
+
+// push writes frames until the socket takes no more, and gives what is left.
+func (k *taken) push(frames [][]byte) (left [][]byte, n int, err error) {
+	w := &k.c.shard.writer
+	for len(frames) > 0 && !k.blocked.Load() {
+		took, err := w.Write(k.fd, frames)
+		if errors.Is(err, epoll.ErrAgain) {
+			// First said, then tried again: if the socket took more before it was said, it
+			// does now; if it does later, the poller says so.
+			k.blocked.Store(true)
+			if took, err = w.Write(k.fd, frames); errors.Is(err, epoll.ErrAgain) {
+				break
+			}
+			k.blocked.Store(false)
+		}
+		if err != nil {
+			return frames, n, err
+		}
+		n += took
+		for len(frames) > 0 && took >= len(frames[0]) {
+			took -= len(frames[0])
+			frames = frames[1:]
+		}
+		if took > 0 {
+			frames[0] = frames[0][took:]
+		}
+	}
+	return frames, n, nil
+}
+
+// done counts what was written and begins what stands behind it.
+func (k *taken) done(events int, then task) {
+	k.c.sent(events)
+	switch t := then.(type) {
+	case *catchUp:
+		k.state, k.working = wordTask, true
+		go k.run(t)
+	case closing:
+		k.state = wordLast
+		k.rest = &leftOver{frames: [][]byte{k.c.closeFrame()}, since: time.Now()}
+	}
+}
+
+// run does a task and gives the word back.
+func (k *taken) run(t *catchUp) {
+	err := k.c.catchUp(t)
+	k.c.shard.inbox.post(work{fn: func() {
+		k.working = false
+		switch {
+		case k.state != wordTask:
+		case err != nil:
+			k.broke()
+		default:
+			k.state = wordQueue
+		}
+		k.flush()
+	}})
+}
+
+// write is how a task's frames go out: it hands them to the shard.
+func (k *taken) write(frames [][]byte) error {
+	if len(frames) == 0 {
+		return nil
+	}
+	result := make(chan error, 1)
+	hand := func() {
+		if k.state != wordTask {
+			result <- errEnded
+			return
+		}
+		k.result = result
+		k.rest = &leftOver{frames: frames, since: time.Now()}
+		k.flush()
+	}
+	if !k.c.shard.inbox.post(work{fn: hand}) {
+		return errEnded
+	}
+	return <-result
+}
+
+// tick looks at what takes too long.
+func (k *taken) tick(now time.Time) {
+	switch {
+	case k.state == wordNone:
+		k.settle(now)
+	case k.c.over(now):
+		k.hush()
+		k.settle(now)
+	case k.rest != nil && now.Sub(k.rest.since) >= k.c.limits.Stall && k.c.overflowed():
+		k.c.end(&endSlow, nil)
+	}
+}
+
+// broke ends a connection whose client is gone.
+func (k *taken) broke() {
+	k.c.end(&endLost, nil)
+	k.hush()
+}
+
+// hush says that nothing goes out any more. The client may still answer: to close
+// with input unread would make the kernel reset the connection, and the close
+// frame might never be seen.
+func (k *taken) hush() {
+	k.state, k.rest = wordNone, nil
+	if k.result != nil {
+		k.result <- errEnded
+		k.result = nil
+	}
+	k.c.silence()
+	if !k.c.gone() {
+		k.linger = time.Now().Add(k.c.lastWords())
+		k.fd.CloseWrite()
+	}
+}
+
+// settle closes once nothing goes out, no task is at work, and the client has gone
+// or was listened to for long enough.
+func (k *taken) settle(now time.Time) {
+	if k.closed || k.working {
+		return
+	}
+	if k.input.Load() != shut {
+		if now.Before(k.linger) && !k.c.gone() {
+			return
+		}
+		if !k.input.CompareAndSwap(quiet, shut) {
+			k.fd.Shutdown() // the reader sees it, and wakes us
+			return
+		}
+	}
+	k.closed = true
+	k.c.shard.remove(k.c)
+	k.c.hub.poll.Remove(k.fd)
+	k.leave()
+	k.c.hub.dismiss(k.c)
+}
