@@ -159,7 +159,9 @@ func TestAccounting(t *testing.T) { carried(t, testAccounting) }
 
 func testAccounting(t *testing.T) {
 	const total = 1000
-	s := open(t, func(c *stream.Config) { c.Limits.SendBuffer = 4 << 10; c.Limits.QueueEvents = 20 })
+	s := open(t, func(c *stream.Config) {
+		c.Limits.SendBuffer, c.Limits.QueueEvents, c.Limits.Ping = 4<<10, 20, time.Hour
+	})
 	clients := make([]*client, 8)
 	for i := range clients {
 		clients[i] = s.join(list("rfq.*"))

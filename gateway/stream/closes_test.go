@@ -138,6 +138,7 @@ func testCloseCodes(t *testing.T) {
 		{"a binary of that size", [][]byte{masked(0x82, text(64<<10+1))}, 1009},
 		{"invalid UTF-8", [][]byte{masked(0x81, []byte("\xff\xfe"))}, 1007},
 		{"invalid UTF-8 over fragments", [][]byte{masked(0x01, euro[:1]), masked(0x80, []byte("x"))}, 1007},
+		{"invalid UTF-8 whose message goes on", [][]byte{{0x01, 0x88, 0, 0, 0, 0, 0xf4, 0x90}}, 1007},
 		{"UTF-8 that ends too soon", [][]byte{masked(0x81, euro[:2])}, 1007},
 		{"invalid UTF-8 in a close frame", [][]byte{masked(0x88, []byte("\x03\xe8\xff"))}, 1007},
 		{"unmasked", [][]byte{{0x81, 1, 'x'}}, 1002},
@@ -173,6 +174,22 @@ func testCloseCodes(t *testing.T) {
 			r.wantClose(tt.code, tt.send[0][0] == 0x88)
 		})
 	}
+}
+
+// TestFragments: a message has so many at most, however slowly they come.
+func TestFragments(t *testing.T) { carried(t, testFragments) }
+
+func testFragments(t *testing.T) {
+	s := open(t, func(c *stream.Config) { c.Limits.Rate = 1e9 })
+	r := s.raw(t, "")
+	r.response()
+	r.nc.Write(append(masked(0x01, nil), bytes.Repeat(masked(0x00, nil), 1023)...))
+	r.nc.Write(masked(0x89, nil))
+	if op, _, err := r.frame(); err != nil || op != 0x8a {
+		t.Fatalf("%x %v", op, err)
+	}
+	r.nc.Write(masked(0x00, nil))
+	r.wantClose(1009, false)
 }
 
 // TestFrames holds what isn't wrong.

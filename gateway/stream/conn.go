@@ -24,6 +24,7 @@ type conn struct {
 	speaks  int // the number of its dialect's stream
 	stream  *dialect.Stream
 	limits  *Limits
+	echo    bool // it says what it hears
 	from    netip.Prefix
 
 	// The reader's own.
@@ -37,6 +38,7 @@ type conn struct {
 
 	// The shard's own, set there only.
 	inShard     int
+	dirty       bool   // in its list of those to be flushed
 	org         string // empty: not authenticated
 	environment event.Environment
 	usage       *usage.Counter // the org's
@@ -70,8 +72,8 @@ type conn struct {
 type carrier interface {
 	// wake says that the queue or the ending changed. c.mu is held.
 	wake()
-	// offered is wake by the shard, for an event. c.mu is held.
-	offered()
+	// flush writes events that the shard queued, or has them written. The shard calls it.
+	flush()
 	// write writes frames and waits for the client to take them. It is for the task
 	// that has the word. An error says that nothing goes out any more.
 	write(frames [][]byte) error
@@ -88,7 +90,7 @@ func newConn(h *Hub, s *shard, number, speaks int) *conn {
 		opened: h.now(),
 	}
 	c.cond.L = &c.mu
-	c.parser = parser{maxMessage: c.limits.Message, sink: c}
+	c.parser = parser{maxMessage: c.limits.Message, maxFragments: c.limits.Fragments, sink: c}
 	c.seen.Store(int64(c.opened))
 	return c
 }
@@ -119,7 +121,10 @@ func (c *conn) offer(e *entry) {
 	if n := c.queue.pushEvent(f, c.bounds()); n > 0 {
 		c.hub.metrics.dropped.Add(float64(n))
 	}
-	c.carrier.offered()
+	if !c.dirty {
+		c.dirty = true
+		c.shard.dirty = append(c.shard.dirty, c)
+	}
 }
 
 func (c *conn) bounds() bounds { return bounds{c.limits.QueueEvents, c.limits.QueueBytes} }

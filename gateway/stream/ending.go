@@ -39,6 +39,8 @@ var (
 	endBadUTF8     = Ending{Name: "bad_utf8", Code: 1007, Reason: "a text must be valid UTF-8"}
 	endTooBig      = Ending{Name: "too_big", Code: 1009, Reason: "a message has at most 65536 bytes"}
 
+	endFragments = Ending{Name: "fragments", Code: 1009, Reason: "a message in too many fragments"}
+
 	endCrowd    = Ending{Name: "too_many", Code: 1013, Reason: "too many connections of this org", Reconnect: true}
 	endDrain    = Ending{Name: "drain", Code: 1012, Reason: "going away, reconnect", Reconnect: true}
 	endLogLost  = Ending{Name: "log_lost", Code: 1012, Reason: "lost its place, resume from your cursor", Reconnect: true}
@@ -48,7 +50,7 @@ var (
 // endings lists them all, for the counters.
 var endings = []Ending{
 	endClient, endLost, endSlow, endSilent, endNoAuth, endBadKey, endExpired, endRevoked, endBadMessages,
-	endOtherOrg, endFlood, endProtocol, endBadUTF8, endTooBig, endCrowd, endDrain, endLogLost, endShutdown,
+	endOtherOrg, endFlood, endProtocol, endBadUTF8, endTooBig, endFragments, endCrowd, endDrain, endLogLost, endShutdown,
 }
 
 func protocolError(reason string) *Ending {

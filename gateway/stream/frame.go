@@ -34,10 +34,15 @@ func textFrame(hint int, payload func(dst []byte) []byte) []byte {
 	return sealFrame(buf, opText)
 }
 
-// controlFrame builds a control frame.
-func controlFrame(op byte, payload []byte) []byte {
+// messageFrame builds a frame of a whole message.
+func messageFrame(op byte, payload []byte) []byte {
 	buf := make([]byte, maxHeader, maxHeader+len(payload))
 	return sealFrame(append(buf, payload...), op)
+}
+
+// controlFrame builds a control frame.
+func controlFrame(op byte, payload []byte) []byte {
+	return messageFrame(op, payload)
 }
 
 // closeFrame builds a close frame; code 0 stands for one without a status.

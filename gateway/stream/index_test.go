@@ -43,7 +43,6 @@ func TestIndex(t *testing.T) {
 		switch n := rnd.IntN(4); {
 		case n == 0 && len(live) < 60 || len(live) == 0:
 			c := newConn(h, s, round, 0)
-			c.carrier = &taken{c: c}
 			c.org, c.environment = fmt.Sprint("org_", rnd.IntN(4)), event.Sandbox
 			s.add(c)
 			live = append(live, c)

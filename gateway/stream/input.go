@@ -84,6 +84,10 @@ func (c *conn) onMessage(op byte, msg []byte) *Ending {
 		c.say(errorReply(dialect.RateLimited, "too many messages: this one was not acted on"))
 		return nil
 	}
+	if c.echo {
+		c.push(item{bytes: messageFrame(op, msg)})
+		return nil
+	}
 	if op != opText {
 		return c.badMessage(&dialect.Error{Code: dialect.BadRequest, Message: "messages are text, not binary"})
 	}

@@ -11,7 +11,7 @@ type sink interface {
 	// onFrame is called for every whole frame, before what it may complete.
 	onFrame() *Ending
 	// onMessage gets a whole message, valid UTF-8 if it is text. Its bytes are the
-	// parser's again when it returns.
+	// sink's.
 	onMessage(op byte, msg []byte) *Ending
 	// onControl gets a ping, pong or close; code is the close's, 0 when it has none.
 	onControl(op byte, payload []byte, code uint16) *Ending
@@ -26,8 +26,9 @@ type sink interface {
 // bad ones past our writer, doesn't look at UTF-8, and takes any number of empty
 // fragments.
 type parser struct {
-	maxMessage int
-	sink       sink
+	maxMessage   int // bytes
+	maxFragments int
+	sink         sink
 
 	header [14]byte
 	have   int // bytes of header there
@@ -39,10 +40,12 @@ type parser struct {
 	maskPos int
 	left    int // payload bytes still to come
 
-	inside  bool // between the first and last fragment of a message
-	msgOp   byte
-	msg     []byte
-	control []byte
+	inside    bool // between the first and last fragment of a message
+	msgOp     byte
+	msg       []byte
+	fragments int
+	text      utf8Check
+	control   []byte
 }
 
 // feed takes the next bytes, unmasking them in place.
@@ -69,7 +72,9 @@ func (p *parser) feed(b []byte) *Ending {
 			}
 		}
 		n := min(p.left, len(b))
-		p.take(b[:n])
+		if !p.take(b[:n]) {
+			return &endBadUTF8
+		}
 		b = b[n:]
 		if p.left == 0 {
 			if e := p.finish(); e != nil {
@@ -133,14 +138,24 @@ func (p *parser) measure() *Ending {
 	}
 	copy(p.mask[:], p.header[p.need-4:p.need])
 	p.maskPos = 0
-	if p.op < opClose && n > uint64(p.maxMessage-len(p.msg)) {
-		return &endTooBig
+	if p.op < opClose {
+		if n > uint64(p.maxMessage-len(p.msg)) {
+			return &endTooBig
+		}
+		if p.op != opContinuation {
+			p.msgOp, p.fragments = p.op, 0
+		}
+		if p.fragments++; p.fragments > p.maxFragments {
+			return &endFragments
+		}
 	}
 	p.left = int(n)
 	return nil
 }
 
-func (p *parser) take(b []byte) {
+// take unmasks a part of a payload and adds it to what it belongs to; false: it
+// can't be the text that it says it is, whatever comes.
+func (p *parser) take(b []byte) bool {
 	for i := range b {
 		b[i] ^= p.mask[(p.maskPos+i)&3]
 	}
@@ -148,9 +163,10 @@ func (p *parser) take(b []byte) {
 	p.left -= len(b)
 	if p.op >= opClose {
 		p.control = append(p.control, b...)
-	} else {
-		p.msg = append(p.msg, b...)
+		return true
 	}
+	p.msg = append(p.msg, b...)
+	return p.msgOp != opText || p.text.take(b)
 }
 
 // finish acts on a whole frame.
@@ -161,25 +177,19 @@ func (p *parser) finish() *Ending {
 	}
 	if p.op >= opClose {
 		payload := p.control
-		p.control = p.control[:0]
+		p.control = nil
 		return p.finishControl(payload)
-	}
-	if p.op != opContinuation {
-		p.msgOp = p.op
 	}
 	p.inside = !p.fin
 	if p.inside {
 		return nil
 	}
-	if p.msgOp == opText && !utf8.Valid(p.msg) {
+	if !p.text.whole() {
 		return &endBadUTF8
 	}
-	e := p.sink.onMessage(p.msgOp, p.msg)
-	if cap(p.msg) > 4<<10 {
-		p.msg = nil // a big message is rare: don't keep its buffer for the connection's life
-	}
-	p.msg = p.msg[:0]
-	return e
+	msg := p.msg
+	p.msg = nil // an idle connection keeps no buffer
+	return p.sink.onMessage(p.msgOp, msg)
 }
 
 func (p *parser) finishControl(payload []byte) *Ending {

@@ -3,6 +3,7 @@ package stream
 import (
 	"math/rand/v2"
 	"testing"
+	"unicode/utf8"
 )
 
 // TestQueue drives a queue at random against a plain model: every event comes
@@ -84,7 +85,7 @@ func FuzzParser(f *testing.F) {
 	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
 		// However the bytes are cut, the same is found in them.
 		whole, pieces := new(recorder), new(recorder)
-		a, b := parser{maxMessage: 300, sink: whole}, parser{maxMessage: 300, sink: pieces}
+		a, b := parser{maxMessage: 300, maxFragments: 9, sink: whole}, parser{maxMessage: 300, maxFragments: 9, sink: pieces}
 		ea := a.feed(append([]byte(nil), in...))
 		var eb *Ending
 		for rest := append([]byte(nil), in...); len(rest) > 0 && eb == nil; {
@@ -97,6 +98,39 @@ func FuzzParser(f *testing.F) {
 		}
 		if len(a.msg) > 300 || len(a.control) > maxControl {
 			t.Fatal("unbounded")
+		}
+	})
+}
+
+// FuzzUTF8 holds the check of a text in pieces against the library's of the whole.
+func FuzzUTF8(f *testing.F) {
+	for _, text := range []string{"", "aé€😀", "\xc0\x80", "\xed\xa0\x80", "\xf4\x8f\xbf\xbf", "\xf4\x90\x80\x80", "\xe2\x82", "\xf8"} {
+		f.Add([]byte(text), uint8(1))
+	}
+	f.Fuzz(func(t *testing.T, in []byte, step uint8) {
+		var u utf8Check
+		good := true
+		for rest := in; len(rest) > 0 && good; {
+			n := min(1+int(step), len(rest))
+			good = u.take(rest[:n])
+			rest = rest[n:]
+		}
+		if got := good && u.whole(); got != utf8.Valid(in) {
+			t.Fatalf("%q: %v", in, got)
+		}
+		// As long as nothing is refused, a text can still come of it.
+		var v utf8Check
+		for i := range in {
+			if !v.take(in[i : i+1]) {
+				break
+			}
+			text := append([]byte(nil), in[:i+1]...)
+			if v.need > 0 {
+				text = append(append(text, v.low), "\x80\x80"[:v.need-1]...)
+			}
+			if !utf8.Valid(text) {
+				t.Fatalf("%q of %q was taken", in[:i+1], in)
+			}
 		}
 	})
 }

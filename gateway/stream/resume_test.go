@@ -107,6 +107,7 @@ func testBadCursors(t *testing.T) {
 		{"another life of the log", other, "cursor_expired"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
+			s.settle()
 			c := s.join(`"quote.*"`)
 			c.say(`{"type":"subscribe","channels":["rfq.*"],"cursor":"` + tt.cursor + `"}`)
 			c.want("subscribe.ok")

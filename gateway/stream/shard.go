@@ -18,11 +18,12 @@ type shard struct {
 	conns []*conn
 	done  chan struct{} // closed when nothing posted is run any more
 
-	// Of connections that were taken over:
-	dirty  []*taken // those with events to write
-	since  bounds   // events delivered, and not flushed since
-	most   bounds   // of these: no queue of a client that keeps up overflows
-	batch  batch
+	dirty   []*conn       // with events queued since the last flush
+	since   bounds        // events delivered since
+	most    bounds        // of these: no queue of a client that keeps up overflows
+	flushed time.Duration // when that was, as hub.now
+
+	batch  batch // what taken connections write from
 	writer epoll.Writer
 }
 
@@ -41,6 +42,8 @@ func (s *shard) run() {
 	defer close(s.done)
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
+	later := time.NewTimer(0)
+	defer later.Stop()
 	var work []work
 	for {
 		var open bool
@@ -49,16 +52,30 @@ func (s *shard) run() {
 			s.do(&work[i])
 			work[i] = workNone
 		}
-		s.flush()
+		if wait := s.coalesce(); wait > 0 && open {
+			later.Reset(wait)
+		} else if len(s.dirty) > 0 {
+			s.flush()
+		}
 		if !open {
 			return
 		}
 		select {
 		case <-s.inbox.wake:
+		case <-later.C:
 		case <-tick.C:
 			s.tick(s.hub.now())
 		}
 	}
+}
+
+// coalesce is for how long events wait for others, to be written with them: until
+// so much time has passed since the last were. After a pause nobody waits.
+func (s *shard) coalesce() time.Duration {
+	if s.hub.cfg.Coalesce == 0 || len(s.dirty) == 0 {
+		return 0
+	}
+	return s.flushed + s.hub.cfg.Coalesce - s.hub.now()
 }
 
 func (s *shard) do(w *work) {
@@ -83,14 +100,15 @@ func (s *shard) do(w *work) {
 	r.next = w.next
 }
 
-// flush writes what was delivered, with one write for each connection.
+// flush has what was delivered written: all that one connection got with one
+// write, as far as it takes it.
 func (s *shard) flush() {
-	for i, k := range s.dirty {
-		k.dirty = false
-		k.flush()
+	for i, c := range s.dirty {
+		c.dirty = false
+		c.carrier.flush()
 		s.dirty[i] = nil
 	}
-	s.dirty, s.since = s.dirty[:0], bounds{}
+	s.dirty, s.since, s.flushed = s.dirty[:0], bounds{}, s.hub.now()
 }
 
 // call posts fn and waits until it has run; false: the shard has stopped.

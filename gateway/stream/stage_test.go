@@ -71,7 +71,11 @@ type hidden struct{ net.Listener }
 
 func (h hidden) Accept() (net.Conn, error) {
 	c, err := h.Listener.Accept()
-	return struct{ net.Conn }{c}, err
+	if err != nil {
+		return nil, err
+	}
+	c.(*net.TCPConn).SetWriteBuffer(4 << 10) // nobody else can
+	return struct{ net.Conn }{c}, nil
 }
 
 func open(t testing.TB, change func(*stream.Config)) *stage {

@@ -24,7 +24,7 @@
 //
 // Reading order: hub.go shard.go index.go filter.go; upgrade.go conn.go taken.go
 // wrapped.go input.go commands.go; queue.go output.go resume.go; clock.go drain.go
-// ending.go; frame.go parser.go.
+// ending.go; frame.go parser.go utf8.go; echo.go.
 package stream
 
 import (
@@ -63,6 +63,7 @@ type Config struct {
 	Streams     []*dialect.Stream
 	Origins     []string              // web origins that may come with cookies, beside the host's own: https://app.example
 	Limits      Limits                // zero members: the defaults
+	Coalesce    time.Duration         // for how long events wait for others since some were last written (0: not at all)
 	Shards      int                   // 0: GOMAXPROCS
 	Logger      *slog.Logger          // nil: none
 	Metrics     prometheus.Registerer // nil: none
@@ -77,6 +78,7 @@ type Limits struct {
 	InboxBytes  int // events waiting for one shard, in bytes (8 MiB)
 
 	Message     int // bytes of one message from a client (64 KiB)
+	Fragments   int // of one message (1,024)
 	Patterns    int // of one connection (100)
 	BadMessages int // the one that closes (5)
 	// Rate and Burst bound the frames of one client a second (100, 200). A message
@@ -104,6 +106,7 @@ func (l *Limits) fill() {
 	l.SendBuffer = cmp.Or(l.SendBuffer, 64<<10)
 	l.InboxBytes = cmp.Or(l.InboxBytes, 8<<20)
 	l.Message = cmp.Or(l.Message, 64<<10)
+	l.Fragments = cmp.Or(l.Fragments, 1024)
 	l.Patterns = cmp.Or(l.Patterns, 100)
 	l.BadMessages = cmp.Or(l.BadMessages, 5)
 	l.Rate = cmp.Or(l.Rate, 100)

@@ -18,7 +18,7 @@ import (
 //
 //	poller ─ in ──► read, in a goroutine of its own ─► heard ─► …
 //	       └ out ─┐
-//	wake, offered ┴► shard ─► flush: left over, else a batch of the queue ─► write()
+//	wake, events ┴► shard ─► flush: left over, else a batch of the queue ─► write()
 //	tasks ◄──────────────────┘ and what they hand over
 type taken struct {
 	c     *conn
@@ -30,7 +30,6 @@ type taken struct {
 	posted  atomic.Bool  // flush is in the shard's inbox
 
 	// The shard's own.
-	dirty   bool       // in the shard's list of what is to be flushed
 	closed  bool       // the descriptor is
 	state   word       // who has the word
 	working bool       // a task is at work, with the word or without
@@ -187,13 +186,6 @@ func (k *taken) readInto(buf *[chunkBytes]byte) {
 func (k *taken) wake() {
 	if k.posted.CompareAndSwap(false, true) {
 		k.c.shard.inbox.post(work{flush: k})
-	}
-}
-
-func (k *taken) offered() {
-	if !k.dirty {
-		k.dirty = true
-		k.c.shard.dirty = append(k.c.shard.dirty, k)
 	}
 }
 

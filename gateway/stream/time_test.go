@@ -245,3 +245,33 @@ func (v *virtual) conn() (c *conn) {
 	})
 	return c
 }
+
+// TestCoalesce: events wait for others since some were written, and not after a
+// pause; answers don't wait.
+func TestCoalesce(t *testing.T) {
+	inBubble(t, anybody{}, func(v *virtual) {
+		shard := v.hub.shards[0]
+		shard.call(func() { v.hub.cfg.Coalesce = 100 * time.Millisecond })
+		v.join()
+		at := func(want time.Duration) {
+			t.Helper()
+			if _, payload, err := v.frame(); err != nil || time.Since(v.began) != want {
+				t.Fatalf("%s after %v, want %v; %v", payload, time.Since(v.began), want, err)
+			}
+		}
+		time.Sleep(time.Second)
+		v.publish(1)
+		at(time.Second)
+		time.Sleep(10 * time.Millisecond)
+		v.publish(1)
+		time.Sleep(20 * time.Millisecond)
+		v.publish(1)
+		at(1100 * time.Millisecond)
+		at(1100 * time.Millisecond)
+		time.Sleep(300 * time.Millisecond)
+		v.publish(1)
+		at(1400 * time.Millisecond)
+		v.say(`{"type":"ping"}`)
+		at(1400 * time.Millisecond)
+	})
+}

@@ -57,7 +57,7 @@ func (h *Hub) wrap(c *conn, nc net.Conn) {
 }
 
 func (w *wrapped) wake()              { w.due.Broadcast() }
-func (w *wrapped) offered()           { w.due.Broadcast() }
+func (w *wrapped) flush()             { w.due.Broadcast() }
 func (w *wrapped) tick(now time.Time) {}
 
 // cut makes reads and writes fail from now on; wrap closes.
