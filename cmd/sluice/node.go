@@ -67,6 +67,8 @@ type nodeConfig struct {
 	TLSCert            string
 	TLSKey             string
 	PerAddress         int
+	Coalesce           time.Duration
+	WSEcho             bool
 	Roles              roles
 	Data               string
 	LogMaxBytes        size

@@ -144,8 +144,11 @@ func (n *node) serveStreams(server *web.Server, windows map[event.Environment]*r
 	}
 	hub := stream.New(stream.Config{
 		Log: n.log, Access: n.control, Usage: n.meter, Past: past, Windows: windows, Incarnation: n.control.Incarnation(),
-		Streams: streams, Logger: n.cfg.Logger, Metrics: n.metrics,
+		Streams: streams, Coalesce: n.cfg.Coalesce, Logger: n.cfg.Logger, Metrics: n.metrics,
 	})
+	if n.cfg.WSEcho {
+		n.ops.mux.Handle("GET /debug/ws-echo", hub.Echo())
+	}
 	for path, handler := range hub.Handlers() {
 		server.Handle(web.Route{Method: "GET", Path: path, Open: true, Serve: web.Raw(handler)})
 	}

@@ -20,9 +20,11 @@ import (
 //	/readyz            200 when every part is ready, else 503; with a line for each part
 //	/metrics           Prometheus
 //	/debug/pprof/      profiles
+//	/debug/ws-echo     with --debug-ws-echo: a WebSocket that says what it hears
 //	/admin/v1/         orgs, keys; with the admin token
 type ops struct {
 	server *http.Server
+	mux    *http.ServeMux               // what is added to it is served from then on
 	admin  atomic.Pointer[http.Handler] // nil: not started yet
 
 	mu    sync.Mutex
@@ -36,8 +38,8 @@ type part struct {
 }
 
 func newOps(metrics prometheus.Gatherer, roles roles) *ops {
-	o := &ops{}
 	mux := http.NewServeMux()
+	o := &ops{mux: mux}
 	mux.HandleFunc("GET /healthz", func(w http.ResponseWriter, _ *http.Request) { fmt.Fprintln(w, "ok") })
 	mux.HandleFunc("GET /readyz", o.readyz)
 	mux.Handle("GET /metrics", promhttp.HandlerFor(metrics, promhttp.HandlerOpts{}))

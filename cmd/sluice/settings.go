@@ -22,6 +22,8 @@ type settings struct {
 	PerAddress   int      `name:"connections-per-address" default:"0" env:"SLUICE_CONNECTIONS_PER_ADDRESS" placeholder:"N" group:"process" help:"Connections to --listen that one address may have; more are closed. Behind a proxy, all come from its address. 0: no bound but that of the process, whose open files decide (ulimit -n). Default: ${default}."`
 	Ops          address  `default:"127.0.0.1:9090" env:"SLUICE_OPS" placeholder:"HOST:PORT" group:"process" help:"Serve /healthz, /readyz, /metrics, /debug/pprof and the admin API here; keep it private. Default: ${default}."`
 	Roles        roles    `default:"all" env:"SLUICE_ROLES" placeholder:"ROLE,…" group:"process" help:"What this process does: all, or some of api (publishing, endpoints, reads, the admin API), gateway (streams) and dispatcher (webhooks). Others than all need --brokers. Default: ${default}."`
+	Coalesce     duration `default:"0" env:"SLUICE_COALESCE" placeholder:"TIME" group:"process" help:"How long events for streams wait for others since some were last written, so that one write carries several: less CPU time at hundreds of events a second, for as much latency. 0: not at all. Default: ${default}."`
+	DebugWSEcho  bool     `name:"debug-ws-echo" env:"SLUICE_DEBUG_WS_ECHO" group:"process" help:"Serve /debug/ws-echo on --ops: a WebSocket that says what it hears, for conformance suites."`
 	DrainTimeout duration `default:"25s" env:"SLUICE_DRAIN_TIMEOUT" placeholder:"TIME" group:"process" help:"How long a stopping process waits for streams to close and deliveries to finish. Default: ${default}."`
 	LogFormat    string   `default:"json" enum:"json,text" env:"SLUICE_LOG_FORMAT" placeholder:"FORMAT" group:"process" help:"What the process says on standard error: json (an object a line) or text (for people). Default: ${default}."`
 	AdminToken   string   `env:"SLUICE_ADMIN_TOKEN" placeholder:"TOKEN" group:"process" secret:"" help:"Token of the admin API. Default: one is made at the first start and kept in admin.token in --data."`
@@ -61,6 +63,8 @@ func (s *settings) Validate() error {
 		return fmt.Errorf("--log-max-bytes %s is too little: give 1GiB or more, or 0 for no limit", s.LogMaxBytes)
 	case s.IdempotencyEntries < 1:
 		return fmt.Errorf("--idempotency-entries %d is too few: give 1 or more", s.IdempotencyEntries)
+	case s.Coalesce < 0 || time.Duration(s.Coalesce) > time.Second:
+		return fmt.Errorf("--coalesce %s can't be: give 1s or less, or 0 for no waiting", time.Duration(s.Coalesce))
 	case s.PerAddress < 0:
 		return fmt.Errorf("--connections-per-address %d can't be: give 1 or more, or 0 for no bound", s.PerAddress)
 	case s.SMTP.set() != (s.MailFrom != ""):
@@ -118,7 +122,7 @@ func loadSealer(path string) (*control.Sealer, error) {
 
 func (s *settings) node(logger *slog.Logger) nodeConfig {
 	return nodeConfig{
-		Listen: string(s.Listen), TLSCert: s.TLSCert, TLSKey: s.TLSKey, PerAddress: s.PerAddress, Ops: string(s.Ops), Roles: s.Roles, Data: s.Data,
+		Listen: string(s.Listen), TLSCert: s.TLSCert, TLSKey: s.TLSKey, PerAddress: s.PerAddress, Coalesce: time.Duration(s.Coalesce), WSEcho: s.DebugWSEcho, Ops: string(s.Ops), Roles: s.Roles, Data: s.Data,
 		Brokers: s.Brokers, Prefix: s.Prefix, Kafka: s.kafkaFlags, SecretsKeyFile: s.SecretsKeyFile,
 		IdempotencyEntries: s.IdempotencyEntries, AttemptsDB: s.AttemptsDB, LogMaxBytes: s.LogMaxBytes,
 		AdminToken: s.AdminToken, BootstrapKey: s.BootstrapKey,
