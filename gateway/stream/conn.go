@@ -28,7 +28,7 @@ type conn struct {
 	from    netip.Prefix
 
 	// The reader's own.
-	parser    parser
+	parser    *parser        // nil: between messages
 	principal *key.Principal // nil: not authenticated
 	entered   string         // the org it is counted to; the hub's lock guards it
 	bad       int
@@ -90,7 +90,6 @@ func newConn(h *Hub, s *shard, number, speaks int) *conn {
 		opened: h.now(),
 	}
 	c.cond.L = &c.mu
-	c.parser = parser{maxMessage: c.limits.Message, maxFragments: c.limits.Fragments, sink: c}
 	c.seen.Store(int64(c.opened))
 	return c
 }

@@ -34,7 +34,6 @@ func (h *Hub) Echo() http.Handler {
 			return
 		}
 		c.echo, c.limits = true, &limits
-		c.parser.maxMessage, c.parser.maxFragments = limits.Message, limits.Fragments
 		nc, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			h.dismiss(c)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -91,6 +92,7 @@ func (h *Hub) Run(ctx context.Context) error {
 		for _, env := range event.Environments {
 			tails.Go(func() { h.follow(ctx, env) })
 		}
+		tails.Go(func() { h.giveBack(ctx) })
 		close(h.ready)
 		<-ctx.Done()
 	}
@@ -117,6 +119,33 @@ func (h *Hub) Run(ctx context.Context) error {
 		h.poll.Close()
 	}
 	return failed
+}
+
+// crowd is how many connections leave enough behind, from their handshakes and
+// first messages, that it is worth a collection of its own.
+const crowd = 1000
+
+// giveBack returns the memory that a crowd took to come in to the system once all
+// are there. They are idle then, and nothing else would see to that for long.
+func (h *Hub) giveBack(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	given, before := 0, 0
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		h.mu.Lock()
+		number := h.number
+		h.mu.Unlock()
+		if number-given >= crowd && number == before {
+			debug.FreeOSMemory()
+			given = number
+		}
+		before = number
+	}
 }
 
 // poller is made for the first connection; nil: there is none on this system.

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"sync"
 	"time"
 
 	"sluice/pkg/dialect"
@@ -15,11 +16,24 @@ func (c *conn) heard(b []byte) bool {
 	if c.ended() != nil {
 		return false
 	}
-	if e := c.parser.feed(b); e != nil {
+	p := c.parser
+	if p == nil {
+		p = parsers.Get().(*parser)
+		p.maxMessage, p.maxFragments, p.sink = c.limits.Message, c.limits.Fragments, c
+	}
+	e := p.feed(b)
+	if c.parser = p; p.idle() {
+		c.parser, *p = nil, parser{}
+		parsers.Put(p)
+	}
+	if e != nil {
 		c.end(e, nil)
 	}
 	return c.ended() == nil
 }
+
+// parsers that nobody uses: a connection needs one within a message only.
+var parsers = sync.Pool{New: func() any { return new(parser) }}
 
 // awaitRoom waits until the client has taken our answers.
 func (c *conn) awaitRoom() {

@@ -48,6 +48,9 @@ type parser struct {
 	control   []byte
 }
 
+// idle reports whether a new message is what comes next.
+func (p *parser) idle() bool { return p.need == 0 && !p.inside }
+
 // feed takes the next bytes, unmasking them in place.
 func (p *parser) feed(b []byte) *Ending {
 	for len(b) > 0 {
