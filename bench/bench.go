@@ -6,7 +6,9 @@
 //	bench.go     Run: rounds, medians, the table
 //	process.go   child processes and their CPU time
 //	ingest.go    events in: singles, batches, at a pace
-//	fanout.go    one event to many WebSocket connections
+//	fanout.go    one event to many WebSocket connections, at a pace
+//	saturate.go  the same as fast as it goes
+//	idle.go      connections that get nothing: memory, and what they cost to make
 //	webhook.go   signed POSTs to one endpoint
 //	start.go     exec to ready over a log that has much in it
 //	fill.go      how much gets into it
@@ -67,7 +69,7 @@ type row struct {
 	figures func(ctx context.Context, cfg *Config) ([]figure, error)
 }
 
-var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, webhookRow, startRow, handoverRow}
+var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, saturateRow, fewRow, webhookRow, wideRow, idleRow, startRow, handoverRow}
 
 // Names lists the rows that can be asked for: those that are measured when none is
 // named, and those that aren't.

@@ -11,105 +11,166 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 const (
-	fanoutConnections = 1000
-	fanoutRate        = 100 // events per second
-	fanoutBytes       = 300 // of one message, without the frame's header
-	fanoutWarm        = 2 * time.Second
-	fanoutMeasure     = 6 * time.Second
+	fanoutBytes   = 300 // of one message, without the frame's header
+	fanoutWarm    = 2 * time.Second
+	fanoutMeasure = 6 * time.Second
 )
 
-// fanoutRow: the floor is one thread that writes each message to each socket
-// with one write(); the product does the same work over WebSocket, and its CPU
-// includes taking each event over HTTP and making it durable.
-var fanoutRow = row{
-	name:    "fanout",
-	what:    fmt.Sprintf("%d WebSocket connections, %d events/s to all, %d bytes", fanoutConnections, fanoutRate, fanoutBytes),
-	unit:    "CPU-s per million",
-	floor:   fanoutFloor,
-	product: fanoutProduct,
+// The fan-out rows: the floor is one thread that writes each message to each
+// socket with one write(); the product does the same work over WebSocket, and its
+// CPU includes taking each event over HTTP and making it durable.
+var (
+	fanoutRow = fanout{name: "fanout", connections: 1000, rate: 100}.asRow()
+	wideRow   = fanout{name: "wide", connections: 10_000, rate: 10, unasked: "it holds 10,000 connections"}.asRow()
+	fewRow    = fanout{name: "few", connections: 10, rate: 1000}.asRow()
+)
+
+// fanout is a row in which every event goes to all connections, at a pace.
+type fanout struct {
+	name, unasked     string
+	connections, rate int // rate is events per second
 }
 
-func fanoutFloor(ctx context.Context, cfg *Config) (sample, error) {
+func (f fanout) asRow() row {
+	return row{
+		name:    f.name,
+		what:    fmt.Sprintf("%d WebSocket connections, %d events/s to all, %d bytes", f.connections, f.rate, fanoutBytes),
+		unit:    "CPU-s per million",
+		unasked: f.unasked,
+		floor:   f.runFloor,
+		product: f.runProduct,
+	}
+}
+
+// writeFloor is a floor that writes each message to n sockets.
+type writeFloor struct {
+	*process
+	feed    net.Conn
+	clients *population
+}
+
+const floorBytes = fanoutBytes + 4 // as much as a frame of a message has
+
+// startWriting starts such a floor, which writes so many messages at a time.
+func startWriting(ctx context.Context, cfg *Config, n, together int) (*writeFloor, error) {
 	address, err := freeAddress()
 	if err != nil {
-		return sample{}, err
+		return nil, err
 	}
-	const size = fanoutBytes + 4
-	p, err := start(ctx, cfg.Binary, nil, "bench", "--floor", "write", address, strconv.Itoa(fanoutConnections), strconv.Itoa(size))
+	p, err := start(ctx, cfg.Binary, nil, "bench", "--floor", "write", address, strconv.Itoa(n), strconv.Itoa(floorBytes), strconv.Itoa(together))
 	if err != nil {
-		return sample{}, err
+		return nil, err
 	}
-	defer p.stop()
-	feed, err := dialRetrying(address)
-	if err != nil {
-		return sample{}, err
+	w := &writeFloor{process: p, clients: newPopulation()}
+	if w.feed, err = dialRetrying(address); err != nil {
+		w.stop()
+		return nil, err
 	}
-	defer feed.Close()
-	clients := newPopulation()
-	defer clients.close()
-	for range fanoutConnections {
+	for range n {
 		conn, err := net.Dial("tcp", address)
 		if err != nil {
-			return sample{}, err
+			w.stop()
+			return nil, err
 		}
-		clients.add(conn, bufio.NewReaderSize(conn, 8<<10), nextFixed(size))
+		w.clients.add(conn, bufio.NewReaderSize(conn, 8<<10), nextFixed(floorBytes))
 	}
-	message := make([]byte, 0, size)
-	return measureFanout(p, clients, func() error {
-		message = append(append(message[:0], `{"`...), sentMark...)
-		message = appendNow(message)
-		message = append(message, bytes.Repeat([]byte("x"), size-len(message))...)
-		_, err := feed.Write(message)
-		return err
-	})
+	return w, nil
 }
 
-func fanoutProduct(ctx context.Context, cfg *Config) (sample, error) {
+func (w *writeFloor) stop() {
+	if w.feed != nil {
+		w.feed.Close()
+	}
+	w.clients.close()
+	w.process.stop()
+}
+
+// publish has the floor write k messages.
+func (w *writeFloor) publish(k int) error {
+	messages := make([]byte, 0, k*floorBytes)
+	for i := range k {
+		messages = append(append(messages, `{"`...), sentMark...)
+		messages = appendNow(messages)
+		messages = append(messages, bytes.Repeat([]byte("x"), (i+1)*floorBytes-len(messages))...)
+	}
+	_, err := w.feed.Write(messages)
+	return err
+}
+
+func (f fanout) runFloor(ctx context.Context, cfg *Config) (sample, error) {
+	w, err := startWriting(ctx, cfg, f.connections, 1)
+	if err != nil {
+		return sample{}, err
+	}
+	defer w.stop()
+	return f.measure(w.process, w.clients, func() error { return w.publish(1) })
+}
+
+func (f fanout) runProduct(ctx context.Context, cfg *Config) (sample, error) {
 	p, err := startProduct(ctx, cfg.Binary)
 	if err != nil {
 		return sample{}, err
 	}
 	defer p.stop()
-	clients := newPopulation()
+	clients, err := p.subscribe(f.connections)
 	defer clients.close()
-	for range fanoutConnections {
+	if err != nil {
+		return sample{}, err
+	}
+	return f.measure(p.process, clients, func() error { return p.publish(tick(nil), "application/json") })
+}
+
+// subscribe connects n clients, subscribed to everything.
+func (p *product) subscribe(n int) (*population, error) {
+	clients := newPopulation()
+	for range n {
 		conn, r, err := dialWebSocket(p.ws, p.key)
 		if err != nil {
-			return sample{}, err
+			return clients, err
 		}
 		clients.add(conn, r, nextFrame)
 	}
-	// The envelope around data takes 168 bytes; the padding fills the rest.
-	pad := strings.Repeat("x", fanoutBytes-168)
-	return measureFanout(p.process, clients, func() error {
-		body := append([]byte(`{"type":"bench.tick","data":{`), sentMark...)
-		body = appendNow(body)
-		body = append(body, `","pad":"`+pad+`"}}`...)
-		return p.publish(body, "application/json")
-	})
+	return clients, nil
 }
 
-// measureFanout publishes at the row's rate and reads the CPU clock around the
-// time after the warm-up.
-func measureFanout(p *process, clients *population, publish func() error) (sample, error) {
-	sent, failed := 0, error(nil)
-	run := func(d time.Duration) {
-		tick := time.NewTicker(time.Second / fanoutRate)
+// The envelope around data takes 168 bytes; the padding fills the rest.
+var fanoutPad = strings.Repeat("x", fanoutBytes-168)
+
+// tick appends an event as it is published.
+func tick(dst []byte) []byte {
+	dst = append(append(dst, `{"type":"bench.tick","data":{`...), sentMark...)
+	dst = appendNow(dst)
+	return append(append(append(dst, `","pad":"`...), fanoutPad...), `"}}`...)
+}
+
+// published bounds how many events are on their way to the log at once.
+const published = 64
+
+// measure publishes at the row's rate and reads the CPU clock around the time
+// after the warm-up.
+func (f fanout) measure(p *process, clients *population, publish func() error) (sample, error) {
+	sent := 0
+	run := func(d time.Duration) error {
+		var under errgroup.Group
+		under.SetLimit(published)
+		tick := time.NewTicker(time.Second / time.Duration(f.rate))
 		defer tick.Stop()
-		for end := time.Now().Add(d); time.Now().Before(end) && failed == nil; sent++ {
+		for end := time.Now().Add(d); time.Now().Before(end); sent++ {
 			<-tick.C
-			failed = publish()
+			under.Go(publish)
 		}
+		if err := under.Wait(); err != nil {
+			return err
+		}
+		return clients.await(int64(sent * f.connections))
 	}
-	run(fanoutWarm)
-	if failed == nil {
-		failed = clients.await(int64(sent) * fanoutConnections)
-	}
-	if failed != nil {
-		return sample{}, failed
+	if err := run(fanoutWarm); err != nil {
+		return sample{}, err
 	}
 	clients.latencyM.Lock()
 	clients.latency.Reset()
@@ -119,12 +180,8 @@ func measureFanout(p *process, clients *population, publish func() error) (sampl
 		return sample{}, err
 	}
 	begun, eventsBefore := time.Now(), clients.events.Load()
-	run(fanoutMeasure)
-	if failed == nil {
-		failed = clients.await(int64(sent) * fanoutConnections)
-	}
-	if failed != nil {
-		return sample{}, failed
+	if err := run(fanoutMeasure); err != nil {
+		return sample{}, err
 	}
 	after, err := p.cpu()
 	events := float64(clients.events.Load() - eventsBefore)

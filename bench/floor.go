@@ -29,7 +29,7 @@ import (
 // when it is done.
 func Floor(args []string) error {
 	if len(args) < 4 {
-		return fmt.Errorf("a floor takes a name, an address, a number, a size, and maybe a directory")
+		return fmt.Errorf("a floor takes a name, an address, a number, a size, and maybe one more")
 	}
 	n, err := strconv.Atoi(args[2])
 	if err != nil {
@@ -41,7 +41,13 @@ func Floor(args []string) error {
 	}
 	switch args[0] {
 	case "write":
-		return floorWrite(args[1], n, size)
+		together, err := strconv.Atoi(args[4])
+		if err != nil {
+			return err
+		}
+		return floorWrite(args[1], n, size, together)
+	case "hold":
+		return floorHold(args[1])
 	case "sync":
 		return floorSync(args[1])
 	case "post":
@@ -53,8 +59,9 @@ func Floor(args []string) error {
 }
 
 // floorWrite takes one feeding connection and then n others, and writes each
-// message of the feed to all others: one thread, one write() a message, blocking.
-func floorWrite(address string, n, size int) error {
+// message of the feed to all others: one thread, one write() for so many messages
+// together, blocking.
+func floorWrite(address string, n, size, together int) error {
 	ln, err := net.Listen("tcp", address)
 	if err != nil {
 		return err
@@ -74,7 +81,7 @@ func floorWrite(address string, n, size int) error {
 			return err
 		}
 		descriptors[i] = int(file.Fd()) // blocking from here on
-		defer conn.Close()
+		conn.Close()
 		defer file.Close()
 	}
 	feedFile, err := feed.(*net.TCPConn).File()
@@ -83,9 +90,9 @@ func floorWrite(address string, n, size int) error {
 	}
 	defer feedFile.Close()
 	runtime.LockOSThread()
-	message := make([]byte, size)
+	message := make([]byte, size*together)
 	for in := int(feedFile.Fd()); ; {
-		for have := 0; have < size; {
+		for have := 0; have < len(message); {
 			k, err := syscall.Read(in, message[have:])
 			if err != nil || k == 0 {
 				return err
@@ -97,6 +104,28 @@ func floorWrite(address string, n, size int) error {
 				return err
 			}
 		}
+	}
+}
+
+// floorHold takes connections, says a byte to each, and keeps them.
+func floorHold(address string) error {
+	ln, err := net.Listen("tcp", address)
+	if err != nil {
+		return err
+	}
+	go func() {
+		awaitEnd()
+		ln.Close()
+	}()
+	var held []net.Conn
+	for {
+		conn, err := ln.Accept()
+		if err != nil {
+			runtime.KeepAlive(held)
+			return nil
+		}
+		held = append(held, conn)
+		conn.Write([]byte{0})
 	}
 }
 
