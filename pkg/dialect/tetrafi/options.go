@@ -2,6 +2,7 @@ package tetrafi
 
 import (
 	"errors"
+	"strconv"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -17,10 +18,13 @@ type options struct {
 	Headers   orNull[headers] `json:"headers"`
 	ASCIIBody orNull[bool]    `json:"asciiBody"`
 	Filter    jsontext.Value  `json:"filter"`
+
+	MaxInFlight   orNull[int]     `json:"maxInFlight"`
+	RatePerSecond orNull[float64] `json:"ratePerSecond"`
 }
 
 func (o *options) patch() endpoint.OptionsPatch {
-	p := endpoint.OptionsPatch{ASCIIBody: o.ASCIIBody.value}
+	p := endpoint.OptionsPatch{ASCIIBody: o.ASCIIBody.value, MaxInFlight: o.MaxInFlight.value, RatePerSecond: o.RatePerSecond.value}
 	if h := o.Headers.value; h != nil {
 		p.Headers = &h.list
 	}
@@ -51,6 +55,12 @@ func appendOptions(dst []byte, o *endpoint.Options) []byte {
 	}
 	if o.ASCIIBody {
 		dst = append(dst, `,"asciiBody":true`...)
+	}
+	if o.MaxInFlight > 0 {
+		dst = strconv.AppendInt(append(dst, `,"maxInFlight":`...), int64(o.MaxInFlight), 10)
+	}
+	if o.RatePerSecond > 0 {
+		dst = strconv.AppendFloat(append(dst, `,"ratePerSecond":`...), o.RatePerSecond, 'f', -1, 64)
 	}
 	if o.Filter != "" {
 		dst = append(append(dst, `,"filter":`...), o.Filter...)

@@ -76,6 +76,12 @@ func said(p endpoint.OptionsPatch) string {
 	if p.ASCIIBody != nil {
 		fmt.Fprintf(&b, " asciiBody=%v", *p.ASCIIBody)
 	}
+	if p.MaxInFlight != nil {
+		fmt.Fprintf(&b, " maxInFlight=%d", *p.MaxInFlight)
+	}
+	if p.RatePerSecond != nil {
+		fmt.Fprintf(&b, " ratePerSecond=%v", *p.RatePerSecond)
+	}
 	if p.Filter != nil {
 		fmt.Fprintf(&b, " filter=%s", *p.Filter)
 	}
@@ -129,7 +135,7 @@ func TestRoutes(t *testing.T) {
 	disabled.Status, disabled.Reason, disabled.DisabledAt = endpoint.Disabled, "5 failures in a row: HTTP 500", at.Add(2*time.Hour)
 	rotated := active
 	rotated.Previous = []endpoint.Retired{{Secret: endpoint.Secret("whsec_b2xk"), Until: at.Add(24 * time.Hour)}, {Secret: endpoint.Secret("x"), Until: at}}
-	rotated.Options = endpoint.Options{ASCIIBody: true, Filter: `{"a":"whsec"}`, Headers: []endpoint.Header{{Name: "Authorization", Value: "whsec_of a header"}, {Name: "X-B"}}}
+	rotated.Options = endpoint.Options{ASCIIBody: true, MaxInFlight: 4, RatePerSecond: 0.5, Filter: `{"a":"whsec"}`, Headers: []endpoint.Header{{Name: "Authorization", Value: "whsec_of a header"}, {Name: "X-B"}}}
 	paused := active
 	paused.Status = endpoint.Paused
 
@@ -166,9 +172,11 @@ func TestRoutes(t *testing.T) {
 			body:  `{"url":"u","events":["*"],"headers":{"X-b":"1","A":""},"asciiBody":true,"filter":{"a" : 1}}`,
 			asked: `create {Dialect:tetrafi URL:u Patterns:[*] Secret: Description:} headers=[{X-b 1} {A }] asciiBody=true filter={"a" : 1}`},
 		{name: "patch-options", method: "PATCH", path: "/v1/webhooks/{id}", status: 200, core: stubCore{ep: rotated},
-			body: `{"headers":{},"asciiBody":false}`, asked: "patch wh_1 headers=[] asciiBody=false"},
+			body: `{"headers":{},"asciiBody":false,"maxInFlight":4,"ratePerSecond":0.5}`, asked: "patch wh_1 headers=[] asciiBody=false maxInFlight=4 ratePerSecond=0.5"},
 		{name: "patch-options-null", method: "PATCH", path: "/v1/webhooks/{id}", status: 200, core: stubCore{ep: active},
-			body: `{"headers":null,"asciiBody":null,"filter":null}`, asked: "patch wh_1 headers=[] asciiBody=false filter="},
+			body:  `{"headers":null,"asciiBody":null,"filter":null,"maxInFlight":null,"ratePerSecond":null}`,
+			asked: "patch wh_1 headers=[] asciiBody=false maxInFlight=0 ratePerSecond=0 filter="},
+		{name: "patch-half-in-flight", method: "PATCH", path: "/v1/webhooks/{id}", status: 400, body: `{"maxInFlight":1.5}`},
 		{name: "rotate", method: "POST", path: "/v1/webhooks/{id}/rotate-secret", status: 200, core: stubCore{ep: rotated}, asked: "rotate wh_1 overlap=86400"},
 		{name: "rotate-at-once", method: "POST", path: "/v1/webhooks/{id}/rotate-secret", status: 200, core: stubCore{ep: active},
 			body: `{"overlapSeconds":0}`, asked: "rotate wh_1 overlap=0"},
