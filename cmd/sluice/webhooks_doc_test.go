@@ -20,9 +20,9 @@ import (
 	"sluice/pkg/event"
 )
 
-// TestWebhooksDoc runs the receivers that docs/webhooks.md prints, where this
-// machine has their languages, and sends them what the dispatcher would, and what
-// it never would.
+// TestWebhooksDoc runs the receivers that docs/webhooks.md prints, that in PHP
+// where there is a php, and sends them what the dispatcher would, and what it never
+// would.
 func TestWebhooksDoc(t *testing.T) {
 	page, err := os.ReadFile(filepath.Join("..", "..", "docs", "webhooks.md"))
 	if err != nil {
@@ -53,7 +53,11 @@ func TestWebhooksDoc(t *testing.T) {
 				t.Fatal("the page has no such receiver")
 			}
 			if name := r.command("")[0]; exec.Command("which", name).Run() != nil {
-				t.Skipf("there is no %s here", name)
+				if name != "php" { // which a machine for tests needn't have
+					t.Fatalf("there is no %s here: install it", name)
+				}
+				t.Log("there is no php here: the page's receiver in PHP isn't run")
+				return
 			}
 			dir := t.TempDir()
 			if err := os.WriteFile(filepath.Join(dir, r.file), []byte(programs[language]), 0o600); err != nil {
