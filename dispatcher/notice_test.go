@@ -406,6 +406,7 @@ func TestMissedIsTold(t *testing.T) {
 		ep := w.endpoint("http://a")
 		box := new(postbox)
 		stop := w.notifyBy(w.log, box, nil)
+		sleep(time.Second) // what was missed before there was a notifier isn't told
 		w.do(&control.AddMissed{Endpoint: ep.ID, Count: 3})
 		sleep(30 * time.Second)
 		w.do(&control.AddMissed{Endpoint: ep.ID, Count: 2})
