@@ -223,6 +223,9 @@ func TestDeleted(t *testing.T) {
 func TestTrimmed(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		ep := w.endpoint()
+		first := newDelivery(ep.ID, 0)
+		w.append("tier.0s", ep.ID, first.AppendRecord(nil))
+		w.is(first, attempts.Pending)
 		w.stop()
 		a, b := newDelivery(ep.ID, 1), newDelivery(ep.ID, 2)
 		w.append("tier.0s", ep.ID, a.AppendRecord(nil))
