@@ -51,6 +51,7 @@ func TestStory(t *testing.T) {
 				{"DisabledAndEnabled", tellDisabled},
 				{"PausedAndResumed", tellPaused},
 				{"ResumeByCursor", tellResume},
+				{"Filtered", tellFiltered},
 			} {
 				t.Run(chapter.name, func(t *testing.T) { chapter.tell(t, n) })
 			}
@@ -170,6 +171,16 @@ type listener struct{ events chan map[string]any }
 
 func (m member) listen(t *testing.T, cursor string, channels ...string) *listener {
 	t.Helper()
+	subscribe := map[string]any{"channels": channels}
+	if cursor != "" {
+		subscribe["cursor"] = cursor
+	}
+	return m.listenTo(t, subscribe)
+}
+
+// listenTo subscribes with these members.
+func (m member) listenTo(t *testing.T, subscribe map[string]any) *listener {
+	t.Helper()
 	conn, _, err := websocket.Dial(t.Context(), "ws"+strings.TrimPrefix(m.base, "http")+"/v1/ws", nil)
 	if err != nil {
 		t.Fatal(err)
@@ -181,10 +192,7 @@ func (m member) listen(t *testing.T, cursor string, channels ...string) *listene
 			t.Fatal(err)
 		}
 	}
-	subscribe := map[string]any{"type": "subscribe", "channels": channels}
-	if cursor != "" {
-		subscribe["cursor"] = cursor
-	}
+	subscribe["type"] = "subscribe"
 	say(map[string]any{"type": "auth", "token": m.token})
 	say(subscribe)
 	hear := func() (map[string]any, error) {
@@ -415,6 +423,34 @@ func tellDisabled(t *testing.T, n *storyNode) {
 	if !got[gone] || !got[held] {
 		t.Errorf("after enabling came %v, not %s and %s", got, gone, held)
 	}
+}
+
+// Of what both may see, each gets what it asked for; and what a filter says since acts
+// on what comes.
+func tellFiltered(t *testing.T, n *storyNode) {
+	a, b := n.member(t), n.member(t)
+	h := b.hook(t, nil, "rfq.*")
+	patch := func(filter map[string]any) {
+		t.Helper()
+		if _, err := b.call(t.Context(), "PATCH", "/v1/webhooks/"+h.id, map[string]any{"filter": filter}, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	patch(map[string]any{"by": a.org, "amount": map[string]any{"gte": 1.5}})
+	l := b.listenTo(t, map[string]any{"channels": []string{"rfq.*"}, "filter": map[string]any{"by": a.org}})
+	both := []string{a.org, b.org}
+	b.publish(t, "rfq.created", both)
+	first := a.publish(t, "rfq.created", both)
+	h.next(t, first)
+	l.next(t, first)
+	patch(nil)
+	second := b.publish(t, "rfq.created", both)
+	third := a.publish(t, "rfq.created", both)
+	got := map[string]bool{h.any(t): true, h.any(t): true}
+	if !got[second] || !got[third] {
+		t.Errorf("without a filter came %v, not %s and %s", got, second, third)
+	}
+	l.next(t, third)
 }
 
 func tellPaused(t *testing.T, n *storyNode) {

@@ -23,7 +23,7 @@ func (c *Core) checkOptions(issues []dialect.Issue, p *endpoint.OptionsPatch) []
 	if r := p.RatePerSecond; r != nil && (*r < 0 || *r > endpoint.MaxRatePerSecond) {
 		bad("ratePerSecond", fmt.Sprintf("must be more than 0 and at most %d, as in 0.5; or null for any number", endpoint.MaxRatePerSecond))
 	}
-	if p.Filter != nil {
+	if p.Filter != nil && *p.Filter != "" {
 		text, err := filter.Parse([]byte(*p.Filter))
 		if err != nil {
 			issues = append(issues, filterIssue(err))

@@ -58,7 +58,7 @@ func TestOptionsAreChecked(t *testing.T) {
 		{"twice", endpoint.OptionsPatch{Headers: headers(header{"X-A", "1"}, header{"x-a", "2"})}, "headers x-a"},
 		{"the dialect's", endpoint.OptionsPatch{Headers: headers(header{"x-d-SIGNATURE", "1"})}, "headers x-d-SIGNATURE"},
 		{"most at once", endpoint.OptionsPatch{MaxInFlight: ptr(endpoint.MaxMaxInFlight), RatePerSecond: ptr(0.01)}, ""},
-		{"taken back", endpoint.OptionsPatch{MaxInFlight: ptr(0), RatePerSecond: ptr(0.0), Headers: headers()}, ""},
+		{"taken back", endpoint.OptionsPatch{Filter: ptr(""), MaxInFlight: ptr(0), RatePerSecond: ptr(0.0), Headers: headers()}, ""},
 		{"too many at once", endpoint.OptionsPatch{MaxInFlight: ptr(endpoint.MaxMaxInFlight + 1)}, "maxInFlight"},
 		{"filter", endpoint.OptionsPatch{Filter: ptr(`{"a.b":{"gte":1}}`)}, ""},
 		{"filter that is no object", endpoint.OptionsPatch{Filter: ptr(`[]`)}, "filter"},
