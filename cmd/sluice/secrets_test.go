@@ -74,7 +74,7 @@ func (s *secretStory) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
 	if strings.HasSuffix(r.URL.Path, "/refuses") {
 		w.WriteHeader(http.StatusBadRequest)
-		io.WriteString(w, "not like this")
+		fmt.Fprintf(w, "not like this: %v", r.Header["X-Key"])
 		return
 	}
 	s.requests <- secretRequest{r.Header, body}
@@ -184,6 +184,7 @@ func (s *secretStory) pages() {
 	for _, id := range s.endpoints {
 		s.ask("GET", "/v1/webhooks/"+id, "", 200)
 		s.ask("POST", "/v1/webhooks/"+id+"/enable", "", 200)
+		s.deliveries(id)
 	}
 	token, err := os.ReadFile(filepath.Join(s.args[len(s.args)-1], "admin.token"))
 	if err != nil {
@@ -205,6 +206,30 @@ func (s *secretStory) pages() {
 			s.t.Errorf("%s: %s", path, r.Status)
 		}
 	}
+}
+
+// deliveries reads what became of an endpoint's deliveries, with what was sent and
+// answered, once there is something; headers of the owner's are there, and hidden.
+func (s *secretStory) deliveries(id string) {
+	s.t.Helper()
+	path := "/v1/webhooks/" + id + "/deliveries"
+	eventually(s.t, time.Minute, func() error {
+		var page struct{ Data []struct{ ID string } }
+		if err := s.call(s.t.Context(), "GET", path, "", nil, 200, &page); err != nil {
+			return err
+		}
+		for _, d := range page.Data {
+			var one json.RawMessage
+			if err := s.call(s.t.Context(), "GET", path+"/"+d.ID, "", nil, 200, &one); err != nil {
+				return err
+			}
+			s.said.Write(one)
+			if bytes.Contains(one, []byte("[redacted]")) {
+				return nil
+			}
+		}
+		return fmt.Errorf("%s: %d deliveries, none shows that a header was sent", id, len(page.Data))
+	})
 }
 
 // search looks for the secrets, and for what they are in other writing.

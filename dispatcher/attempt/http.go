@@ -22,6 +22,7 @@ import (
 	"time"
 
 	"sluice/pkg/delivery"
+	"sluice/pkg/dialect"
 )
 
 // Config says how requests are made. Zero durations and numbers stand for the
@@ -182,9 +183,10 @@ func (s *HTTPSender) exchange(ctx context.Context, t *target, start time.Time, b
 			return at, err
 		}
 	}
-	r.Exchange.Headers = sentHeaders(*buf, r.Headers[min(r.shown, len(r.Headers)):])
+	hidden := r.Headers[min(r.shown, len(r.Headers)):]
+	r.Exchange.Headers = sentHeaders(*buf, hidden)
 	stop := context.AfterFunc(ctx, c.cut)
-	again, err := s.ask(c, start, buf, &r.Exchange, o)
+	again, err := s.ask(c, start, buf, hidden, &r.Exchange, o)
 	if stop() && again {
 		s.conns.keep(c)
 	} else {
@@ -289,7 +291,7 @@ func (s *HTTPSender) dial(ctx context.Context, t *target, key string, deadline t
 
 // ask sends the request and reads the answer. It reports whether the connection
 // may be used again.
-func (s *HTTPSender) ask(c *conn, start time.Time, buf *[]byte, x *delivery.Exchange, o *delivery.Outcome) (again bool, err error) {
+func (s *HTTPSender) ask(c *conn, start time.Time, buf *[]byte, hidden []dialect.Header, x *delivery.Exchange, o *delivery.Outcome) (again bool, err error) {
 	_, sent := c.Write(*buf)
 	if sent != nil && isTimeout(sent) {
 		return false, sent
@@ -327,6 +329,7 @@ func (s *HTTPSender) ask(c *conn, start time.Time, buf *[]byte, x *delivery.Exch
 		c.left = maxBody
 		if c.SetReadDeadline(now.Add(s.cfg.Body)) == nil {
 			x.Answer, again = readBody(answer.Body, *buf)
+			x.Answer = withoutEchoes(x.Answer, hidden)
 		}
 	} else {
 		again = o.Status != http.StatusSwitchingProtocols
