@@ -1,6 +1,7 @@
 package endpoint
 
 import (
+	"log/slog"
 	"slices"
 	"strings"
 	"time"
@@ -30,8 +31,18 @@ func (o *Options) IsZero() bool {
 	return !o.Ordered && o.MaxInFlight == 0 && o.RatePerSecond == 0 && len(o.Headers) == 0 && o.Filter == "" && !o.ASCIIBody
 }
 
-// Header is one header of a request; Name goes out exactly as written.
+// Header is one header of a request; Name goes out exactly as written. Its value may
+// be a password, and prints as redacted.
 type Header struct{ Name, Value string }
+
+// LogValue hides the value from logs.
+func (h Header) LogValue() slog.Value { return slog.StringValue(h.String()) }
+
+// String hides the value from formatting verbs.
+func (h Header) String() string { return h.Name + ": [redacted]" }
+
+// GoString hides the value from %#v.
+func (h Header) GoString() string { return h.String() }
 
 // The bounds of options.
 const (

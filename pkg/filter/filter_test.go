@@ -39,7 +39,7 @@ func canonical(t testing.TB, data string) []byte {
 func TestMatch(t *testing.T) {
 	const data = `{
 		"pair":"ETH/USDC","n":45000.0,"zero":-0,"big":"100000000000000000001","text":"45","yes":true,"none":null,
-		"quote":{"price":1.5,"maker":{"id":"m_1","ü\n\"":"\u001f\\n"},"dots.in":1},"list":[1,{"a":2}],"":1,"e":1e21,"tiny":0.00000015
+		"quote":{"price":1.5,"maker":{"id":"m_1","ü\n\"":"\u001f\\n"},"dots.in":1},"list":[1,{"a":2}],"":1,"e":1e21,"tiny":0.00000015,"neg":-12.5
 	}`
 	for filter, want := range map[string]bool{
 		`{"pair":"ETH/USDC"}`:                        true,
@@ -99,6 +99,12 @@ func TestMatch(t *testing.T) {
 		`{"e":{"gte":"1000000000000000000000"}}`:     true,
 		`{"tiny":{"lt":"0.000000150000001"}}`:        true,
 		`{"tiny":{"gt":"1.4e-7"}}`:                   true,
+		`{"neg":{"lt":-2,"gt":-100}}`:                true,
+		`{"neg":{"gt":-2}}`:                          false,
+		`{"neg":{"lt":-100}}`:                        false,
+		`{"neg":{"gt":"-12.51","lt":"-12.49"}}`:      true,
+		`{"quote.price":1.5,"dots":{"exists":false},"dots.in":{"exists":false},"maker":{"exists":false}}`: true,
+		`{"quote.price":1.5,"e":1e21}`:               true,
 		`{"$or":[{"pair":"x"},{"n":45000}]}`:         true,
 		`{"$or":[{"pair":"x"},{"n":1}]}`:             false,
 		`{"$and":[{"pair":"ETH/USDC"},{"n":45000}]}`: true,
@@ -111,6 +117,10 @@ func TestMatch(t *testing.T) {
 		if got := of(t, filter).Match(canonical(t, data)); got != want {
 			t.Errorf("%s: %v", filter, got)
 		}
+	}
+	// What is inside an object, behind what is looked for in it, isn't outside.
+	if f := of(t, `{"q.a":1,"b":3}`); !f.Match([]byte(`{"q":{"a":1,"b":2},"b":3}`)) || f.Match([]byte(`{"q":{"a":1,"b":3},"c":3}`)) {
+		t.Error("behind an object")
 	}
 	if of(t, `{"a":1}`).Match([]byte(`{}`)) || !of(t, `{"a":{"exists":false}}`).Match([]byte(`{}`)) {
 		t.Error("of an empty object")
@@ -232,6 +242,7 @@ func FuzzMatch(f *testing.F) {
 		{`{"a":1}`, `{"a":1}`}, {`{"a.b":{"gt":"0.10"},"$or":[{"c":"x"},{"d":{"exists":false}}]}`, `{"a":{"b":0.1},"c":"x"}`},
 		{`{"$not":{"a":{"in":[1,"1",null,true]}}}`, `{"a":null}`}, {`{"a":{"prefix":"\\"}}`, `{"a":"\\n\n"}`},
 		{`{"a":{"lte":-1.5e-3}}`, `{"a":"-0.0015"}`}, {`{"a":{"lt":1e300}}`, `{"a":"9e299","b":[1,{"a":2}]}`}, {`{"a":{"gte":0}}`, `{"a":"-0.00"}`},
+		{`{"q.a":1,"b":3}`, `{"q":{"a":1,"b":2},"b":3}`}, {`{"a":{"lt":-2}}`, `{"a":-12.5}`},
 		{`{"ü.\"":{"exists":true}}`, `{"ü":{"\"":[]}}`}, {`{"1":1,"0":{"gt":2}}`, `{"b":1,"1":1,"0":3}`},
 	} {
 		f.Add([]byte(s[0]), []byte(s[1]))

@@ -71,7 +71,10 @@ func (c *stubCore) PatchEndpoint(_ context.Context, p *key.Principal, id string,
 func said(p endpoint.OptionsPatch) string {
 	var b strings.Builder
 	if p.Headers != nil {
-		fmt.Fprintf(&b, " headers=%v", *p.Headers)
+		b.WriteString(" headers=")
+		for _, h := range *p.Headers {
+			fmt.Fprintf(&b, "[%s %s]", h.Name, h.Value)
+		}
 	}
 	if p.ASCIIBody != nil {
 		fmt.Fprintf(&b, " asciiBody=%v", *p.ASCIIBody)
@@ -170,12 +173,12 @@ func TestRoutes(t *testing.T) {
 
 		{name: "create-with-options", method: "POST", path: "/v1/webhooks", status: 201, core: stubCore{ep: active},
 			body:  `{"url":"u","events":["*"],"headers":{"X-b":"1","A":""},"asciiBody":true,"filter":{"a" : 1}}`,
-			asked: `create {Dialect:tetrafi URL:u Patterns:[*] Secret: Description:} headers=[{X-b 1} {A }] asciiBody=true filter={"a" : 1}`},
+			asked: `create {Dialect:tetrafi URL:u Patterns:[*] Secret: Description:} headers=[X-b 1][A ] asciiBody=true filter={"a" : 1}`},
 		{name: "patch-options", method: "PATCH", path: "/v1/webhooks/{id}", status: 200, core: stubCore{ep: rotated},
-			body: `{"headers":{},"asciiBody":false,"maxInFlight":4,"ratePerSecond":0.5}`, asked: "patch wh_1 headers=[] asciiBody=false maxInFlight=4 ratePerSecond=0.5"},
+			body: `{"headers":{},"asciiBody":false,"maxInFlight":4,"ratePerSecond":0.5}`, asked: "patch wh_1 headers= asciiBody=false maxInFlight=4 ratePerSecond=0.5"},
 		{name: "patch-options-null", method: "PATCH", path: "/v1/webhooks/{id}", status: 200, core: stubCore{ep: active},
 			body:  `{"headers":null,"asciiBody":null,"filter":null,"maxInFlight":null,"ratePerSecond":null}`,
-			asked: "patch wh_1 headers=[] asciiBody=false maxInFlight=0 ratePerSecond=0 filter="},
+			asked: "patch wh_1 headers= asciiBody=false maxInFlight=0 ratePerSecond=0 filter="},
 		{name: "patch-half-in-flight", method: "PATCH", path: "/v1/webhooks/{id}", status: 400, body: `{"maxInFlight":1.5}`},
 		{name: "rotate", method: "POST", path: "/v1/webhooks/{id}/rotate-secret", status: 200, core: stubCore{ep: rotated}, asked: "rotate wh_1 overlap=86400"},
 		{name: "rotate-at-once", method: "POST", path: "/v1/webhooks/{id}/rotate-secret", status: 200, core: stubCore{ep: active},
