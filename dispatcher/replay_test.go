@@ -444,6 +444,9 @@ func killingReplays(w *world, seed uint64) {
 			o = broken
 		}
 		o.Took = time.Duration(fails.IntN(2000)) * time.Millisecond
+		if fails.IntN(10) == 0 {
+			o.Took = 8 * time.Second // over more than one snapshot
+		}
 		return o
 	})
 	w.start()
@@ -462,11 +465,11 @@ func killingReplays(w *world, seed uint64) {
 	var lives []life
 	for range 10 {
 		m := &mortal{Log: w.log, rnd: rand.New(rand.NewPCG(rnd.Uint64(), 3))}
-		m.left.Store(int64(2 + rnd.IntN(150)))
+		m.left.Store(int64(2 + rnd.IntN(300)))
 		w.startOn(m, false)
 		for range 4 {
 			w.publish(1)
-			sleep(time.Duration(rnd.IntN(2500)) * time.Millisecond)
+			sleep(time.Duration(rnd.IntN(8000)) * time.Millisecond)
 		}
 		if rnd.IntN(3) > 0 {
 			m.kill()
