@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"io"
 	"net"
 	"net/http"
@@ -252,6 +253,24 @@ func testHandshakes(t *testing.T) {
 		}
 		if resp.Header.Get("Sec-WebSocket-Extensions") != "" {
 			t.Errorf("%q: agreed on an extension", tt.header)
+		}
+	}
+}
+
+// TestNoUpgrade: only a GET of HTTP/1.1 becomes a WebSocket.
+func TestNoUpgrade(t *testing.T) {
+	s := open(t, nil)
+	for _, line := range []string{"HEAD /v1/ws HTTP/1.1", "POST /v1/ws HTTP/1.1", "GET /v1/ws HTTP/1.0"} {
+		nc, err := net.Dial("tcp", s.addr)
+		ok(t, err)
+		defer nc.Close()
+		nc.SetDeadline(time.Now().Add(10 * time.Second))
+		fmt.Fprintf(nc, "%s\r\nHost: x\r\nContent-Length: 0\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n", line)
+		b := make([]byte, 1<<10)
+		n, err := nc.Read(b)
+		ok(t, err)
+		if !bytes.Contains(b[:n], []byte(" 426 ")) {
+			t.Errorf("%s: %.40q", line, b[:n])
 		}
 	}
 }

@@ -36,9 +36,9 @@ func (h *Hub) Handlers() iter.Seq2[string, fasthttp.RequestHandler] {
 // is sent the server wouldn't tell us, and what admit counted would be lost.
 func (h *Hub) handler(n int) fasthttp.RequestHandler {
 	return func(ctx *fasthttp.RequestCtx) {
-		if !websocket.FastHTTPIsWebSocketUpgrade(ctx) {
+		if !ctx.IsGet() || !websocket.FastHTTPIsWebSocketUpgrade(ctx) {
 			ctx.Response.Header.Set("Upgrade", "websocket")
-			h.refuse(ctx, fasthttp.StatusUpgradeRequired, dialect.BadRequest, "handshake", "this is a WebSocket: connect with an upgrade", 0)
+			h.refuse(ctx, fasthttp.StatusUpgradeRequired, dialect.BadRequest, "handshake", "this is a WebSocket: connect with GET and an upgrade", 0)
 			return
 		}
 		head := &ctx.Request.Header
