@@ -2,6 +2,7 @@ package stream
 
 import (
 	"errors"
+	"io"
 	"net"
 	"slices"
 	"sync"
@@ -168,7 +169,11 @@ func (k *taken) readInto(buf *[chunkBytes]byte) {
 		case err == nil:
 			k.c.heard(buf[:n]) // of one that has ended, without looking
 		case !errors.Is(err, epoll.ErrAgain):
-			k.c.end(&endLost, nil)
+			// Who says that nothing more comes may still listen: if an ending is on its way
+			// out, it isn't cut.
+			if !errors.Is(err, io.EOF) || k.c.ended() == nil {
+				k.c.end(&endLost, nil)
+			}
 			k.input.Store(shut)
 			k.wake()
 			return

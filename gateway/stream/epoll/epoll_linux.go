@@ -188,10 +188,12 @@ func (p *Poller) control(f func(epfd int)) error {
 	return raw.Control(func(fd uintptr) { f(int(fd)) })
 }
 
-// Remove forgets the descriptor and closes it.
+// Remove forgets the descriptor and closes it. Epoll forgets the socket once who it
+// was taken from has closed its copy, too; what is said of it until then reaches,
+// if anybody, who has the number next, falsely.
 func (p *Poller) Remove(fd FD) {
 	p.forget(fd)
-	fd.Close() // with which epoll forgets it, too: there is no other copy of it
+	fd.Close()
 }
 
 func (p *Poller) forget(fd FD) {

@@ -1,0 +1,73 @@
+package stream_test
+
+import (
+	"net"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/gateway/stream"
+	"sluice/pkg/event"
+)
+
+// TestHalfClosed: who says that nothing more comes, behind what ends the
+// connection, still hears all that it is to be told.
+func TestHalfClosed(t *testing.T) { carried(t, testHalfClosed) }
+
+func testHalfClosed(t *testing.T) {
+	s := open(t, func(c *stream.Config) { c.Limits.SendBuffer = 4 << 10 })
+	for _, tt := range []struct {
+		name  string
+		frame []byte
+		code  uint16
+	}{
+		{"leaves", masked(0x88, []byte{3, 232}), 1000},
+		{"a key that isn't known", masked(0x81, []byte(`{"type":"auth","token":"nonsense"}`)), 4401},
+		{"unmasked", []byte{0x81, 1, 'x'}, 1002},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			r := s.raw(t, "")
+			r.response()
+			r.join(s, `"rfq.*"`, "")
+			r.frame()
+			r.frame()
+			s.publishAll(30, "rfq.created", func(ev *event.Event) { ev.Data = []byte(`{"pad":"` + strings.Repeat("x", 3000) + `"}`) })
+			r.nc.Write(tt.frame)
+			r.nc.(*net.TCPConn).CloseWrite()
+			r.wantClose(tt.code, true)
+		})
+	}
+	eventually(t, "nobody is left", func() bool {
+		return s.count("sluice_stream_connections", "authenticated")+s.count("sluice_stream_connections", "unauthenticated") == 0
+	})
+	if n := s.count("sluice_stream_endings_total", "lost"); n != 0 {
+		t.Errorf("%v were lost", n)
+	}
+}
+
+// TestSilentSocket: a client that gives no sign of life is told so.
+func TestSilentSocket(t *testing.T) { carried(t, testSilentSocket) }
+
+func testSilentSocket(t *testing.T) {
+	s := open(t, func(c *stream.Config) { c.Limits.Ping, c.Limits.Silent = time.Hour, 300*time.Millisecond })
+	r := s.raw(t, "")
+	r.response()
+	r.join(s, `"rfq.*"`, "")
+	r.wantClose(4408, false)
+}
+
+// TestStalledSocket: a client that takes no byte while its queue is full is cut off.
+func TestStalledSocket(t *testing.T) { carried(t, testStalledSocket) }
+
+func testStalledSocket(t *testing.T) {
+	s := open(t, func(c *stream.Config) { c.Limits.SendBuffer, c.Limits.Stall = 4<<10, 300*time.Millisecond })
+	r := s.raw(t, "")
+	r.nc.(*net.TCPConn).SetReadBuffer(1 << 10)
+	r.response()
+	r.join(s, `"rfq.*"`, "")
+	r.frame()
+	r.frame()
+	s.publishAll(600, "rfq.created", func(ev *event.Event) { ev.Data = []byte(`{"pad":"` + strings.Repeat("x", 4000) + `"}`) })
+	eventually(t, "it is cut off", func() bool { return s.count("sluice_stream_endings_total", "slow") == 1 })
+	eventually(t, "it is gone", func() bool { return s.count("sluice_stream_connections", "authenticated") == 0 })
+}
