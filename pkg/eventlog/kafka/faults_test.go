@@ -232,6 +232,28 @@ func TestGivenUp(t *testing.T) {
 	add(t, l, "z")
 }
 
+// What is added while a time is looked up that nothing was as late as is not older
+// for that.
+func TestOffsetAtWhileAdded(t *testing.T) {
+	cluster, l := fake(t)
+	add(t, l, "older")
+	after := time.Now().Add(time.Second).Truncate(time.Millisecond)
+	cluster.ControlKey(int16(kmsg.ListOffsets), func(req kmsg.Request) (kmsg.Response, error, bool) {
+		cluster.KeepControl()
+		if req.(*kmsg.ListOffsetsRequest).Topics[0].Partitions[0].Timestamp == -1 { // the end
+			cluster.DropControl()
+			cluster.SleepControl(func() {
+				time.Sleep(time.Until(after))
+				add(t, l, "newer")
+			})
+		}
+		return nil, nil, false
+	})
+	if at, err := l.OffsetAt(t.Context(), p0, after); err != nil || at != 1 {
+		t.Errorf("OffsetAt: %d, %v; want 1", at, err)
+	}
+}
+
 func TestTailOutOfRange(t *testing.T) {
 	cluster, l := fake(t)
 	add(t, l, "0", "1", "2", "3")

@@ -159,7 +159,15 @@ func (l *Log) OffsetAt(ctx context.Context, p eventlog.Partition, t time.Time) (
 	}
 	offset, err := l.listOffset(ctx, p, max(ms, 0))
 	if err == nil && offset < 0 {
-		offset, err = l.listOffset(ctx, p, atEnd)
+		// All there is may be older. What was added since is not, so the end counts only
+		// if nothing was found a second time.
+		var end int64
+		if end, err = l.listOffset(ctx, p, atEnd); err == nil {
+			offset, err = l.listOffset(ctx, p, max(ms, 0))
+		}
+		if offset < 0 {
+			offset = end
+		}
 	}
 	if err != nil {
 		return 0, l.callError(ctx, "looking up a time in", p, err)
