@@ -125,6 +125,13 @@ func (l *Lane) forget(t *target) {
 	if t.replay != nil {
 		l.dropCursor(t.replay)
 	}
+	for _, k := range t.lines {
+		for _, j := range k.jobs {
+			l.unqueued(j)
+			l.drop(j, "its endpoint was deleted")
+		}
+	}
+	t.lines, t.ripe, t.tries = nil, nil, nil
 	l.dirty = true
 }
 
@@ -331,12 +338,13 @@ type alarms []alarm
 type alarm struct {
 	at     time.Time
 	target *target
+	line   *line // one of its keys; nil: the endpoint's own alarm
 }
 
 func (l *Lane) setAlarm(t *target, at time.Time) {
 	if t.alarm.IsZero() || at.Before(t.alarm) {
 		t.alarm = at
-		heap.Push(&l.alarms, alarm{at, t})
+		heap.Push(&l.alarms, alarm{at, t, nil})
 	}
 }
 
@@ -345,6 +353,12 @@ func (l *Lane) ring(now time.Time) {
 	for len(l.alarms) > 0 && !l.alarms[0].at.After(now) {
 		a := heap.Pop(&l.alarms).(alarm)
 		t := a.target
+		if k := a.line; k != nil && !t.gone {
+			if k.head == nil && len(k.parked) > 0 {
+				l.free(t, k)
+			}
+			continue
+		}
 		if t.gone || !t.alarm.Equal(a.at) {
 			continue
 		}

@@ -21,9 +21,10 @@ type target struct {
 	since  time.Time // its first failure, from when it was disabled until it is enabled
 	streak streak
 	held   held
-	again  again   // dead letters to be sent again
-	replay *cursor // of the replay that runs; nil: none does
-	unread string  // what a later release's snapshot says of it
+	again  again          // dead letters to be sent again
+	replay *cursor        // of the replay that runs; nil: none does
+	tries  map[int64]*try // by offset in held
+	unread string         // what a later release's snapshot says of it
 
 	// Of this life.
 	org       *org
@@ -34,9 +35,12 @@ type target struct {
 	next      time.Time     // with a rate of its own: when the next request may begin
 	queue     queue         // new deliveries that wait for room
 	retries   queue
-	queued    int  // bytes of both
-	fresh     int  // of the queue, those that weren't read from held
-	swept     bool // in the sweep's ring
+	queued    int              // bytes of both
+	fresh     int              // of the queue, those that weren't read from held
+	swept     bool             // in the sweep's ring
+	lines     map[string]*line // by key, of an ordered endpoint
+	lined     int              // jobs of them that wait behind others
+	ripe      []*line          // have one in held whose turn it is
 	alarm     time.Time
 	disabling bool // the command is under way
 	missed    int64
@@ -75,7 +79,7 @@ func (t *target) condemned() bool {
 }
 
 // waiting counts what waits in memory for room.
-func (t *target) waiting() int { return len(t.queue.jobs) + len(t.retries.jobs) }
+func (t *target) waiting() int { return len(t.queue.jobs) + len(t.retries.jobs) + t.lined }
 
 // failing reports whether new deliveries wait: only retries that are due and one
 // probe at the pace of the schedule go out.
@@ -117,7 +121,7 @@ func (l *Lane) route(j *job, now time.Time) {
 		l.drop(j, "it was asked for by hand, and its endpoint gets nothing now")
 	case !t.open(), t.failing() && !j.retry() && (t.behind() || !t.mayProbe(now)):
 		l.hold(j)
-	case !j.retry() && t.behind(): // behind those that are held
+	case !j.retry() && (t.behind() || t.ep.Options.Ordered): // behind those that are held
 		l.hold(j)
 	case l.glut(t, j.bytes):
 		l.hold(j) // it is slower than what it is owed
@@ -140,12 +144,19 @@ func (l *Lane) skipped(j *job) bool {
 
 func (l *Lane) enqueue(j *job) {
 	t := j.target
-	q := &t.queue
-	if j.retry() {
-		q = &t.retries
-	}
-	q.jobs = append(q.jobs, j)
 	l.weigh(j, j.bytes)
+	if t.inOrder(j) && !t.enter(j) {
+		return
+	}
+	q := t.queueOf(j)
+	q.jobs = append(q.jobs, j)
+}
+
+func (t *target) queueOf(j *job) *queue {
+	if j.retry() {
+		return &t.retries
+	}
+	return &t.queue
 }
 
 func (l *Lane) unqueued(j *job) {
@@ -200,9 +211,15 @@ func (l *Lane) shedQueue(t *target, q *queue) {
 		return
 	}
 	var kept []*job
-	for _, j := range q.jobs {
+	jobs := q.jobs
+	q.jobs = nil
+	for _, j := range jobs {
 		if j.delivery.Test {
 			kept = append(kept, j)
+			continue
+		}
+		if j.line != nil {
+			l.shedHead(j)
 			continue
 		}
 		l.unqueued(j)

@@ -137,6 +137,7 @@ type sweep struct {
 	ring    []*target
 	reading bool
 	for_    *target
+	line    *line // for its next; nil: for what it hasn't read yet
 	ageTo   int64 // records below have expired; 0: nobody looks
 	ageAt   int64
 }
@@ -164,7 +165,8 @@ func (l *Lane) wants(t *target, now time.Time) bool {
 
 // wantSweep puts the endpoint in the sweep's ring if it can take more.
 func (l *Lane) wantSweep(t *target) {
-	if !t.swept && t.held.unfed() && l.wants(t, l.cfg.Clock.now()) {
+	now := l.cfg.Clock.now()
+	if !t.swept && (t.held.unfed() && l.wants(t, now) || t.mayUnpark(now)) {
 		t.swept = true
 		l.sweep.ring = append(l.sweep.ring, t)
 	}
@@ -181,7 +183,10 @@ func (l *Lane) read(now time.Time) {
 		t := l.sweep.ring[0]
 		l.sweep.ring = l.sweep.ring[1:]
 		t.swept = false
-		if l.wants(t, now) {
+		if k := t.ripest(now); k != nil {
+			l.sweep.for_, l.sweep.line = t, k
+			l.readHeld(k.parked[0])
+		} else if l.wants(t, now) {
 			l.sweep.for_ = t
 			l.readHeld(t.held.fed)
 		}
@@ -229,6 +234,12 @@ func (l *Lane) chunk(c chunk) {
 	now := l.cfg.Clock.now()
 	first := l.sweep.for_
 	l.sweep.for_ = nil
+	if k := l.sweep.line; k != nil {
+		l.sweep.line = nil
+		l.unpark(first, k, c, now)
+		l.wantSweep(first)
+		return
+	}
 	full := make(map[*target]bool) // who had to leave one out gets none behind it
 	jobs := make([]job, len(c.records))
 	for i := range c.records {
@@ -263,6 +274,7 @@ func (l *Lane) feed(t *target, j *job, r *eventlog.Record, now time.Time) {
 	}
 	l.dirty = true
 	j.target = t
+	t.apply(j)
 	switch {
 	case j.bad != nil:
 		l.bury(j, "the record can't be read: "+j.bad.Error())
@@ -270,6 +282,7 @@ func (l *Lane) feed(t *target, j *job, r *eventlog.Record, now time.Time) {
 		l.drop(j, reasonCancelled)
 	case now.Sub(r.Time) >= l.cfg.HeldFor, l.skipped(j):
 		l.miss(j)
+	case l.park(j, now):
 	default:
 		l.enqueue(j)
 		l.pump(t)

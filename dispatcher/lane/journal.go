@@ -44,8 +44,9 @@ type entry struct {
 	held   *target // the record is owed to it
 	again  *target // all its dead letters below to are on the first tier
 	to     int64
-	record int // index of the record
-	pieces int // the record is the last of a snapshot of so many
+	try    *try // the job failed, and goes on from where it lies
+	record int  // index of the record
+	pieces int  // the record is the last of a snapshot of so many
 }
 
 func (jn *journal) init() {
@@ -146,7 +147,11 @@ func (l *Lane) durable(g *group) error {
 		}
 		if e.job != nil {
 			l.count(e.job)
-			l.finish(e.job)
+			if e.try != nil {
+				l.failed(e.job, e.try)
+			} else {
+				l.finish(e.job)
+			}
 		}
 		if e.again != nil && e.again.again.active {
 			l.againFrom(e.again, e.to)

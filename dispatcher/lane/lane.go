@@ -24,6 +24,7 @@
 //	streak.go     failures, counted at the pace of the schedule
 //	notice.go     whose org is to be told of them
 //	held.go       what can't go now, and how it goes later
+//	ordered.go    one at a time of each key
 //	enable.go     changes of control: disabling, enabling, dead letters sent again
 //	replay.go     what its owner asks to have sent once more (replay_read.go)
 //	journal.go    appending in groups
@@ -296,9 +297,14 @@ func (l *Lane) finish(j *job) {
 		j.replay.finish(j)
 	case j.source == nil:
 		j.target.held.finish(j.offset)
+		delete(j.target.tries, j.offset)
 	default:
 		j.source.window.finish(j.offset)
 		j.delivery = nil // its batch may stay a while
+	}
+	if k := j.line; k != nil {
+		j.line = nil
+		l.free(j.target, k)
 	}
 	if j.under {
 		l.release(j)

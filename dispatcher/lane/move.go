@@ -191,6 +191,7 @@ func (v *mover) held(ctx context.Context) error {
 	}
 	oldest := time.Now().Add(-v.cfg.HeldFor)
 	there := make(map[*target]held)
+	tries := make(map[*target]map[int64]*try)
 	err := v.scan(ctx, delivery.HeldTopic, from, end, func(r *eventlog.Record) error {
 		t := v.targets[string(r.Key)]
 		if t == nil || t.held.count == 0 || r.Offset < t.held.next || r.Offset > t.held.last {
@@ -218,6 +219,12 @@ func (v *mover) held(ctx context.Context) error {
 		h := there[t]
 		h.add(at)
 		there[t] = h
+		if y := t.tries[r.Offset]; y != nil {
+			if tries[t] == nil {
+				tries[t] = make(map[int64]*try)
+			}
+			tries[t][at] = y
+		}
 		v.moved.Held++
 		return err
 	})
@@ -225,7 +232,7 @@ func (v *mover) held(ctx context.Context) error {
 		return err
 	}
 	for _, t := range v.targets {
-		t.held = there[t]
+		t.held, t.tries = there[t], tries[t]
 	}
 	return v.flush(ctx)
 }

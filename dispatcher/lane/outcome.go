@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"log/slog"
-	"time"
 
 	"sluice/pkg/delivery"
 	"sluice/pkg/dialect"
@@ -95,14 +94,20 @@ func (l *Lane) next(j *job) (*delivery.Delivery, delivery.Next) {
 		hop.FirstFail = o.Started
 	}
 	if !t.open() {
+		j.step = 0
 		return hop, delivery.Next{Topic: delivery.HeldTopic}
 	}
-	delay, more := l.nextDelay(j)
+	step, more := l.nextStep(j)
 	if !more {
 		hop.Reason = reasonExhausted
 		return hop, delivery.Next{Topic: delivery.DeadTopic}
 	}
+	delay := res.hook.Schedule[step]
 	hop.Due = res.ended.Add(delay)
+	if j.line != nil {
+		j.step = step
+		return hop, delivery.Next{Topic: delivery.HeldTopic, Due: hop.Due}
+	}
 	return hop, delivery.Next{Topic: delivery.Tier(delay), Due: hop.Due}
 }
 
@@ -111,6 +116,8 @@ func (l *Lane) hop(j *job, hop *delivery.Delivery, topic string) {
 	switch {
 	case hop == nil:
 		l.journal.then(entry{job: j})
+	case topic == delivery.HeldTopic && j.line != nil:
+		l.block(j, hop)
 	case topic == delivery.HeldTopic:
 		l.holdHop(j, hop)
 	default:
@@ -121,9 +128,9 @@ func (l *Lane) hop(j *job, hop *delivery.Delivery, topic string) {
 	}
 }
 
-// nextDelay gives the delay before the next attempt, or that there is none.
+// nextStep gives the next attempt's place in the schedule, or that there is none.
 // Where in its schedule a delivery is follows from the tier it was in.
-func (l *Lane) nextDelay(j *job) (time.Duration, bool) {
+func (l *Lane) nextStep(j *job) (int, bool) {
 	w, o := j.result.hook, &j.result.outcome
 	next := position(j, w) + 1
 	if next >= len(w.Schedule) {
@@ -135,7 +142,7 @@ func (l *Lane) nextDelay(j *job) (time.Duration, bool) {
 			next++
 		}
 	}
-	return w.Schedule[next], true
+	return next, true
 }
 
 // position gives the place in the schedule of the attempt that was made. One that
@@ -147,6 +154,9 @@ func position(j *job, w *dialect.Webhook) int {
 				return i
 			}
 		}
+	}
+	if j.step > 0 {
+		return min(j.step, len(w.Schedule)-1)
 	}
 	if j.delivery.Attempts < len(w.Schedule) {
 		return j.delivery.Attempts

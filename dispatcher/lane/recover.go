@@ -165,6 +165,7 @@ func (jr *replayed) begin() error {
 	for id, t := range st.targets {
 		if ep := l.cfg.Control.Endpoint(id); ep != nil {
 			jr.know(t, ep)
+			t.tries = st.tries[id]
 		}
 	}
 	for _, c := range st.replays {
@@ -254,6 +255,19 @@ func (jr *replayed) attempt(r *eventlog.Record, fence *delivery.Fence) {
 	}
 	if !a.Test {
 		jr.fold(a.Endpoint, a.Origin, &a.Outcome)
+	}
+	if a.Origin.Topic == delivery.HeldTopic && a.Next.Topic == delivery.HeldTopic {
+		if t := jr.target(a.Endpoint, a.Outcome.Epoch); t != nil && t.hook != nil {
+			first := a.Outcome.Started
+			if before := t.tries[a.Origin.Offset]; before != nil && !before.first.IsZero() {
+				first = before.first
+			}
+			y := &try{attempts: a.Number, due: a.Next.Due, first: first}
+			if !y.due.IsZero() {
+				y.step = stepOf(t.hook.Schedule, a.Number, y.due.Sub(a.Outcome.Started.Add(a.Outcome.Took)))
+			}
+			t.noteTry(a.Origin.Offset, y)
+		}
 	}
 	if a.Test || a.ByHand || a.Outcome.OK() {
 		jr.finished = append(jr.finished, origin{a.Origin, a.Endpoint, a.Outcome.OK()})
@@ -350,6 +364,9 @@ func (jr *replayed) end() {
 		default:
 			l.replayed(t, &o)
 		}
+	}
+	for _, t := range l.targets {
+		t.forgetTries()
 	}
 	for i, j := range jr.bad {
 		at := delivery.Place{Topic: jr.badIn[i], Offset: j.offset}

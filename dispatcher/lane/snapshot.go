@@ -25,6 +25,8 @@ import (
 //	T   tier      topic, end, read, highest generation below read, window
 //	E   endpoint  id, high + 1, seen, shut, since, streak, held, dead letters to be sent again
 //	R   replay    id, endpoint, from, end, next, what is finished above next, delivered, failed, expired
+//	O   ordered   endpoint's id; n deliveries in held that failed: offset, key or none, attempts, place in the
+//	              schedule, due, first failure
 //
 // Times are Unix nanoseconds, 0 for none. A part's bytes behind those that are
 // known, and parts that aren't, are a later release's: they are kept as they are.
@@ -37,6 +39,7 @@ const (
 	partTier     = 'T'
 	partEndpoint = 'E'
 	partReplay   = 'R'
+	partTries    = 'O'
 )
 
 var errSnapshot = errors.New("snapshot is damaged")
@@ -69,7 +72,13 @@ func (l *Lane) addSnapshot() {
 
 // encode adds the parts to b.
 func (l *Lane) encode(b []byte) []byte {
-	b = binary.AppendUvarint(b, uint64(1+len(l.sources)+len(l.targets)+len(l.replays.running)+len(l.foreign)))
+	var ordered []*target
+	for _, t := range l.targets {
+		if len(t.tries) > 0 {
+			ordered = append(ordered, t)
+		}
+	}
+	b = binary.AppendUvarint(b, uint64(1+len(l.sources)+len(l.targets)+len(ordered)+len(l.replays.running)+len(l.foreign)))
 	var part []byte
 	add := func() { b = append(binary.AppendUvarint(b, uint64(len(part))), part...) }
 
@@ -95,6 +104,10 @@ func (l *Lane) encode(b []byte) []byte {
 	}
 	for _, c := range l.replays.running {
 		part = c.append(append(part[:0], partReplay))
+		add()
+	}
+	for _, t := range ordered {
+		part = t.appendTries(append(part[:0], partTries))
 		add()
 	}
 	for _, other := range l.foreign {
@@ -164,6 +177,7 @@ type state struct {
 	fanOut     int64 // -1: none
 	targets    map[string]*target
 	replays    []*cursor
+	tries      map[string]map[int64]*try // by endpoint
 
 	heldMarks, deadMarks marks
 	unread               string   // of the lane's part
@@ -173,7 +187,7 @@ type state struct {
 
 func decodeState(b []byte) (*state, error) {
 	d := &decoder{rest: b}
-	st := &state{found: true, fanOut: -1, ends: make(map[string]int64), tiers: make(map[string]*source), targets: make(map[string]*target)}
+	st := &state{found: true, fanOut: -1, ends: make(map[string]int64), tiers: make(map[string]*source), targets: make(map[string]*target), tries: make(map[string]map[int64]*try)}
 	for range d.count() {
 		part := d.text()
 		in := &decoder{rest: []byte(part)}
@@ -190,6 +204,9 @@ func decodeState(b []byte) (*state, error) {
 			st.targets[t.id] = t
 		case partReplay:
 			st.replays = append(st.replays, readCursor(in))
+		case partTries:
+			id, tries := readTries(in)
+			st.tries[id] = tries
 		default:
 			st.foreign = append(st.foreign, part)
 		}

@@ -47,6 +47,9 @@ type job struct {
 	marker   uint64 // it is none, but an owner's marker of that generation
 	bad      error  // the record isn't one
 	raw      []byte // then: its bytes
+	line     *line  // of its key, which it holds or waits in; nil: its endpoint isn't ordered
+	tried    bool   // it was read from held and failed before
+	step     int    // then: its attempt's place in the schedule; 0: as many as were made
 	under    bool   // it has room in its endpoint, its org and the lane
 	class    class  // then: whose room it has
 
@@ -55,7 +58,9 @@ type job struct {
 
 // retry reports whether the delivery comes from a tier that waits, or was asked for
 // by a person: then it goes out at once.
-func (j *job) retry() bool { return j.source != nil && (j.source.delay > 0 || j.delivery.ByHand()) }
+func (j *job) retry() bool {
+	return j.tried || j.source != nil && (j.source.delay > 0 || j.delivery.ByHand())
+}
 
 // place is where the delivery's record lies: the origin of what follows from it.
 func (j *job) place() delivery.Place {

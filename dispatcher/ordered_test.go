@@ -1,0 +1,137 @@
+package dispatcher_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/pkg/control"
+	"sluice/pkg/delivery"
+	"sluice/pkg/endpoint"
+)
+
+// keys gives an ordered endpoint's events to it, and what became of them.
+type keys struct {
+	mu    sync.Mutex
+	w     *world
+	of    map[string]string // key by event
+	order map[string][]string
+}
+
+func (k *keys) publish(key string, n int) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	for _, id := range k.w.publishTo("org", key, n) {
+		k.of[id] = key
+		k.order[key] = append(k.order[key], id)
+	}
+}
+
+// inOrder checks that a delivery was begun only when all before it of its key were
+// delivered or dead, and that all have come to one of these ends.
+func (k *keys) inOrder(url string) {
+	k.w.t.Helper()
+	ended := make(map[string]time.Time) // when it was delivered, or its last attempt made
+	place := make(map[string]int)       // of the first of a key that hasn't ended
+	for _, r := range k.w.of(url) {
+		all := k.order[k.of[r.event]]
+		n := slices.Index(all, r.event)
+		for p := place[k.of[r.event]]; p < n; p++ {
+			if at, over := ended[all[p]]; !over || at.After(r.at) {
+				k.w.t.Fatalf("%s: attempt %d of %s (%s) began at %v, before the end of %s", url, r.attempt, r.event, k.of[r.event], r.at, all[p])
+			}
+		}
+		if n < place[k.of[r.event]] {
+			k.w.t.Fatalf("%s: %s (%s) came again at %v, when later ones had", url, r.event, k.of[r.event], r.at)
+		}
+		place[k.of[r.event]] = n
+		if _, over := ended[r.event]; !over && (!r.ended.IsZero() || r.attempt == len(schedule)) {
+			ended[r.event] = r.at
+			if !r.ended.IsZero() {
+				ended[r.event] = r.ended
+			}
+		}
+	}
+	for id := range k.of {
+		if _, over := ended[id]; !over {
+			k.w.t.Errorf("%s never got %s", url, id)
+		}
+	}
+}
+
+// Ordered endpoints stay in order over kills at any append, hand-overs, failures,
+// pauses, and bursts that don't fit into memory.
+func TestOrdered(t *testing.T) {
+	rounds := 3
+	if testing.Short() {
+		rounds = 1
+	}
+	for seed := range uint64(rounds) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) { orderedly(w, seed) })
+		})
+	}
+}
+
+func orderedly(w *world, seed uint64) {
+	rnd := rand.New(rand.NewPCG(seed, 21))
+	fails := rand.New(rand.NewPCG(seed, 22))
+	yes := true
+	var eps []*endpoint.Endpoint
+	for i := range 3 {
+		eps = append(eps, w.endpointOf("org", fmt.Sprintf("http://%d", i), endpoint.OptionsPatch{Ordered: &yes}))
+	}
+	k := &keys{w: w, of: make(map[string]string), order: make(map[string][]string)}
+	var calm atomic.Bool
+	w.set(func(r request) delivery.Outcome {
+		o := ok
+		poison := strings.HasSuffix(r.event, "77") && r.event < "e00700"
+		if poison { // others are taken meanwhile, so that nobody is disabled
+			time.AfterFunc(time.Second, func() { k.publish("steady", 1) })
+		}
+		if poison || !calm.Load() && fails.IntN(6) == 0 {
+			o = broken
+		}
+		o.Took = time.Duration(fails.IntN(40)) * time.Millisecond
+		return o
+	})
+	paused, active := endpoint.Paused, endpoint.Active
+	kills := 0
+	for range 12 {
+		m := &mortal{Log: w.log, rnd: rand.New(rand.NewPCG(rnd.Uint64(), 3))}
+		m.left.Store(int64(2 + rnd.IntN(200)))
+		w.startOn(m, false)
+		for range 8 {
+			k.publish(fmt.Sprint("k", rnd.IntN(5)), 1+rnd.IntN(12))
+			if rnd.IntN(8) == 0 {
+				w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &paused})
+			}
+			sleep(time.Duration(rnd.IntN(8000)) * time.Millisecond)
+			if w.status(eps[0].ID) == endpoint.Paused {
+				w.do(&control.UpdateEndpoint{Endpoint: eps[0].ID, Status: &active})
+			}
+		}
+		if rnd.IntN(3) > 0 {
+			m.kill()
+		}
+		w.stop()
+		if !m.died.IsZero() {
+			kills++
+		}
+	}
+	calm.Store(true)
+	w.start()
+	sleep(6 * time.Hour)
+	for _, ep := range eps {
+		if w.status(ep.ID) != endpoint.Active {
+			w.t.Fatalf("%s is %s", ep.URL, w.status(ep.ID))
+		}
+		k.inOrder(ep.URL)
+	}
+	w.t.Logf("%d events, %d kills", len(k.of), kills)
+}
