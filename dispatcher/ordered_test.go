@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -88,9 +87,11 @@ func orderedly(w *world, seed uint64) {
 	}
 	k := &keys{w: w, of: make(map[string]string), order: make(map[string][]string)}
 	var calm atomic.Bool
+	var dies atomic.Value // an event that nobody ever takes
+	dies.Store("")
 	w.set(func(r request) delivery.Outcome {
 		o := ok
-		poison := strings.HasSuffix(r.event, "77") && r.event < "e00700"
+		poison := r.event == dies.Load()
 		if poison { // others are taken meanwhile, so that nobody is disabled
 			time.AfterFunc(time.Second, func() { k.publish("steady", 1) })
 		}
@@ -126,12 +127,18 @@ func orderedly(w *world, seed uint64) {
 	}
 	calm.Store(true)
 	w.start()
+	sleep(3 * time.Hour)
+	dies.Store(fmt.Sprintf("e%05d", w.events+5))
+	k.publish("k0", 20)
 	sleep(6 * time.Hour)
 	for _, ep := range eps {
 		if w.status(ep.ID) != endpoint.Active {
 			w.t.Fatalf("%s is %s", ep.URL, w.status(ep.ID))
 		}
 		k.inOrder(ep.URL)
+		if n := len(w.deliveries("dead", ep.ID)); n != 1 {
+			w.t.Errorf("%s has %d dead letters, want 1", ep.URL, n)
+		}
 	}
 	w.t.Logf("%d events, %d kills", len(k.of), kills)
 }

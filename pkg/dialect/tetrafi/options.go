@@ -19,12 +19,13 @@ type options struct {
 	ASCIIBody orNull[bool]    `json:"asciiBody"`
 	Filter    jsontext.Value  `json:"filter"`
 
+	Ordered       orNull[bool]    `json:"ordered"`
 	MaxInFlight   orNull[int]     `json:"maxInFlight"`
 	RatePerSecond orNull[float64] `json:"ratePerSecond"`
 }
 
 func (o *options) patch() endpoint.OptionsPatch {
-	p := endpoint.OptionsPatch{ASCIIBody: o.ASCIIBody.value, MaxInFlight: o.MaxInFlight.value, RatePerSecond: o.RatePerSecond.value}
+	p := endpoint.OptionsPatch{ASCIIBody: o.ASCIIBody.value, Ordered: o.Ordered.value, MaxInFlight: o.MaxInFlight.value, RatePerSecond: o.RatePerSecond.value}
 	if h := o.Headers.value; h != nil {
 		p.Headers = &h.list
 	}
@@ -55,6 +56,9 @@ func appendOptions(dst []byte, o *endpoint.Options) []byte {
 	}
 	if o.ASCIIBody {
 		dst = append(dst, `,"asciiBody":true`...)
+	}
+	if o.Ordered {
+		dst = append(dst, `,"ordered":true`...)
 	}
 	if o.MaxInFlight > 0 {
 		dst = strconv.AppendInt(append(dst, `,"maxInFlight":`...), int64(o.MaxInFlight), 10)

@@ -79,6 +79,9 @@ func said(p endpoint.OptionsPatch) string {
 	if p.ASCIIBody != nil {
 		fmt.Fprintf(&b, " asciiBody=%v", *p.ASCIIBody)
 	}
+	if p.Ordered != nil {
+		fmt.Fprintf(&b, " ordered=%v", *p.Ordered)
+	}
 	if p.MaxInFlight != nil {
 		fmt.Fprintf(&b, " maxInFlight=%d", *p.MaxInFlight)
 	}
@@ -138,7 +141,7 @@ func TestRoutes(t *testing.T) {
 	disabled.Status, disabled.Reason, disabled.DisabledAt = endpoint.Disabled, "5 failures in a row: HTTP 500", at.Add(2*time.Hour)
 	rotated := active
 	rotated.Previous = []endpoint.Retired{{Secret: endpoint.Secret("whsec_b2xk"), Until: at.Add(24 * time.Hour)}, {Secret: endpoint.Secret("x"), Until: at}}
-	rotated.Options = endpoint.Options{ASCIIBody: true, MaxInFlight: 4, RatePerSecond: 0.5, Filter: `{"a":"whsec"}`, Headers: []endpoint.Header{{Name: "Authorization", Value: "whsec_of a header"}, {Name: "X-B"}}}
+	rotated.Options = endpoint.Options{ASCIIBody: true, Ordered: true, MaxInFlight: 4, RatePerSecond: 0.5, Filter: `{"a":"whsec"}`, Headers: []endpoint.Header{{Name: "Authorization", Value: "whsec_of a header"}, {Name: "X-B"}}}
 	paused := active
 	paused.Status = endpoint.Paused
 
@@ -175,10 +178,10 @@ func TestRoutes(t *testing.T) {
 			body:  `{"url":"u","events":["*"],"headers":{"X-b":"1","A":""},"asciiBody":true,"filter":{"a" : 1}}`,
 			asked: `create {Dialect:tetrafi URL:u Patterns:[*] Secret: Description:} headers=[X-b 1][A ] asciiBody=true filter={"a" : 1}`},
 		{name: "patch-options", method: "PATCH", path: "/v1/webhooks/{id}", status: 200, core: stubCore{ep: rotated},
-			body: `{"headers":{},"asciiBody":false,"maxInFlight":4,"ratePerSecond":0.5}`, asked: "patch wh_1 headers= asciiBody=false maxInFlight=4 ratePerSecond=0.5"},
+			body: `{"headers":{},"asciiBody":false,"ordered":true,"maxInFlight":4,"ratePerSecond":0.5}`, asked: "patch wh_1 headers= asciiBody=false ordered=true maxInFlight=4 ratePerSecond=0.5"},
 		{name: "patch-options-null", method: "PATCH", path: "/v1/webhooks/{id}", status: 200, core: stubCore{ep: active},
-			body:  `{"headers":null,"asciiBody":null,"filter":null,"maxInFlight":null,"ratePerSecond":null}`,
-			asked: "patch wh_1 headers= asciiBody=false maxInFlight=0 ratePerSecond=0 filter="},
+			body:  `{"headers":null,"asciiBody":null,"filter":null,"ordered":null,"maxInFlight":null,"ratePerSecond":null}`,
+			asked: "patch wh_1 headers= asciiBody=false ordered=false maxInFlight=0 ratePerSecond=0 filter="},
 		{name: "patch-half-in-flight", method: "PATCH", path: "/v1/webhooks/{id}", status: 400, body: `{"maxInFlight":1.5}`},
 		{name: "rotate", method: "POST", path: "/v1/webhooks/{id}/rotate-secret", status: 200, core: stubCore{ep: rotated}, asked: "rotate wh_1 overlap=86400"},
 		{name: "rotate-at-once", method: "POST", path: "/v1/webhooks/{id}/rotate-secret", status: 200, core: stubCore{ep: active},
