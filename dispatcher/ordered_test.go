@@ -142,3 +142,47 @@ func orderedly(w *world, seed uint64) {
 	}
 	w.t.Logf("%d events, %d kills", len(k.of), kills)
 }
+
+// How often a delivery was tried, and when it is next, outlives kills, whether a
+// snapshot says so or the journal alone.
+func TestOrderedTriesOverKills(t *testing.T) {
+	for _, after := range []time.Duration{100 * time.Millisecond, 20 * time.Second} {
+		t.Run(after.String(), func(t *testing.T) {
+			inWorld(t, func(t *testing.T, w *world) {
+				yes := true
+				ep := w.endpointOf("org", "http://a", endpoint.OptionsPatch{Ordered: &yes})
+				w.set(func(r request) delivery.Outcome {
+					o := delivery.Outcome{Class: delivery.HTTPError, Status: 503}
+					if r.attempt == 1 {
+						o.RetryAt = time.Now().Add(4 * time.Minute) // the schedule goes on behind 5 min
+					}
+					return o
+				})
+				want := []time.Duration{0, 300 * time.Second, 3900 * time.Second}
+				began := time.Now()
+				w.publishTo("org", "k", 2)
+				for i := range want {
+					m := w.unkillable(w.log)
+					w.startOn(m, true)
+					for len(w.of(ep.URL)) <= i {
+						sleep(time.Second)
+					}
+					sleep(min(after, 3*time.Second*time.Duration(i*i+1)))
+					m.kill()
+					w.stop()
+				}
+				w.start()
+				sleep(2 * time.Hour)
+				got := w.of(ep.URL)
+				if len(got) < len(want) {
+					t.Fatalf("%d attempts", len(got))
+				}
+				for i, d := range want {
+					if late := got[i].at.Sub(began) - d; got[i].attempt != i+1 || got[i].event != "e00001" || late < 0 || late > 5*time.Second {
+						t.Errorf("attempt %d is number %d of %s after %v, want %v", i+1, got[i].attempt, got[i].event, got[i].at.Sub(began), d)
+					}
+				}
+			})
+		})
+	}
+}
