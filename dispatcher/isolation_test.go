@@ -168,8 +168,13 @@ func TestFlapping(t *testing.T) {
 // endpointIn makes an endpoint whose lane is that one.
 func (w *world) endpointIn(lane int32, url string) *endpoint.Endpoint {
 	w.t.Helper()
+	return w.endpointOfIn(lane, "org", url)
+}
+
+func (w *world) endpointOfIn(lane int32, org, url string) *endpoint.Endpoint {
+	w.t.Helper()
 	for {
-		ep := w.endpoint(url)
+		ep := w.endpointOf(org, url, endpoint.OptionsPatch{})
 		if delivery.Lane(ep.ID) == lane {
 			return ep
 		}
@@ -329,6 +334,32 @@ func TestOwnersBounds(t *testing.T) {
 					t.Fatalf("%d requests within %v", 20, got[i].at.Sub(got[i-20].at))
 				}
 			}
+		}
+	})
+}
+
+// Endpoints of one org that take long want more than it has room for, for as long as
+// events come. The retries of one that fails still have their turn.
+func TestRetriesBesideFlood(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.perLane = 8
+		w.start()
+		w.set(func(r request) delivery.Outcome {
+			if r.url == "http://fails" {
+				return delivery.Outcome{Class: delivery.HTTPError, Status: 500, Took: time.Second}
+			}
+			return takes(10 * time.Second)
+		})
+		fails := w.endpointIn(5, "http://fails")
+		for i := range 4 {
+			w.endpointIn(5, fmt.Sprintf("http://%d", i))
+		}
+		for range 100 {
+			w.publish(6)
+			sleep(time.Minute)
+		}
+		if w.status(fails.ID) != endpoint.Disabled {
+			t.Errorf("after 100 minutes %d attempts were made, and it is %s", len(w.of("http://fails")), w.status(fails.ID))
 		}
 	})
 }

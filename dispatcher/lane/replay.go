@@ -35,8 +35,8 @@ type cursor struct {
 	unread    string             // what a later release's snapshot says of it
 
 	ready    []*job
-	bytes    int  // of them
-	reading  bool // a chunk is on its way
+	bytes    int   // of them
+	looked   int64 // when its last chunk was read, in chunks
 	inflight int
 	begun    map[int64]struct{} // events of dead letters, in this life
 
@@ -54,11 +54,18 @@ const (
 
 // replays are those of a lane that have a cursor.
 type replays struct {
-	running  []*cursor
-	inflight int
+	running  []*cursor    // those that were served least lately come first
+	inflight [retried]int // by class: those that hang keep none from those that are quick
+	kept     [retried]int // for those that read first, but no more than half
 	bytes    int
-	reading  bool // one chunk at a time
-	turn     int  // whose is read next
+	reading  bool  // one chunk at a time
+	looks    int64 // chunks that were read, of all
+}
+
+// served puts one that had its turn behind all others.
+func (r *replays) served(c *cursor) {
+	i := slices.Index(r.running, c)
+	r.running = append(slices.Delete(r.running, i, i+1), c)
 }
 
 // syncReplay brings what the lane knows of an endpoint's replays up to control's
@@ -218,28 +225,57 @@ func (c *cursor) over() bool {
 
 // advanceReplays gives replays what room there is that nobody else wants.
 func (l *Lane) advanceReplays(now time.Time) {
-	for _, c := range l.replays.running {
+	r := &l.replays
+	r.kept = [retried]int{}
+	var reads *cursor // of those that could send something, who read least lately
+	for i, left := 0, len(r.running); left > 0; left-- {
+		c := r.running[i]
 		if !c.target.open() {
 			l.rewind(c)
 		}
-		for len(c.ready) > 0 && l.mayReplay(c, now) {
-			j := c.ready[0]
-			c.ready[0] = nil
-			c.ready = c.ready[1:]
-			c.bytes -= j.bytes
-			l.replays.bytes -= j.bytes
-			c.order = append(c.order, fed{offset: j.offset})
-			if c.replay.FailedOnly && !c.first(j.delivery.Event.Offset) {
-				c.finish(j)
-				continue
+		if l.sendReplay(c, now) {
+			r.served(c)
+		} else {
+			i++
+		}
+		if len(c.ready) == 0 && (c.end < 0 || c.read < c.end) && l.mayReplay(c, now) {
+			if of := c.target.class(false); r.kept[of] < (l.mostReplayed()+1)/2 {
+				r.kept[of]++
 			}
-			l.cfg.Metrics.replayed.Inc()
-			c.target.began(now)
-			l.start(j)
+			if reads == nil || c.looked < reads.looked {
+				reads = c
+			}
 		}
 		l.tellReplay(c, now)
 	}
-	l.readReplays(now)
+	if reads != nil && !r.reading {
+		l.readReplay(reads)
+	}
+}
+
+// mostReplayed is how many requests of replays may be under way, of a class.
+func (l *Lane) mostReplayed() int { return max(1, l.cfg.PerLane/16) }
+
+// sendReplay sends of what is ready what there is room for, and reports whether that
+// was anything.
+func (l *Lane) sendReplay(c *cursor, now time.Time) (sent bool) {
+	for len(c.ready) > 0 && l.mayReplay(c, now) {
+		j := c.ready[0]
+		c.ready[0] = nil
+		c.ready = c.ready[1:]
+		c.bytes -= j.bytes
+		l.replays.bytes -= j.bytes
+		c.order = append(c.order, fed{offset: j.offset})
+		if c.replay.FailedOnly && !c.first(j.delivery.Event.Offset) {
+			c.finish(j)
+			continue
+		}
+		l.cfg.Metrics.replayed.Inc()
+		c.target.began(now)
+		l.start(j)
+		sent = true
+	}
+	return sent
 }
 
 // mayReplay reports whether the endpoint has room that no delivery wants which it is
@@ -247,10 +283,11 @@ func (l *Lane) advanceReplays(now time.Time) {
 // of the lane's, as if there were no replay.
 func (l *Lane) mayReplay(c *cursor, now time.Time) bool {
 	t := c.target
+	of := t.class(false)
 	switch {
 	case c.replay.Cancelled, !t.open(), t.behind(), t.waiting() > 0, l.journal.bytes >= busy/2:
 		return false
-	case l.replays.inflight >= max(1, l.cfg.PerLane/16), len(t.org.waiting[t.class(false)]) > 0, !l.room(t, false):
+	case l.replays.inflight[of]+l.replays.kept[of] >= l.mostReplayed(), len(t.org.waiting[of]) > 0, !l.room(t, false):
 		return false
 	case t.ep.Options.RatePerSecond > 0 && now.Before(t.next):
 		l.setAlarm(t, t.next)
@@ -323,17 +360,21 @@ func (l *Lane) resume(c *cursor) {
 }
 
 // replayed notes, before anything is sent, that the journal has finished what a
-// replay sent.
+// replay sent. One behind another began when that was over, whatever the snapshot
+// says.
 func (l *Lane) replayed(t *target, o *origin) {
-	if t.replay == nil {
+	if t.replay == nil || t.replay.replay.ID != o.Topic {
 		r := l.cfg.Control.Replay(t.id, o.Topic)
 		if r == nil || r.Ended() {
 			return
 		}
+		if t.replay != nil {
+			l.dropCursor(t.replay)
+		}
 		l.addCursor(t, newCursor(r))
 	}
 	c := t.replay
-	if _, done := c.done[o.Offset]; done || c.replay.ID != o.Topic || o.Offset < c.read {
+	if _, done := c.done[o.Offset]; done || o.Offset < c.read {
 		return
 	}
 	c.done[o.Offset] = struct{}{}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"sluice/pkg/control"
@@ -24,24 +25,18 @@ type found struct {
 	expired   int64
 }
 
-// readReplays begins the next chunk, for the replays that could send something, in
-// turn.
-func (l *Lane) readReplays(now time.Time) {
+// readReplay begins a replay's next chunk. Where memory is full of what others can't
+// send yet, they read that again.
+func (l *Lane) readReplay(c *cursor) {
 	r := &l.replays
-	if r.reading || r.bytes >= replayBytes {
-		return
+	for r.bytes >= replayBytes {
+		l.rewind(slices.MaxFunc(r.running, func(a, b *cursor) int { return a.bytes - b.bytes }))
 	}
-	for n := range r.running {
-		i := (r.turn + n) % len(r.running)
-		c := r.running[i]
-		if c.reading || len(c.ready) > 0 || c.end >= 0 && c.read >= c.end || !l.mayReplay(c, now) {
-			continue
-		}
-		r.reading, r.turn, c.reading = true, i+1, true
-		look := lookup{lane: l, replay: c.replay, ep: c.target.ep, marks: l.deadMarks, found: found{cursor: c, from: c.from, end: c.end, at: c.read, next: c.read}}
-		l.run(look.run)
-		return
-	}
+	r.reading = true
+	r.looks++
+	c.looked = r.looks
+	look := lookup{lane: l, replay: c.replay, ep: c.target.ep, marks: l.deadMarks, found: found{cursor: c, from: c.from, end: c.end, at: c.read, next: c.read}}
+	l.run(look.run)
 }
 
 // lookup reads for a replay, outside the lane's goroutine.
@@ -176,7 +171,7 @@ func (k *lookup) add(offset int64, ev *event.Event, reference bool, logged time.
 // foundReplay takes what was read for a replay.
 func (l *Lane) foundReplay(f found) {
 	c := f.cursor
-	l.replays.reading, c.reading = false, false
+	l.replays.reading = false
 	if c.target.replay != c || c.replay.Cancelled {
 		return
 	}

@@ -31,6 +31,7 @@ type org struct {
 	targets              int
 	quick, retries, slow int          // under way: to quick ones, retries of them, to others
 	waiting              [4][]*target // for room that the org or the lane lacks, by class
+	turn                 class        // which of them is first to get what comes free
 	listed               bool         // in the lane's crowded
 }
 
@@ -171,7 +172,7 @@ func (l *Lane) share(j *job, n int) {
 	o := j.target.org
 	if j.replay != nil {
 		j.replay.inflight += n
-		l.replays.inflight += n
+		l.replays.inflight[j.class&slowly] += n
 	}
 	switch {
 	case j.class&slowly != 0:
@@ -259,15 +260,20 @@ func (l *Lane) pumpWaiting() {
 		l.crowded[0] = nil
 		l.crowded = l.crowded[1:]
 		o.listed = false
-		for c := range class(len(o.waiting)) {
-			l.pumpOrg(o, c)
+		first := o.turn
+		for n := range class(len(o.waiting)) {
+			c := (first + n) % class(len(o.waiting))
+			if l.pumpOrg(o, c) {
+				o.turn = c + 1
+			}
 		}
 	}
 }
 
 // pumpOrg gives the endpoints that wait what the org has room for, each one
-// delivery in its turn, until a whole round was in vain.
-func (l *Lane) pumpOrg(o *org, c class) {
+// delivery in its turn, until a whole round was in vain. It reports whether any got
+// something.
+func (l *Lane) pumpOrg(o *org, c class) (sent bool) {
 	for vain := 0; vain < len(o.waiting[c]); vain++ {
 		t := o.waiting[c][0]
 		q, retry := &t.queue, c&retried != 0
@@ -276,7 +282,7 @@ func (l *Lane) pumpOrg(o *org, c class) {
 		}
 		if t.class(retry) == c && t.inflight == 0 && len(q.jobs) > 0 && !l.room(t, retry) {
 			l.list(o)
-			return // nor is there for those behind it
+			return sent // nor is there for those behind it
 		}
 		o.waiting[c][0] = nil
 		if o.waiting[c] = o.waiting[c][1:]; len(o.waiting[c]) == 0 {
@@ -284,7 +290,7 @@ func (l *Lane) pumpOrg(o *org, c class) {
 		}
 		q.waits = false
 		if l.sendNext(t, q, true) {
-			vain = -1
+			vain, sent = -1, true
 			if len(q.jobs) > 0 {
 				l.await(t, q)
 			}
@@ -293,4 +299,5 @@ func (l *Lane) pumpOrg(o *org, c class) {
 	if len(o.waiting[c]) > 0 {
 		l.list(o)
 	}
+	return sent
 }
