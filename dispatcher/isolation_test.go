@@ -350,16 +350,64 @@ func TestRetriesBesideFlood(t *testing.T) {
 			}
 			return takes(10 * time.Second)
 		})
-		fails := w.endpointIn(5, "http://fails")
+		w.endpointIn(5, "http://fails")
 		for i := range 4 {
 			w.endpointIn(5, fmt.Sprintf("http://%d", i))
 		}
-		for range 100 {
-			w.publish(6)
+		for range 8 {
+			w.publish(12)
 			sleep(time.Minute)
 		}
-		if w.status(fails.ID) != endpoint.Disabled {
-			t.Errorf("after 100 minutes %d attempts were made, and it is %s", len(w.of("http://fails")), w.status(fails.ID))
+		got := w.of("http://fails")
+		if last := got[len(got)-1]; last.attempt < 4 {
+			t.Errorf("after 8 minutes %d requests were made, the last of them attempt %d", len(got), last.attempt)
+		}
+	})
+}
+
+// An endpoint whose owner raises its rate doesn't wait for as long as the old one
+// would have had it.
+func TestRaisedRate(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start()
+		low, high := 1e-5, 10.0
+		ep := w.endpointOf("org", "http://a", endpoint.OptionsPatch{RatePerSecond: &low})
+		w.publish(3)
+		sleep(time.Hour)
+		if n := len(w.of("http://a")); n != 1 {
+			t.Errorf("%d requests in an hour, at one a day", n)
+		}
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Options: endpoint.OptionsPatch{RatePerSecond: &high}})
+		sleep(time.Second)
+		if n := len(w.of("http://a")); n != 3 {
+			t.Errorf("%d requests when it may have 10 a second", n)
+		}
+		low = 1e-12
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Options: endpoint.OptionsPatch{RatePerSecond: &low}})
+		w.publish(3)
+		sleep(time.Hour)
+		if n := len(w.of("http://a")); n != 4 {
+			t.Errorf("%d requests when it may have hardly any", n)
+		}
+	})
+}
+
+// Requests that hang count for their org although their endpoints are deleted: who
+// makes one after the other gets no more room than who keeps them.
+func TestRoomOfTheDeleted(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.perLane = 16
+		w.start()
+		w.set(func(request) delivery.Outcome { return hangs })
+		for range 10 {
+			ep := w.endpointIn(5, "http://hangs")
+			w.publish(10)
+			sleep(time.Second)
+			w.do(&control.DeleteEndpoint{Endpoint: ep.ID})
+			sleep(time.Second)
+		}
+		if n := len(w.of("http://hangs")); n > 4 {
+			t.Errorf("%d requests hang at once, of an org that has room for 4", n)
 		}
 	})
 }

@@ -74,6 +74,9 @@ func (l *Lane) sync(t *target, ep *endpoint.Endpoint) {
 		l.forget(t)
 		return
 	}
+	if t.ep != nil && t.ep.Options.RatePerSecond != ep.Options.RatePerSecond {
+		t.next = time.Time{} // what the old one says of the next is over
+	}
 	t.ep, t.hook = ep, nil
 	if d := l.cfg.Dialect(ep.Dialect); d != nil {
 		t.hook = d.Webhook

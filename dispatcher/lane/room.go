@@ -1,6 +1,9 @@
 package lane
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Room is what may be under way at once. A request to whoever answers within
 // milliseconds gives its room back at once; one that hangs keeps it for half a
@@ -67,7 +70,14 @@ func (l *Lane) orgOf(id string) *org {
 }
 
 func (l *Lane) leave(o *org) {
-	if o.targets--; o.targets == 0 {
+	o.targets--
+	l.forgetOrg(o)
+}
+
+// forgetOrg gives up what is known of an org that has no endpoints, once nothing of
+// it is under way.
+func (l *Lane) forgetOrg(o *org) {
+	if o.targets == 0 && o.quick == 0 && o.slow == 0 {
 		delete(l.orgs, o.id)
 	}
 }
@@ -83,7 +93,7 @@ func (t *target) began(now time.Time) {
 		if earliest := now.Add(-atOnce); t.next.Before(earliest) {
 			t.next = earliest
 		}
-		t.next = t.next.Add(time.Duration(float64(time.Second) / rate))
+		t.next = t.next.Add(time.Duration(min(float64(time.Second)/rate, float64(math.MaxInt64/2))))
 	}
 }
 
@@ -185,6 +195,7 @@ func (l *Lane) share(j *job, n int) {
 	default:
 		o.quick += n
 	}
+	l.forgetOrg(o)
 }
 
 // pump sends what the endpoint has room for: new ones and retries in turn.
