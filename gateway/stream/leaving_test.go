@@ -1,6 +1,7 @@
 package stream_test
 
 import (
+	"context"
 	"net"
 	"strings"
 	"testing"
@@ -70,4 +71,49 @@ func testStalledSocket(t *testing.T) {
 	s.publishAll(600, "rfq.created", func(ev *event.Event) { ev.Data = []byte(`{"pad":"` + strings.Repeat("x", 4000) + `"}`) })
 	eventually(t, "it is cut off", func() bool { return s.count("sluice_stream_endings_total", "slow") == 1 })
 	eventually(t, "it is gone", func() bool { return s.count("sluice_stream_connections", "authenticated") == 0 })
+}
+
+// TestStuck: clients that take nothing, live or in a replay, don't hold up a drain
+// for longer than the endings may wait, nor a stop at all.
+func TestStuck(t *testing.T) { carried(t, testStuck) }
+
+func testStuck(t *testing.T) {
+	for _, stop := range []bool{false, true} {
+		t.Run(map[bool]string{false: "drain", true: "stop"}[stop], func(t *testing.T) {
+			s := open(t, func(c *stream.Config) {
+				c.Limits.SendBuffer, c.Limits.Linger = 4<<10, 300*time.Millisecond
+				if stop {
+					c.Limits.Linger = time.Minute
+				}
+			})
+			big := func(ev *event.Event) { ev.Data = []byte(`{"pad":"` + strings.Repeat("x", 9000) + `"}`) }
+			s.publishAll(100, "rfq.created", big)
+			s.settle()
+			for _, cursor := range []string{"", s.cursor(0)} {
+				for range 5 {
+					r := s.raw(t, "")
+					r.nc.(*net.TCPConn).SetReadBuffer(1 << 10)
+					r.response()
+					r.join(s, `"rfq.*"`, cursor)
+					r.frame()
+					r.frame()
+				}
+			}
+			s.publishAll(700, "rfq.created", big)
+			eventually(t, "all queues are full", func() bool { return s.count("sluice_stream_events_dropped_total", "") > 10*256 })
+			began := time.Now()
+			if !stop {
+				ctx, cancel := context.WithTimeout(t.Context(), 10*time.Second)
+				defer cancel()
+				ok(t, s.hub.Drain(ctx))
+			}
+			s.stop()
+			if took := time.Since(began); took > 10*time.Second {
+				t.Errorf("it took %v", took)
+			}
+			if n := s.count("sluice_stream_connections", "authenticated"); n != 0 {
+				t.Errorf("%v are left", n)
+			}
+		})
+	}
 }
