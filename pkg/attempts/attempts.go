@@ -112,6 +112,7 @@ type Row struct {
 	EventID     string
 	Type        string
 	Test        bool
+	First       bool // of a part: the record that began the delivery is in it; stores don't keep it
 
 	Step   Step
 	Next   time.Time // of the next attempt; zero: none is set

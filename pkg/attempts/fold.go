@@ -80,7 +80,7 @@ func ofDelivery(r *eventlog.Record, d *delivery.Delivery) (Row, bool) {
 	case r.Topic == delivery.DeadTopic:
 		row.Step, row.Reason = stepOf(d.Attempts, stepDead), d.Reason
 	case d.First, d.Test:
-		row.Step = stepOf(0, stepPending)
+		row.Step, row.First = stepOf(0, stepPending), true
 	case d.Origin.Topic == delivery.DeadTopic:
 		row.Step = stepOf(d.Attempts, stepAgain)
 	default:
@@ -106,6 +106,7 @@ func (row *Row) Merge(part *Row) {
 	if part.Updated.After(row.Updated) {
 		row.Updated = part.Updated
 	}
+	row.First = row.First || part.First
 	row.Number = max(row.Number, part.Number)
 	if len(part.Attempts) == 0 {
 		return

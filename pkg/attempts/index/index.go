@@ -2,22 +2,30 @@
 // store of a process that shares its rows with nobody.
 //
 //	index.go   Store: what is written
+//	merger.go  what was said of a delivery, brought together
 //	read.go    what is asked
 //	key.go     how rows lie in Pebble
 //
 // It has a Pebble of its own, beside the log's: nothing here is synced, a damaged
 // index is removed and made anew, and the log's room and its backups are without
-// it. A batch is in the index whole or not at all, a kill included, and what is
-// missing behind a power cut is read again, since positions are in the same batch.
+// it. There is no journal either. A batch is in the index whole or not at all, and
+// none without those before it; what a kill takes, at most what gathers in memory,
+// is read again, since positions are in the same batch.
+//
+// A row most often is new, so nothing is looked up to write it: parts of rows are
+// written as they come, and Pebble merges them when they are read or rewritten.
 package index
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"sync"
 
 	"github.com/cockroachdb/pebble/v2"
@@ -35,9 +43,13 @@ type Config struct {
 	FS     vfs.FS       // replaces the disk, in tests
 }
 
+// Memory is bounded by cacheBytes and twice memTableBytes. Tables wait for
+// rewriting until there are tablesWaiting, since ids lie anywhere: whenever some are
+// brought in, all that there are are rewritten.
 const (
-	memTableBytes = 8 << 20
+	memTableBytes = 12 << 20
 	cacheBytes    = 4 << 20
+	tablesWaiting = 16
 )
 
 // Store is an open index.
@@ -92,7 +104,9 @@ func open(dir string, fs vfs.FS) (db *pebble.DB, err error) {
 	}()
 	opts := &pebble.Options{
 		Cache: cache, FS: fs, Logger: quiet{}, MemTableSize: memTableBytes, MaxOpenFiles: 128,
-		FormatMajorVersion: pebble.FormatNewest, L0CompactionThreshold: 4, LBaseMaxBytes: 64 << 20,
+		Merger: merger, DisableWAL: true,
+		FormatMajorVersion: pebble.FormatNewest, LBaseMaxBytes: 64 << 20,
+		L0CompactionThreshold: tablesWaiting, L0StopWritesThreshold: 3 * tablesWaiting,
 	}
 	opts.Experimental.ReadSamplingMultiplier = -1
 	return pebble.Open(dir, opts)
@@ -127,7 +141,7 @@ func (s *Store) Close() error {
 		return nil
 	}
 	s.closed = true
-	return s.db.Close()
+	return errors.Join(s.db.Flush(), s.db.Close())
 }
 
 // Lead implements attempts.Store: the directory is this process's alone.
@@ -148,7 +162,7 @@ func (s *Store) Begin(_ context.Context, log string) error {
 	if err := errors.Join(b.DeleteRange([]byte{0}, []byte{0xff}, nil), b.Set(logKey, []byte(want), nil)); err != nil {
 		return err
 	}
-	return b.Commit(pebble.Sync)
+	return b.Commit(pebble.NoSync)
 }
 
 // Positions implements attempts.Store.
@@ -167,16 +181,26 @@ func (s *Store) Positions(context.Context) (map[eventlog.Partition]attempts.Posi
 	return all, err
 }
 
-// Merge implements attempts.Store.
+// Merge implements attempts.Store. What is there isn't looked at: see merger.
 func (s *Store) Merge(_ context.Context, parts []attempts.Row, to []attempts.Position) error {
 	if err := s.enter(); err != nil {
 		return err
 	}
 	defer s.use.RUnlock()
-	b := s.db.NewBatch()
+	// In Pebble's order, as far as it is easily had: neighbours cost less.
+	rows := make([]*attempts.Row, len(parts))
 	for i := range parts {
-		if err := s.merge(b, &parts[i]); err != nil {
-			return errors.Join(err, b.Close())
+		rows[i] = &parts[i]
+	}
+	slices.SortFunc(rows, func(a, b *attempts.Row) int {
+		return cmp.Or(strings.Compare(a.Endpoint, b.Endpoint), cmp.Compare(a.Event, b.Event))
+	})
+	b := s.db.NewBatchWithSize(len(parts) * bytesEach)
+	for _, put := range []func(*pebble.Batch, *attempts.Row) error{putRow, putOpen, putEvent, putID} {
+		for _, row := range rows {
+			if err := put(b, row); err != nil {
+				return errors.Join(err, b.Close())
+			}
 		}
 	}
 	for _, pos := range to {
@@ -187,33 +211,33 @@ func (s *Store) Merge(_ context.Context, parts []attempts.Row, to []attempts.Pos
 	return b.Commit(pebble.NoSync)
 }
 
-func (s *Store) merge(b *pebble.Batch, part *attempts.Row) error {
-	key := rowKey(&part.Key)
-	value, found, err := s.get(key)
-	if err != nil {
-		return err
-	}
-	row, before := part, attempts.Delivered
-	if found {
-		old, ok := decodeRow(key, value)
-		if ok {
-			before = old.Step.Status()
-			old.Merge(part)
-			row = old
-		}
-	}
-	err = b.Set(key, encodeRow(row), nil)
-	if !found {
-		err = errors.Join(err, b.Set(idKey(&row.Key), eventValue(row.Event), nil),
-			b.Set(eventKey(row.Environment, &row.Key), []byte(row.Endpoint), nil))
-	}
+// bytesEach is about what a new row takes in a batch.
+const bytesEach = 400
+
+func putRow(b *pebble.Batch, row *attempts.Row) error {
+	return b.Merge(rowKey(&row.Key), encodeRow(row), nil)
+}
+
+func putID(b *pebble.Batch, row *attempts.Row) error {
+	return b.Set(idKey(&row.Key), eventValue(row.Event), nil)
+}
+
+func putEvent(b *pebble.Batch, row *attempts.Row) error {
+	return b.Set(eventKey(row.Environment, &row.Key), []byte(row.Endpoint), nil)
+}
+
+// putOpen may leave a step of a delivery whose success was written before: List
+// looks at the row.
+func putOpen(b *pebble.Batch, row *attempts.Row) error {
 	switch now := row.Step.Status(); {
+	case now == 0: // nothing is said of where it stands
+		return nil
 	case now != attempts.Delivered:
-		err = errors.Join(err, b.Set(openKey(&row.Key), []byte{byte(now)}, nil))
-	case before != attempts.Delivered:
-		err = errors.Join(err, b.Delete(openKey(&row.Key), nil))
+		return b.Merge(openKey(&row.Key), encodeStep(row.Step), nil)
+	case row.First: // nothing was written of it
+		return nil
 	}
-	return err
+	return b.Delete(openKey(&row.Key), nil)
 }
 
 // Forget implements attempts.Store.

@@ -17,7 +17,7 @@ import (
 // endian; the id of a delivery is its 16 bytes where it is one of ours.
 //
 //	'r' endpoint event delivery       a row: the list of an endpoint's, in order of their events
-//	'o' endpoint event delivery       its status, where it isn't delivered: so that those are found among many that are
+//	'o' endpoint event delivery       its step, where it isn't delivered: so that those are found among many that are
 //	'd' endpoint delivery             its event: where its row lies
 //	'e' env event delivery            its endpoint: what became of an event
 //	'p' partition topic               a position
@@ -31,7 +31,7 @@ const (
 )
 
 // format rises when rows would be read wrong by another: then all is made anew.
-const format = "1"
+const format = "2"
 
 var logKey = []byte{'v'}
 
@@ -163,10 +163,22 @@ func millis(t time.Time) int64 {
 
 func decodeRow(key, value []byte) (*attempts.Row, bool) {
 	k, ok := decodeKey(key)
-	if !ok || len(value) < 2 {
+	if !ok {
 		return nil, false
 	}
-	row := &attempts.Row{Key: k, Environment: event.Environment(value[0]), Test: value[1] == 1}
+	row, ok := decodeValue(value)
+	if ok {
+		row.Key = k
+	}
+	return row, ok
+}
+
+// decodeValue reads what encodeRow wrote.
+func decodeValue(value []byte) (*attempts.Row, bool) {
+	if len(value) < 2 {
+		return nil, false
+	}
+	row := &attempts.Row{Environment: event.Environment(value[0]), Test: value[1] == 1}
 	r := rest{b: value[2:]}
 	row.Step = attempts.Step(r.varint())
 	for _, t := range []*time.Time{&row.Created, &row.Updated, &row.Next} {
@@ -181,7 +193,10 @@ func decodeRow(key, value []byte) (*attempts.Row, bool) {
 		last += r.varint()
 		row.Attempts = append(row.Attempts, last)
 	}
-	return row, !r.bad
+	if r.bad {
+		return nil, false
+	}
+	return row, true
 }
 
 // rest reads members off the front.

@@ -72,10 +72,15 @@ func (s *Store) shown(it *pebble.Iterator, kind byte, k *attempts.Key, statuses 
 		return nil, err
 	}
 	if kind == kindOpen {
-		if len(value) != 1 || !slices.Contains(statuses, attempts.Status(value[0])) {
+		if !slices.Contains(statuses, decodeStep(value).Status()) {
 			return nil, nil
 		}
-		return s.row(k)
+		row, err := s.row(k)
+		if err != nil || row == nil || row.Step.Status() != attempts.Delivered {
+			return row, err
+		}
+		// What came before its success was read behind it.
+		return nil, s.db.Delete(it.Key(), pebble.NoSync)
 	}
 	row, ok := decodeRow(it.Key(), value)
 	if !ok || len(statuses) > 0 && !slices.Contains(statuses, row.Step.Status()) {
