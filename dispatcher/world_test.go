@@ -168,6 +168,7 @@ type world struct {
 	wall    func() time.Time      // of the next dispatcher; nil: the bubble's
 	keeps   bool                  // dispatchers trim nothing but snapshots, as on brokers
 	perLane int                   // requests under way in a lane of the next dispatcher; 0: as in production
+	heldFor time.Duration         // after which the next dispatcher gives up what it holds; 0: as in production
 }
 
 func inWorld(t *testing.T, fn func(t *testing.T, w *world)) {
@@ -243,6 +244,7 @@ func (w *world) run(log eventlog.Log, sender attempt.Sender) (d *dispatcher.Disp
 		Trim: !w.keeps, Wall: w.wall, Logger: logger(),
 	})
 	d.PerLane(w.perLane)
+	d.HeldFor(w.heldFor)
 	done := make(chan error, 1)
 	go func() { done <- d.Run(ctx) }()
 	return d, func() { cancel(); <-done }

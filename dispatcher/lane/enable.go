@@ -82,6 +82,9 @@ func (l *Lane) sync(t *target, ep *endpoint.Endpoint) {
 		t.hook = d.Webhook
 	}
 	l.drains(t)
+	if ep.Options.Ordered {
+		t.lineUp()
+	}
 	if ep.Epoch > t.streak.epoch {
 		t.newEpoch(ep.Epoch)
 	}

@@ -204,6 +204,11 @@ func (l *Lane) shed(t *target) {
 	if !t.open() {
 		l.shedQueue(t, &t.retries)
 	}
+	if t.lined > 0 {
+		for _, k := range t.lines {
+			l.unline(t, k)
+		}
+	}
 }
 
 func (l *Lane) shedQueue(t *target, q *queue) {
@@ -224,6 +229,8 @@ func (l *Lane) shedQueue(t *target, q *queue) {
 		}
 		l.unqueued(j)
 		switch {
+		case j.source == nil && len(t.lines) > 0:
+			l.parkBack(j)
 		case j.source == nil:
 			t.held.giveBack(j.offset)
 		case j.delivery.ByHand():

@@ -314,8 +314,11 @@ func (l *Lane) age(now time.Time) {
 		l.aging = now.Add(ageEvery)
 		from = -1
 		for _, t := range l.targets {
-			if t.held.unfed() && (from < 0 || t.held.fed < from) {
+			switch {
+			case t.held.unfed() && (from < 0 || t.held.fed < from):
 				from = t.held.fed
+			case len(t.lines) > 0 && from < 0:
+				from = t.held.fed // what is parked needs no reading
 			}
 		}
 		if from < 0 {
@@ -350,6 +353,7 @@ func (l *Lane) ageChunk(c chunk) {
 	}
 	for _, t := range l.targets {
 		t.held.pass(c.from, min(c.to, c.limit))
+		l.expireParked(t, c.limit)
 	}
 	l.sweep.ageAt, l.sweep.ageTo = c.to, c.limit
 	if c.to >= c.limit || len(c.records) == 0 {

@@ -45,7 +45,7 @@ const maxLine = 64
 // of all that an ordered endpoint is owed, since it goes through held; what a
 // person asks for doesn't, nor what was in a tier when its owner came to want order.
 func (t *target) inOrder(j *job) bool {
-	return j.source == nil && j.replay == nil && (t.ep.Options.Ordered || t.lines[j.delivery.Event.Key] != nil)
+	return j.source == nil && j.replay == nil && (t.ep.Options.Ordered || j.tried || t.lines[j.delivery.Event.Key] != nil)
 }
 
 // line finds or makes a key's line.
@@ -161,8 +161,9 @@ func (l *Lane) unline(t *target, k *line) {
 		w.line = nil
 		parked = append(parked, w.offset)
 	}
-	k.jobs = nil
-	k.parked = append(parked, k.parked...)
+	if k.jobs = nil; len(parked) > 0 {
+		k.parked, k.due = append(parked, k.parked...), time.Time{}
+	}
 }
 
 // shedHead takes out of memory one that had its turn and wasn't begun, and those
@@ -172,7 +173,7 @@ func (l *Lane) shedHead(j *job) {
 	l.unqueued(j)
 	j.line = nil
 	l.unline(t, k)
-	k.parked = append([]int64{j.offset}, k.parked...)
+	k.parked, k.due = append([]int64{j.offset}, k.parked...), time.Time{}
 	l.free(t, k)
 }
 
@@ -209,18 +210,14 @@ func (t *target) apply(j *job) {
 
 // unpark takes what was read for a line: its next, and a few behind it.
 func (l *Lane) unpark(t *target, k *line, c chunk, now time.Time) {
-	if t.gone || k.head != nil || len(k.parked) == 0 || t.lines[k.name] != k {
+	switch {
+	case t.gone || k.head != nil || len(k.parked) == 0 || t.lines[k.name] != k:
 		return
-	}
-	if len(c.records) == 0 || c.records[0].Offset != k.parked[0] { // the log doesn't have it any more
-		at := k.parked[0]
-		k.parked, k.due = k.parked[1:], time.Time{}
-		delete(t.tries, at)
-		t.held.finish(at)
-		t.missed++
-		l.cfg.Metrics.missed.Inc()
-		l.log.Info("delivery missed", "endpoint", t.id, "offset", at)
-		l.tellMissed(t)
+	case !t.ripens(k, now): // not any more
+		l.free(t, k)
+		return
+	case len(c.records) == 0 || c.records[0].Offset != k.parked[0]: // the log doesn't have it any more
+		l.missParked(t, k)
 	}
 	jobs := make([]job, maxLine)
 	for i := range c.records {
@@ -253,6 +250,57 @@ func (l *Lane) unpark(t *target, k *line, c chunk, now time.Time) {
 		l.free(t, k)
 	}
 	l.pump(t)
+}
+
+// missParked gives up the first that is parked of a line.
+func (l *Lane) missParked(t *target, k *line) {
+	at := k.parked[0]
+	k.parked, k.due = k.parked[1:], time.Time{}
+	delete(t.tries, at)
+	t.held.finish(at)
+	t.missed++
+	l.dirty = true
+	l.cfg.Metrics.missed.Inc()
+	l.log.Info("delivery missed", "endpoint", t.id, "offset", at)
+	l.tellMissed(t)
+}
+
+// expireParked gives up what is parked below the offset: it has been held for too
+// long.
+func (l *Lane) expireParked(t *target, below int64) {
+	for _, k := range t.lines {
+		before := len(k.parked)
+		for len(k.parked) > 0 && k.parked[0] < below {
+			l.missParked(t, k)
+		}
+		if k.head == nil && len(k.parked) < before {
+			l.free(t, k)
+		}
+	}
+}
+
+// lineUp gives what was read from held before its endpoint came to be ordered its
+// place in its key's line.
+func (t *target) lineUp() {
+	jobs := t.queue.jobs
+	t.queue.jobs = nil
+	for _, j := range jobs {
+		if j.delivery.Test || j.line != nil || !t.inOrder(j) || t.enter(j) {
+			t.queue.jobs = append(t.queue.jobs, j)
+		}
+	}
+}
+
+// parkBack takes out of memory one that isn't in a line although its endpoint has
+// some: what lies behind it in held may be under way.
+func (l *Lane) parkBack(j *job) {
+	t := j.target
+	k := t.line(j.delivery.Event.Key)
+	i, _ := slices.BinarySearch(k.parked, j.offset)
+	k.parked, k.due = slices.Insert(k.parked, i, j.offset), time.Time{}
+	if k.head == nil {
+		l.free(t, k)
+	}
 }
 
 // appendTries adds what a snapshot keeps of a target's tries.

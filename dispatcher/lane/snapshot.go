@@ -25,7 +25,7 @@ import (
 //	T   tier      topic, end, read, highest generation below read, window
 //	E   endpoint  id, high + 1, seen, shut, since, streak, held, dead letters to be sent again
 //	R   replay    id, endpoint, from, end, next, what is finished above next, delivered, failed, expired
-//	O   ordered   endpoint's id; n deliveries in held that failed: offset, key or none, attempts, place in the
+//	O   ordered   endpoint's id; n deliveries in held that failed: offset, attempts, place in the
 //	              schedule, due, first failure
 //
 // Times are Unix nanoseconds, 0 for none. A part's bytes behind those that are
