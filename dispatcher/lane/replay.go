@@ -35,8 +35,7 @@ type cursor struct {
 	unread    string             // what a later release's snapshot says of it
 
 	ready    []*job
-	bytes    int   // of them
-	looked   int64 // when its last chunk was read, in chunks
+	bytes    int // of them
 	inflight int
 	begun    map[int64]struct{} // events of dead letters, in this life
 
@@ -47,9 +46,10 @@ type cursor struct {
 
 // The bounds of replays beside live deliveries.
 const (
-	replayChunk = 256 << 10 // of the log, read at a time for one replay
-	replayBytes = 8 << 20   // that wait for room, of all replays of a lane
-	replayBegun = 64 << 10  // events of dead letters that one replay remembers
+	replayChunk  = 256 << 10 // of the log, read at a time for one replay
+	replayChunks = 64        // in one turn, while none has anything that it wants
+	replayBytes  = 8 << 20   // that wait for room, of all replays of a lane
+	replayBegun  = 64 << 10  // events of dead letters that one replay remembers
 )
 
 // replays are those of a lane that have a cursor.
@@ -58,8 +58,7 @@ type replays struct {
 	inflight [retried]int // by class: those that hang keep none from those that are quick
 	kept     [retried]int // for those that read first, but no more than half
 	bytes    int
-	reading  bool  // one chunk at a time
-	looks    int64 // chunks that were read, of all
+	reading  bool // one chunk at a time
 }
 
 // served puts one that had its turn behind all others.
@@ -227,22 +226,22 @@ func (c *cursor) over() bool {
 func (l *Lane) advanceReplays(now time.Time) {
 	r := &l.replays
 	r.kept = [retried]int{}
-	var reads *cursor // of those that could send something, who read least lately
-	for i, left := 0, len(r.running); left > 0; left-- {
+	var reads *cursor // the first that could send something, and has nothing ready
+	for i := 0; i < len(r.running); {
 		c := r.running[i]
 		if !c.target.open() {
 			l.rewind(c)
 		}
 		if l.sendReplay(c, now) {
-			r.served(c)
-		} else {
-			i++
+			r.served(c) // one request in a turn
+			continue
 		}
+		i++
 		if len(c.ready) == 0 && (c.end < 0 || c.read < c.end) && l.mayReplay(c, now) {
 			if of := c.target.class(false); r.kept[of] < (l.mostReplayed()+1)/2 {
 				r.kept[of]++
 			}
-			if reads == nil || c.looked < reads.looked {
+			if reads == nil {
 				reads = c
 			}
 		}
@@ -256,8 +255,7 @@ func (l *Lane) advanceReplays(now time.Time) {
 // mostReplayed is how many requests of replays may be under way, of a class.
 func (l *Lane) mostReplayed() int { return max(1, l.cfg.PerLane/16) }
 
-// sendReplay sends of what is ready what there is room for, and reports whether that
-// was anything.
+// sendReplay sends the next of what is ready, if there is room for it.
 func (l *Lane) sendReplay(c *cursor, now time.Time) (sent bool) {
 	for len(c.ready) > 0 && l.mayReplay(c, now) {
 		j := c.ready[0]
@@ -273,9 +271,9 @@ func (l *Lane) sendReplay(c *cursor, now time.Time) (sent bool) {
 		l.cfg.Metrics.replayed.Inc()
 		c.target.began(now)
 		l.start(j)
-		sent = true
+		return true
 	}
-	return sent
+	return false
 }
 
 // mayReplay reports whether the endpoint has room that no delivery wants which it is

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"sluice/pkg/control"
@@ -26,15 +25,17 @@ type found struct {
 }
 
 // readReplay begins a replay's next chunk. Where memory is full of what others can't
-// send yet, they read that again.
+// send yet, those whose turn comes last read theirs again.
 func (l *Lane) readReplay(c *cursor) {
 	r := &l.replays
 	for r.bytes >= replayBytes {
-		l.rewind(slices.MaxFunc(r.running, func(a, b *cursor) int { return a.bytes - b.bytes }))
+		last := len(r.running) - 1
+		for r.running[last].bytes == 0 {
+			last--
+		}
+		l.rewind(r.running[last])
 	}
 	r.reading = true
-	r.looks++
-	c.looked = r.looks
 	look := lookup{lane: l, replay: c.replay, ep: c.target.ep, marks: l.deadMarks, found: found{cursor: c, from: c.from, end: c.end, at: c.read, next: c.read}}
 	l.run(look.run)
 }
@@ -76,15 +77,23 @@ func (k *lookup) events(ctx context.Context) error {
 		}
 	}
 	past := k.lane.cfg.Past[k.ep.Environment]
-	events, next, err := past.Chunk(ctx, k.at, k.end, replayChunk, k.wants)
-	if errors.Is(err, replay.ErrCursorExpired) {
-		return k.expire(ctx, past)
+	for range replayChunks {
+		events, next, err := past.Chunk(ctx, k.next, k.end, replayChunk, k.wants)
+		if errors.Is(err, replay.ErrCursorExpired) {
+			return k.expire(ctx, past)
+		}
+		if err != nil {
+			return err
+		}
+		k.next = next
+		for _, ev := range events {
+			k.add(ev.Offset, ev, false, ev.Logged)
+		}
+		if len(events) > 0 || next >= k.end {
+			break
+		}
 	}
-	k.next = next
-	for _, ev := range events {
-		k.add(ev.Offset, ev, false, ev.Logged)
-	}
-	return err
+	return nil
 }
 
 // expire passes over what isn't shown any more, or gone.
@@ -94,8 +103,9 @@ func (k *lookup) expire(ctx context.Context, past *replay.Reader) error {
 		return err
 	}
 	start, _, err := k.lane.cfg.Log.Bounds(ctx, eventlog.Partition{Topic: k.ep.Environment.Topic()})
-	k.next = max(k.at, min(max(oldest, start), k.end))
-	k.expired = k.next - k.at
+	from := k.next
+	k.next = max(from, min(max(oldest, start), k.end))
+	k.expired = k.next - from
 	return err
 }
 
@@ -184,5 +194,8 @@ func (l *Lane) foundReplay(f found) {
 		}
 	}
 	l.replays.bytes += c.bytes
+	if len(c.ready) == 0 {
+		l.replays.served(c) // or nobody else would read before all is looked through
+	}
 	l.dirty = true
 }
