@@ -58,7 +58,7 @@ func (c *backupCmd) Run(ctx context.Context, s std) error {
 	// Nobody runs: the directory's lock sees to it that this stays so.
 	lock, err := takeData(c.Data)
 	if err != nil {
-		return err
+		return fmt.Errorf("nobody answers at --ops %s, and %w; if that process has another --ops, name it", c.Ops, err)
 	}
 	defer lock.Release()
 	l, err := embedded.Open(ctx, embedded.Config{

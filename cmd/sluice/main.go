@@ -65,10 +65,21 @@ func main() {
 // Main runs one command line and gives its exit code: 0 for success, 1 for an
 // error, 2 for a command line that couldn't be read.
 func Main(args []string, s std) int {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	defer stop()
-	// After the first signal the default is back: a second one ends the process at once.
-	context.AfterFunc(ctx, stop)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	defer signal.Stop(signals)
+	go func() {
+		select {
+		case <-signals:
+			// The default is back before anybody can see that it stops: a second one ends
+			// the process at once.
+			signal.Stop(signals)
+			cancel()
+		case <-ctx.Done():
+		}
+	}()
 	return run(ctx, args, s)
 }
 
