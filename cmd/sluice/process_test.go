@@ -4,8 +4,10 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/http"
 	"os"
@@ -175,12 +177,18 @@ func eventually(t *testing.T, patience time.Duration, try func() error) {
 	}
 }
 
+// freeAddress is of a port that no system gives away by itself: one that it would
+// may be a connection's of another test before the process has it, or has it again.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
+	for {
+		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+rand.IntN(9_000)))
+		if err == nil {
+			ln.Close()
+			return ln.Addr().String()
+		}
+		if !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
 	}
-	defer ln.Close()
-	return ln.Addr().String()
 }
