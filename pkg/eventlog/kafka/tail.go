@@ -249,6 +249,7 @@ type tail struct {
 	err     error // after records
 	closed  bool
 	full    bool          // the partition is paused, or about to be
+	pausing bool          // about to be: nobody resumes it before it is
 	news    chan struct{} // capacity 1
 }
 
@@ -270,7 +271,7 @@ func (t *tail) push(records []*kgo.Record) (pause bool) {
 	}
 	t.rouse()
 	if t.bytes > tailBytes && !t.full {
-		t.full = true
+		t.full, t.pausing = true, true
 		return true
 	}
 	return false
@@ -291,12 +292,13 @@ func (t *tail) rouse() {
 func (t *tail) paused() {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.pausing = false
 	t.goOn()
 }
 
 // goOn resumes a paused partition when there is room; t.mu is held.
 func (t *tail) goOn() {
-	if t.full && t.bytes <= tailBytes/2 {
+	if t.full && !t.pausing && t.bytes <= tailBytes/2 {
 		t.full = false
 		t.layer.client.ResumeFetchPartitions(t.layer.partition(t.p))
 	}
