@@ -274,7 +274,13 @@ func TestFirstStart(t *testing.T) {
 		return cmd, out
 	}
 	cmd, out := start()
-	text := out.String()
+	var text string
+	eventually(t, 30*time.Second, func() error { // the two outputs are read side by side
+		if text = out.String(); !strings.Contains(text, "\n  curl ") {
+			return fmt.Errorf("printed %q", text)
+		}
+		return nil
+	})
 
 	curl := regexp.MustCompile(`(?m)^  (curl .*)$`).FindStringSubmatch(text)
 	wscat := regexp.MustCompile(`(?m)^  (wscat .*)$`).FindStringSubmatch(text)
