@@ -6,11 +6,10 @@ import (
 	"sluice/pkg/event"
 )
 
-// The bounds of one call of Forward.
+// The bounds of what one call of Forward looks at.
 const (
-	ForwardEvents = 64 << 10 // looked at
-	ForwardBytes  = 64 << 20 // looked at
-	PageBytes     = 8 << 20  // returned, but for the first event
+	ForwardEvents = 64 << 10
+	ForwardBytes  = 64 << 20
 )
 
 // Page is what Forward found.
@@ -20,13 +19,14 @@ type Page struct {
 	More   bool           // there may be more before the end of the span
 }
 
-// Forward gives the oldest events of [from, to) that match, at most limit. The
-// work of one call is bounded: a page may hold fewer, even none, and have More
-// all the same; the next call goes on at Next. Nothing is ever passed over. More
-// is false only if nothing else in the span matches.
+// Forward gives the oldest events of [from, to) that match: at most limit, and but
+// for the first no more than so many bytes of data. The work of one call is
+// bounded: a page may hold fewer, even none, and have More all the same; the next
+// call goes on at Next. Nothing is ever passed over. More is false only if nothing
+// else in the span matches.
 //
 // ErrCursorExpired says that from isn't shown any more.
-func (r *Reader) Forward(ctx context.Context, from, to int64, limit int, match func(*event.Event) bool) (Page, error) {
+func (r *Reader) Forward(ctx context.Context, from, to int64, limit, bytes int, match func(*event.Event) bool) (Page, error) {
 	oldest, err := r.Oldest(ctx)
 	if err != nil {
 		return Page{}, err
@@ -39,7 +39,7 @@ func (r *Reader) Forward(ctx context.Context, from, to int64, limit int, match f
 	full := false
 	next, err := r.ascend(ctx, from, to, func(ev *event.Event) bool {
 		if match(ev) {
-			if len(page.Events) > 0 && (len(page.Events) >= limit || held+len(ev.Data) > PageBytes) {
+			if len(page.Events) > 0 && (len(page.Events) >= limit || held+len(ev.Data) > bytes) {
 				full = true // this one is the next page's
 				page.Next = ev.Offset
 				return false

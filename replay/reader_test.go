@@ -111,6 +111,9 @@ func ids(events []*event.Event) string {
 
 // The same questions, over a window that holds all, some or nothing of the log,
 // against a plain list.
+// pageBytes bounds the data of a page.
+const pageBytes = 8 << 20
+
 func TestNewestAndForward(t *testing.T) {
 	for _, size := range []int{0, 1, 700, 1 << 14} {
 		t.Run(fmt.Sprint("window of ", size), func(t *testing.T) {
@@ -148,7 +151,7 @@ func TestNewestAndForward(t *testing.T) {
 				}
 				var got []*event.Event
 				for next, more := int64(from), true; more; {
-					page, err := p.reader.Forward(t.Context(), next, int64(to), limit, match)
+					page, err := p.reader.Forward(t.Context(), next, int64(to), limit, pageBytes, match)
 					if err != nil || len(page.Events) > limit || page.More && page.Next <= next {
 						t.Fatalf("Forward(%d, %d, %d) = %d events, next %d, %v, %v", next, to, limit, len(page.Events), page.Next, page.More, err)
 					}
@@ -200,11 +203,11 @@ func TestNewestCountsWithinABound(t *testing.T) {
 		t.Errorf("%s, %d skipped, at least %v, %v", ids(last.Events), last.Skipped, last.AtLeast, err)
 	}
 	// A page that found nothing within its budget says so, and the next goes on.
-	page, err := p.reader.Forward(t.Context(), 0, end, 10, func(ev *event.Event) bool { return ev.Offset == end-1 })
+	page, err := p.reader.Forward(t.Context(), 0, end, 10, pageBytes, func(ev *event.Event) bool { return ev.Offset == end-1 })
 	if err != nil || len(page.Events) != 0 || !page.More || page.Next != ForwardEvents {
 		t.Errorf("page %+v, %v", page, err)
 	}
-	page, err = p.reader.Forward(t.Context(), page.Next, end, 10, func(ev *event.Event) bool { return ev.Offset == end-1 })
+	page, err = p.reader.Forward(t.Context(), page.Next, end, 10, pageBytes, func(ev *event.Event) bool { return ev.Offset == end-1 })
 	if err != nil || len(page.Events) != 1 || page.More || page.Next != end {
 		t.Errorf("page %+v, %v", page, err)
 	}
@@ -217,8 +220,8 @@ func TestForwardBoundsItsBytes(t *testing.T) {
 		ev.Data = []byte(`{"a":"` + strings.Repeat("x", event.MaxData-10) + `"}`)
 		p.append(ev)
 	}
-	page, err := p.reader.Forward(t.Context(), 0, 40, 1000, func(*event.Event) bool { return true })
-	if err != nil || !page.More || len(page.Events) != PageBytes/event.MaxData || page.Next != int64(len(page.Events)) {
+	page, err := p.reader.Forward(t.Context(), 0, 40, 1000, pageBytes, func(*event.Event) bool { return true })
+	if err != nil || !page.More || len(page.Events) != pageBytes/event.MaxData || page.Next != int64(len(page.Events)) {
 		t.Errorf("%d events, next %d, more %v, %v", len(page.Events), page.Next, page.More, err)
 	}
 }
@@ -282,7 +285,7 @@ func TestSevenDays(t *testing.T) {
 		if next, err := p.reader.Place(t.Context(), p.reader.Cursor(2).String()); next != 2 || err != nil {
 			t.Errorf("Place behind what has expired: %d, %v", next, err)
 		}
-		if _, err := p.reader.Forward(t.Context(), 0, 3, 10, all); !errors.Is(err, ErrCursorExpired) {
+		if _, err := p.reader.Forward(t.Context(), 0, 3, 10, pageBytes, all); !errors.Is(err, ErrCursorExpired) {
 			t.Errorf("Forward from what has expired: %v", err)
 		}
 		if last, err := p.reader.Newest(t.Context(), 0, 3, 10, all); err != nil || ids(last.Events) != "new" || !last.AtLeast {
@@ -337,7 +340,7 @@ func TestScansAreAdmitted(t *testing.T) {
 		var crowd sync.WaitGroup
 		for range 10 {
 			crowd.Go(func() {
-				page, err := p.reader.Forward(t.Context(), 0, 1, 1, func(*event.Event) bool { return true })
+				page, err := p.reader.Forward(t.Context(), 0, 1, 1, pageBytes, func(*event.Event) bool { return true })
 				if err != nil || len(page.Events) != 1 {
 					t.Errorf("%+v, %v", page, err)
 				}
@@ -346,7 +349,7 @@ func TestScansAreAdmitted(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
 		defer cancel()
-		if _, err := p.reader.Forward(ctx, 0, 1, 1, func(*event.Event) bool { return true }); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := p.reader.Forward(ctx, 0, 1, 1, pageBytes, func(*event.Event) bool { return true }); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("waiting behind the crowd: %v", err)
 		}
 		crowd.Wait()

@@ -112,6 +112,14 @@ func (w *Window) Events() (events, bytes int) {
 	return int(w.tail - w.head), w.bytes
 }
 
+// Since gives the events of [from, to), oldest first, where the window has them
+// all and they are no more than most.
+func (w *Window) Since(from, to int64, most int) (events []*event.Event, ok bool) {
+	buf := make([]*event.Event, most)
+	n, next, ok := w.ascend(buf, from, to)
+	return buf[:n], ok && next == to
+}
+
 // ascend copies events of [from, to), oldest first, until buf is full, and
 // gives the place behind them. ok is false when from isn't in the window.
 func (w *Window) ascend(buf []*event.Event, from, to int64) (n int, next int64, ok bool) {

@@ -67,6 +67,7 @@ type nodeConfig struct {
 	TLSCert            string
 	TLSKey             string
 	PerAddress         int
+	Origins            origins
 	Coalesce           time.Duration
 	WSEcho             bool
 	Roles              roles

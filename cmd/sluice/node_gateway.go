@@ -36,7 +36,7 @@ func (n *node) startGateway(ctx context.Context) error {
 	}
 	server := web.New(web.Config{
 		Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics,
-		MaxConns: connectionsAtMost(), MaxPerAddress: n.cfg.PerAddress,
+		MaxConns: connectionsAtMost(), MaxPerAddress: n.cfg.PerAddress, Origins: n.cfg.Origins,
 	})
 	if n.cfg.Roles.has(roleAPI) {
 		if err := n.serveAPI(server, past); err != nil {
@@ -137,20 +137,29 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 // serveStreams adds the streams. drain sends away who is on them.
 func (n *node) serveStreams(server *web.Server, windows map[event.Environment]*replay.Window, past map[event.Environment]*replay.Reader) (drain func(context.Context) error) {
 	var streams []*dialect.Stream
+	var sse []*dialect.SSE
 	for _, d := range all.Dialects {
 		if d.Stream != nil {
 			streams = append(streams, d.Stream)
 		}
+		if d.SSE != nil {
+			sse = append(sse, d.SSE)
+		}
 	}
 	hub := stream.New(stream.Config{
 		Log: n.log, Access: n.control, Usage: n.meter, Past: past, Windows: windows, Incarnation: n.control.Incarnation(),
-		Streams: streams, Coalesce: n.cfg.Coalesce, Logger: n.cfg.Logger, Metrics: n.metrics,
+		Streams: streams, SSE: sse, Origins: n.cfg.Origins, Coalesce: n.cfg.Coalesce, Logger: n.cfg.Logger, Metrics: n.metrics,
 	})
 	if n.cfg.WSEcho {
 		n.ops.mux.Handle("GET /debug/ws-echo", hub.Echo())
 	}
 	for path, handler := range hub.Handlers() {
-		server.Handle(web.Route{Method: "GET", Path: path, Open: true, Serve: web.Raw(handler)})
+		server.Handle(web.Route{Method: "GET", Path: path, Upgrade: true, Open: true, Serve: web.Raw(handler)})
+	}
+	for i := range sse {
+		for _, route := range hub.EventRoutes(i) {
+			server.Handle(route)
+		}
 	}
 	stopHub := n.start("streams", hub.Run)
 	n.onStop(func(context.Context) error { stopHub(); return nil })

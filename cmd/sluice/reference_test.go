@@ -134,6 +134,7 @@ func valueOf(t *testing.T, f *kong.Flag) string {
 		"MECHANISM":   "`plain`, `scram-sha-256`, `scram-sha-512`",
 		"ROLE,…":      "`all`, or of `api`, `gateway`, `dispatcher`, with commas between",
 		"FILE":        "file",
+		"ORIGIN,…":    "web origins, with commas between",
 		"DIR":         "directory",
 		"URL":         "URL",
 		"IP[,IP]":     "one or two addresses, with a comma between",

@@ -94,6 +94,30 @@ func (b *brokers) UnmarshalText(text []byte) error {
 
 func (b brokers) String() string { return strings.Join(b, ",") }
 
+// origins are web origins, as browsers write them.
+type origins []string
+
+func (o *origins) UnmarshalText(text []byte) error {
+	*o = nil
+	if len(text) == 0 {
+		return nil
+	}
+	for s := range strings.SplitSeq(string(text), ",") {
+		s = strings.ToLower(strings.TrimSpace(s))
+		u, err := url.Parse(s)
+		if err != nil || u.Scheme != "https" && u.Scheme != "http" || u.Hostname() == "" || s != u.Scheme+"://"+u.Host || strings.HasSuffix(s, ":"+defaultPorts[u.Scheme]) {
+			return fmt.Errorf("%q is no web origin: give it as browsers do, as in https://app.example.com or http://localhost:3000, or several with commas between", s)
+		}
+		*o = append(*o, s)
+	}
+	return nil
+}
+
+// defaultPorts are those that browsers leave out.
+var defaultPorts = map[string]string{"https": "443", "http": "80"}
+
+func (o origins) String() string { return strings.Join(o, ",") }
+
 // smtpServer is where mails go out. Neither its errors nor what it prints have its
 // password.
 type smtpServer struct{ *smtp.Server }

@@ -17,3 +17,17 @@ func TestSize(t *testing.T) {
 		}
 	}
 }
+
+func TestOrigins(t *testing.T) {
+	for text, want := range map[string]string{
+		"": "", "https://app.example.com": "https://app.example.com", "HTTPS://App.Example, http://localhost:3000": "https://app.example,http://localhost:3000", "https://[::1]:8443": "https://[::1]:8443",
+		"*": "refused", "null": "refused", "app.example": "refused", "https://": "refused", "https://a/": "refused", "https://a/b": "refused", "https://u@a": "refused",
+		"https://a:443": "refused", "http://a:80": "refused", "ws://a": "refused", "https://a,": "refused", "https://a?": "refused", "https://a#": "refused",
+	} {
+		var o origins
+		err := o.UnmarshalText([]byte(text))
+		if (err != nil) != (want == "refused") || err == nil && o.String() != want {
+			t.Errorf("%q is %s: %v", text, o, err)
+		}
+	}
+}

@@ -30,6 +30,7 @@ type Events struct {
 const (
 	defaultPage  = 50
 	maxPage      = 1000
+	pageBytes    = 8 << 20 // of data
 	maxPatterns  = 100
 	readWithin   = 10 * time.Second
 	lookForFirst = 2 * time.Second // for a page that isn't empty
@@ -184,9 +185,9 @@ func (q *eventQuery) page(ctx context.Context, past *replay.Reader, org string) 
 	match := func(ev *event.Event) bool {
 		return ev.Audience.Includes(org) && (q.types == nil || q.types.Match(ev.Type))
 	}
-	page, err := past.Forward(ctx, from, to, q.limit, match)
+	page, err := past.Forward(ctx, from, to, q.limit, pageBytes, match)
 	for begun := time.Now(); err == nil && page.More && len(page.Events) == 0 && time.Since(begun) < lookForFirst; {
-		page, err = past.Forward(ctx, page.Next, to, q.limit, match)
+		page, err = past.Forward(ctx, page.Next, to, q.limit, pageBytes, match)
 	}
 	return page, err
 }

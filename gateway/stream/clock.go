@@ -20,22 +20,36 @@ func (s *shard) tick(now time.Duration) {
 			c.end(&endNoAuth, unauthorized("no auth in time"))
 		case !c.expires.IsZero() && !wall.Before(c.expires):
 			c.end(&endExpired, unauthorized("the key has expired"))
-		case now-time.Duration(c.seen.Load()) >= c.limits.Silent && !c.waiting.Load():
+		case c.stream != nil && now-time.Duration(c.seen.Load()) >= c.limits.Silent && !c.waiting.Load():
 			c.end(&endSilent, nil)
 		case c.org != "" && now >= c.nextPing:
-			c.nextPing += c.limits.Ping
+			c.nextPing += c.between()
 			c.ping()
 		}
 		c.carrier.tick(wall)
 	}
 }
 
-// ping asks for a sign of life, in both ways that a client may know. A client
-// that hasn't taken the last ones isn't sent more.
+// between is the time between pings. A client that says nothing hears from us more
+// often: proxies close what is silent.
+func (c *conn) between() time.Duration {
+	if c.stream == nil {
+		return c.limits.Heartbeat
+	}
+	return c.limits.Ping
+}
+
+// spread is a part of that time, so that who came together isn't pinged together.
+func (c *conn) spread() time.Duration {
+	return time.Duration(c.number%16) * c.between() / 64
+}
+
+// ping asks for a sign of life. A client that hasn't taken the last ones isn't sent
+// more. The shard calls it.
 func (c *conn) ping() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending == nil && c.queue.own < maxOwn {
-		c.put(item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyPing})}, item{bytes: controlFrame(opPing, nil)})
+		c.put(item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyPing, Cursor: c.stands().String()})})
 	}
 }

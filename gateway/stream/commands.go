@@ -119,12 +119,6 @@ func (c *conn) lookUp(token string) (p *key.Principal, refusal *dialect.Reply, e
 	return p, nil, err
 }
 
-// spread is a part of the time between pings, so that who came together isn't
-// pinged together.
-func (c *conn) spread() time.Duration {
-	return time.Duration(c.number%16) * c.limits.Ping / 64
-}
-
 // parsePatterns reads patterns; the error is the client's.
 func parsePatterns(channels []string) (event.Patterns, *dialect.Error) {
 	patterns := make(event.Patterns, 0, len(channels))
@@ -170,7 +164,7 @@ func (c *conn) subscribe(cmd *dialect.Command) *Ending {
 	if cmd.Corridors != nil {
 		p.corridors = slices.Compact(slices.Sorted(slices.Values(cmd.Corridors)))
 	}
-	from, refusal := c.resumeFrom(cmd.Cursor)
+	from, refusal := c.hub.resumeFrom(c.environment, cmd.Cursor)
 	if refusal != nil && refusal.Code == dialect.Unavailable {
 		c.say(&dialect.Reply{Kind: dialect.ReplyError, Error: refusal})
 		return nil
@@ -187,26 +181,28 @@ func (c *conn) subscribe(cmd *dialect.Command) *Ending {
 
 // resumeFrom gives the place that a cursor names, -1 when there is none. An
 // error of the cursor doesn't keep the subscribe from going live.
-func (c *conn) resumeFrom(cursor string) (int64, *dialect.Error) {
+func (h *Hub) resumeFrom(env event.Environment, cursor string) (int64, *dialect.Error) {
 	if cursor == "" {
 		return -1, nil
 	}
-	ctx, cancel := context.WithTimeout(c.hub.ctx, lookupWithin)
+	ctx, cancel := context.WithTimeout(h.ctx, lookupWithin)
 	defer cancel()
-	from, err := c.hub.cfg.Past[c.principal.Environment].Place(ctx, cursor)
+	from, err := h.cfg.Past[env].Place(ctx, cursor)
 	switch {
 	case err == nil:
 		return from, nil
 	case errors.Is(err, replay.ErrCursorExpired):
-		c.hub.metrics.replays.WithLabelValues("expired").Inc()
-		return -1, &dialect.Error{Code: dialect.CursorExpired, Message: "what followed this cursor isn't kept any more: the stream goes on live"}
+		h.metrics.replays.WithLabelValues("expired").Inc()
+		return -1, cursorExpired
 	case errors.Is(err, replay.ErrCursorInvalid):
-		c.hub.metrics.replays.WithLabelValues("invalid").Inc()
+		h.metrics.replays.WithLabelValues("invalid").Inc()
 		return -1, &dialect.Error{Code: dialect.InvalidCursor, Message: "this is no cursor of this environment: the stream goes on live"}
 	}
-	c.hub.cfg.Logger.Warn("cursor not looked up", "error", err)
+	h.cfg.Logger.Warn("cursor not looked up", "error", err)
 	return -1, &dialect.Error{Code: dialect.Unavailable, Message: "the past can't be read now, nothing was subscribed: send subscribe again"}
 }
+
+var cursorExpired = &dialect.Error{Code: dialect.CursorExpired, Message: "what followed this cursor isn't kept any more: the stream goes on live"}
 
 // add is the shard's part of a subscribe. Between two events it makes the pair
 // live, and queues the answer and the replay of what lies before: whatever comes

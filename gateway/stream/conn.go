@@ -21,8 +21,9 @@ type conn struct {
 	shard   *shard
 	carrier carrier
 	number  int
-	speaks  int // the number of its dialect's stream
-	stream  *dialect.Stream
+	speaks  int             // the number of its dialect's stream
+	stream  *dialect.Stream // nil: its client has nothing to say
+	form    form
 	limits  *Limits
 	echo    bool // it says what it hears
 	from    netip.Prefix
@@ -50,7 +51,9 @@ type conn struct {
 	inFilter    int
 	inOrg       int
 	ahead       int64 // below it, an event must be asked pair by pair: a cursor was ahead of this node
+	keeps       bool  // it loses nothing: rather than that it reads on from the log
 
+	joins   func() // what the shard does first; nil: nothing
 	opened  time.Duration
 	seen    atomic.Int64 // when the newest frame came, as hub.now
 	waiting atomic.Bool  // the reader waits for us: silence isn't the client's
@@ -58,7 +61,8 @@ type conn struct {
 	mu      sync.Mutex
 	cond    sync.Cond // for readers that wait: the queue, replays, ending or mute changed
 	queue   queue
-	replays int // asked for and not over
+	replays int     // asked for and not over
+	reading *readOn // how far it is, while it is behind; nil: it is live. The shard alone sets it
 	ending  *Ending
 	until   time.Time          // when ending: for how long what is queued is still tried
 	mute    bool               // nothing goes out any more
@@ -86,8 +90,11 @@ type carrier interface {
 func newConn(h *Hub, s *shard, number, speaks int) *conn {
 	c := &conn{
 		hub: h, shard: s, number: number, limits: &h.limits,
-		speaks: speaks, stream: h.cfg.Streams[speaks],
+		speaks: speaks, form: h.forms[speaks],
 		opened: h.now(),
+	}
+	if speaks < len(h.cfg.Streams) {
+		c.stream = h.cfg.Streams[speaks]
 	}
 	c.cond.L = &c.mu
 	c.seen.Store(int64(c.opened))
@@ -105,10 +112,10 @@ func (h *Hub) serve(c *conn, nc net.Conn) {
 // offer queues a live event that the connection's filter matches. The shard
 // calls it.
 func (c *conn) offer(e *entry) {
-	if e.ev.Offset < c.ahead && !c.wants(e.ev) {
+	if c.reading != nil || e.ev.Offset < c.ahead && !c.wants(e.ev) {
 		return
 	}
-	f := frame{bytes: e.frame(c.speaks, c.stream), offset: e.ev.Offset}
+	f := frame{bytes: e.frame(c.speaks, c.form), offset: e.ev.Offset}
 	if f.bytes == nil {
 		return // not said in this dialect
 	}
@@ -117,8 +124,15 @@ func (c *conn) offer(e *entry) {
 	if c.ending != nil {
 		return
 	}
-	if n := c.queue.pushEvent(f, c.bounds()); n > 0 {
-		c.hub.metrics.dropped.Add(float64(n))
+	switch {
+	case !c.keeps:
+		if n := c.queue.pushEvent(f, c.bounds()); n > 0 {
+			c.hub.metrics.dropped.Add(float64(n))
+		}
+	case c.queue.fits(f, c.bounds()):
+		c.queue.keepEvent(f)
+	default:
+		c.fallBehind(e.ev.Offset)
 	}
 	if !c.dirty {
 		c.dirty = true
@@ -143,9 +157,7 @@ func (c *conn) say(r *dialect.Reply) {
 	c.push(item{bytes: c.replyFrame(r)})
 }
 
-func (c *conn) replyFrame(r *dialect.Reply) []byte {
-	return textFrame(128, func(dst []byte) []byte { return c.stream.AppendReply(dst, r) })
-}
+func (c *conn) replyFrame(r *dialect.Reply) []byte { return c.form.reply(r) }
 
 func (c *conn) push(items ...item) {
 	c.mu.Lock()
@@ -239,7 +251,7 @@ func (c *conn) over(now time.Time) bool {
 func (c *conn) overflowed() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.queue.overflowed(c.bounds())
+	return c.reading != nil || c.queue.overflowed(c.bounds())
 }
 
 // silence says that nothing goes out any more.

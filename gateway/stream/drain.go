@@ -63,7 +63,7 @@ func (s *shard) drain(ctx context.Context) {
 func (c *conn) goAway() {
 	r := &dialect.Reply{Kind: dialect.ReplyGoingAway}
 	if len(c.pairs) > 0 {
-		r.Cursor = place(c.hub.cfg.Incarnation, c.environment, c.shard.rooms[c.environment].next).String()
+		r.Cursor = c.stands().String()
 	}
 	c.end(&endDrain, r)
 }

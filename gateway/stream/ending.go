@@ -41,6 +41,8 @@ var (
 
 	endFragments = Ending{Name: "fragments", Code: 1009, Reason: "a message in too many fragments"}
 
+	endSpoke = Ending{Name: "spoke", Reconnect: true} // it sent something where only we do
+
 	endCrowd    = Ending{Name: "too_many", Code: 1013, Reason: "too many connections of this org", Reconnect: true}
 	endDrain    = Ending{Name: "drain", Code: 1012, Reason: "going away, reconnect", Reconnect: true}
 	endLogLost  = Ending{Name: "log_lost", Code: 1012, Reason: "lost its place, resume from your cursor", Reconnect: true}
@@ -50,7 +52,7 @@ var (
 // endings lists them all, for the counters.
 var endings = []Ending{
 	endClient, endLost, endSlow, endSilent, endNoAuth, endBadKey, endExpired, endRevoked, endBadMessages,
-	endOtherOrg, endFlood, endProtocol, endBadUTF8, endTooBig, endFragments, endCrowd, endDrain, endLogLost, endShutdown,
+	endOtherOrg, endFlood, endProtocol, endBadUTF8, endTooBig, endFragments, endSpoke, endCrowd, endDrain, endLogLost, endShutdown,
 }
 
 func protocolError(reason string) *Ending {

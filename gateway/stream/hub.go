@@ -12,7 +12,6 @@ import (
 
 	"sluice/gateway/stream/epoll"
 	"sluice/pkg/control"
-	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
 	"sluice/replay"
@@ -24,6 +23,7 @@ type Hub struct {
 	limits  Limits
 	metrics *metrics
 	shards  []*shard
+	forms   []form // of cfg.Streams, then of cfg.SSE
 	started time.Time
 
 	ready    chan struct{} // closed when both tails stand
@@ -62,6 +62,12 @@ func New(cfg Config) *Hub {
 		orgs:     make(map[string]int),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
+	for _, s := range cfg.Streams {
+		h.forms = append(h.forms, webSocket{s})
+	}
+	for _, s := range cfg.SSE {
+		h.forms = append(h.forms, eventStream{s})
+	}
 	for _, env := range event.Environments {
 		h.position[env], h.doubles[env] = new(atomic.Int64), new(event.Doubles)
 	}
@@ -319,15 +325,17 @@ func (h *Hub) watch(change control.Change) {
 		s.inbox.post(work{fn: func() {
 			for _, c := range s.conns {
 				if c.keyID == keyID {
-					c.end(&endRevoked, unauthorized("the key was revoked"))
+					c.end(&endRevoked, unauthorized(revoked))
 				}
 			}
 		}})
 	}
 }
 
-// entry is one event on its way to the connections, with its frame in each
-// dialect that somebody receives it in.
+const revoked = "the key was revoked"
+
+// entry is one event on its way to the connections, with its frame in each form
+// that somebody receives it in.
 type entry struct {
 	ev     *event.Event
 	cursor event.Cursor
@@ -345,17 +353,13 @@ func newEntry(h *Hub, ev *event.Event) *entry {
 	e.frames = make([]struct {
 		once  sync.Once
 		bytes []byte
-	}, len(h.cfg.Streams))
+	}, len(h.forms))
 	return e
 }
 
 // frame encodes the event on first use.
-func (e *entry) frame(n int, s *dialect.Stream) []byte {
+func (e *entry) frame(n int, s form) []byte {
 	f := &e.frames[n]
-	f.once.Do(func() { f.bytes = eventFrame(s, e.ev, e.cursor) })
+	f.once.Do(func() { f.bytes = s.event(e.ev, e.cursor) })
 	return f.bytes
-}
-
-func eventFrame(s *dialect.Stream, ev *event.Event, cursor event.Cursor) []byte {
-	return textFrame(len(ev.Data)+256, func(dst []byte) []byte { return s.AppendEvent(dst, ev, cursor) })
 }

@@ -16,6 +16,10 @@ func (c *conn) heard(b []byte) bool {
 	if c.ended() != nil {
 		return false
 	}
+	if c.stream == nil {
+		c.end(&endSpoke, nil)
+		return false
+	}
 	p := c.parser
 	if p == nil {
 		p = parsers.Get().(*parser)

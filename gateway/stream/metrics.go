@@ -7,6 +7,7 @@ type metrics struct {
 	connections *prometheus.GaugeVec // state
 	sent        prometheus.Counter
 	dropped     prometheus.Counter
+	behind      prometheus.Gauge
 	endings     *prometheus.CounterVec // ending
 	replays     *prometheus.CounterVec // result
 	poisoned    *prometheus.CounterVec // environment
@@ -18,11 +19,13 @@ type metrics struct {
 func newMetrics(r prometheus.Registerer) *metrics {
 	m := &metrics{
 		connections: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "sluice_stream_connections", Help: "Open WebSocket connections."}, []string{"state"}),
+			Name: "sluice_stream_connections", Help: "Open connections of streams."}, []string{"state"}),
 		sent: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sluice_stream_events_sent_total", Help: "Events written to connections."}),
 		dropped: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sluice_stream_events_dropped_total", Help: "Events that connections lost because they didn't keep up."}),
+		behind: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sluice_stream_behind", Help: "Connections that read on from the log, because they lose nothing and didn't keep up, or have just resumed."}),
 		endings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_stream_endings_total", Help: "Connections ended, by ending."}, []string{"ending"}),
 		replays: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -40,7 +43,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.endings.WithLabelValues(name)
 	}
 	if r != nil {
-		r.MustRegister(m.connections, m.sent, m.dropped, m.endings, m.replays, m.poisoned, m.doubles, m.refused, m.position)
+		r.MustRegister(m.connections, m.sent, m.dropped, m.behind, m.endings, m.replays, m.poisoned, m.doubles, m.refused, m.position)
 	}
 	return m
 }

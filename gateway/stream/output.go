@@ -6,11 +6,11 @@ import (
 	"sluice/pkg/dialect"
 )
 
-// closing is the task that ends what goes out: the close frame.
+// closing is the task that ends what goes out, with the last that is said. The
+// carrier does it.
 type closing struct{}
 
-func (closing) isTask()  {}
-func (*catchUp) isTask() {}
+func (closing) do(*conn) error { return errEnded }
 
 // errEnded says that nothing goes out any more because the connection is over.
 var errEnded = errors.New("connection has ended")
@@ -47,8 +47,5 @@ func (c *conn) declare(g gap) []byte {
 	})
 }
 
-// closeFrame is the connection's own.
-func (c *conn) closeFrame() []byte {
-	e := c.ended()
-	return closeFrame(e.Code, e.Reason)
-}
+// closeFrame is the connection's own; empty: its form has none.
+func (c *conn) closeFrame() []byte { return c.form.end(c.ended()) }

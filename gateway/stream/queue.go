@@ -104,8 +104,9 @@ type item struct {
 	task  task
 }
 
-// task is work that has its place between messages.
-type task interface{ isTask() }
+// task is work that has its place between messages. An error says that the client
+// is gone. The shard doesn't do it: it may wait.
+type task interface{ do(c *conn) error }
 
 func (q *queue) pushOwn(it item) {
 	last := q.back
@@ -116,8 +117,8 @@ func (q *queue) pushOwn(it item) {
 	q.own++
 }
 
-// pushEvent adds an event and returns how many were lost for it.
-func (q *queue) pushEvent(f frame, most bounds) (dropped int) {
+// keepEvent adds an event and loses none.
+func (q *queue) keepEvent(f frame) {
 	last := q.back
 	if last == nil {
 		last = q.addPart()
@@ -125,6 +126,11 @@ func (q *queue) pushEvent(f frame, most bounds) (dropped int) {
 	last.addEvent(f)
 	q.events++
 	q.bytes += len(f.bytes)
+}
+
+// pushEvent adds an event and returns how many were lost for it.
+func (q *queue) pushEvent(f frame, most bounds) (dropped int) {
+	q.keepEvent(f)
 	for q.events > most.events || q.bytes > most.bytes {
 		q.dropOldest()
 		dropped++
@@ -179,6 +185,11 @@ func (q *queue) shift(p *part) frame {
 	q.events--
 	q.bytes -= len(f.bytes)
 	return f
+}
+
+// fits reports whether an event can be added and nothing need be lost. One always can.
+func (q *queue) fits(f frame, most bounds) bool {
+	return q.events == 0 || q.events < most.events && q.bytes+len(f.bytes) <= most.bytes
 }
 
 // overflowed reports whether the queue is full, or lost something that its

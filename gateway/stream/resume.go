@@ -48,8 +48,8 @@ func (t *catchUp) covered(ev *event.Event) bool {
 	return false
 }
 
-// catchUp reads and writes the replay. An error says that the client is gone.
-func (c *conn) catchUp(t *catchUp) error {
+// do reads and writes the replay.
+func (t *catchUp) do(c *conn) error {
 	defer c.caughtUp()
 	ctx, cancel := context.WithTimeout(c.hub.ctx, c.limits.ReplayWithin)
 	defer cancel()
@@ -90,7 +90,7 @@ func (c *conn) catchUp(t *catchUp) error {
 	for events := range slices.Chunk(last.Events, batchFrames/4) {
 		var frames [][]byte
 		for _, ev := range events {
-			if f := eventFrame(c.stream, ev, place(c.hub.cfg.Incarnation, t.env, ev.Offset+1)); f != nil {
+			if f := c.form.event(ev, place(c.hub.cfg.Incarnation, t.env, ev.Offset+1)); f != nil {
 				frames = append(frames, f)
 			}
 		}
@@ -103,15 +103,24 @@ func (c *conn) catchUp(t *catchUp) error {
 	return nil
 }
 
-// readPast reads what is to be replayed, as one of a bounded number that do.
-func (c *conn) readPast(ctx context.Context, t *catchUp) (replay.Last, error) {
+// readPast reads what is to be replayed.
+func (c *conn) readPast(ctx context.Context, t *catchUp) (last replay.Last, err error) {
+	err = c.hub.inTurn(ctx, func() error {
+		last, err = c.hub.cfg.Past[t.env].Newest(ctx, t.from, t.to, c.limits.Replay, t.wants)
+		return err
+	})
+	return last, err
+}
+
+// inTurn reads the past as one of a bounded number that do.
+func (h *Hub) inTurn(ctx context.Context, read func() error) error {
 	select {
-	case c.hub.replays <- struct{}{}:
-		defer func() { <-c.hub.replays }()
+	case h.replays <- struct{}{}:
+		defer func() { <-h.replays }()
+		return read()
 	case <-ctx.Done():
-		return replay.Last{}, ctx.Err()
+		return ctx.Err()
 	}
-	return c.hub.cfg.Past[t.env].Newest(ctx, t.from, t.to, c.limits.Replay, t.wants)
 }
 
 // correct has the pair begin where its replay really did, so that a later

@@ -43,3 +43,21 @@ func testRevokedWhileAuthenticating(t *testing.T) {
 	c.wantError("unauthorized")
 	c.wantClose(4401)
 }
+
+func TestRevokedWhileAsking(t *testing.T) { carried(t, testRevokedWhileAsking) }
+
+func testRevokedWhileAsking(t *testing.T) {
+	access := new(between)
+	s := open(t, func(c *stream.Config) {
+		access.Access = c.Access
+		c.Access = access
+	})
+	var id string
+	s.token, id = s.newKeyID(s.org, event.Sandbox, time.Time{}, key.Subscribe)
+	revoke := func() { s.revoke(id) }
+	then := func() { access.do.Store(&revoke) }
+	access.do.Store(&then) // the server looks twice: for the body's bound, then for the call
+	r := s.read("")
+	r.want("unauthorized")
+	r.wantEnd()
+}

@@ -125,12 +125,19 @@ func (s *shard) call(fn func()) bool {
 func (s *shard) add(c *conn) {
 	c.inShard = len(s.conns)
 	s.conns = append(s.conns, c)
+	if c.joins != nil {
+		c.joins()
+		c.joins = nil
+	}
 }
 
 // remove forgets the connection.
 func (s *shard) remove(c *conn) {
 	if c.environment != 0 {
 		s.rooms[c.environment].remove(c)
+	}
+	if c.reading != nil {
+		s.hub.metrics.behind.Dec()
 	}
 	last := len(s.conns) - 1
 	s.conns[c.inShard] = s.conns[last]

@@ -19,8 +19,10 @@ import (
 	"go.uber.org/goleak"
 
 	"sluice/gateway/stream"
+	"sluice/gateway/web"
 	"sluice/pkg/control"
 	"sluice/pkg/dialect"
+	"sluice/pkg/dialect/marketplace"
 	"sluice/pkg/dialect/tetrafi"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
@@ -45,6 +47,7 @@ type stage struct {
 	hub     *stream.Hub
 	metrics *prometheus.Registry
 	addr    string
+	calls   string // where the public server's calls are
 	stop    func() // Run's context, and waits for it
 	org     string
 	token   string // of org, sandbox, all scopes
@@ -94,6 +97,7 @@ func open(t testing.TB, change func(*stream.Config)) *stage {
 	cfg := stream.Config{
 		Log: s.log, Access: s.control, Incarnation: s.control.Incarnation(), Metrics: s.metrics,
 		Streams: []*dialect.Stream{tetrafi.Dialect.Stream},
+		SSE:     []*dialect.SSE{marketplace.Dialect.SSE},
 		Past:    make(map[event.Environment]*replay.Reader),
 		Windows: make(map[event.Environment]*replay.Window),
 		Shards:  2,
@@ -139,8 +143,38 @@ func open(t testing.TB, change func(*stream.Config)) *stage {
 		ok(t, server.Shutdown())
 		ok(t, <-served)
 	})
+	s.serveCalls(cfg.Access)
 	return s
 }
+
+// serveCalls serves the streams that are calls on the server that everybody comes to.
+func (s *stage) serveCalls(access stream.Access) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	ok(s.t, err)
+	s.calls = ln.Addr().String()
+	if hide {
+		ln = hidden{ln}
+	}
+	server := web.New(web.Config{Access: callers{access, s.control}})
+	for _, r := range s.hub.EventRoutes(0) {
+		server.Handle(r)
+	}
+	served := make(chan error, 1)
+	go func() { served <- server.Serve(ln) }()
+	s.t.Cleanup(func() {
+		s.stop()
+		ok(s.t, server.Shutdown(context.Background()))
+		ok(s.t, <-served)
+	})
+}
+
+// callers are known to the hub and the server alike.
+type callers struct {
+	stream.Access
+	control *control.Control
+}
+
+func (c callers) Org(id string) *control.Org { return c.control.Org(id) }
 
 type silent struct{}
 

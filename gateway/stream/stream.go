@@ -48,6 +48,8 @@ import (
 // Access says who a token stands for: the control state.
 type Access interface {
 	Authenticate(ctx context.Context, token string) (*key.Principal, error)
+	// Key gives a key that stands; nil: it was taken away. It doesn't wait.
+	Key(id string) *control.Key
 	// Watch tells of every change from now on, keys taken away among them.
 	Watch(fn func(control.Change)) (stop func())
 }
@@ -61,6 +63,7 @@ type Config struct {
 	Windows     map[event.Environment]*replay.Window // what the readers look into first; the hub fills them
 	Incarnation event.Incarnation
 	Streams     []*dialect.Stream
+	SSE         []*dialect.SSE
 	Origins     []string              // web origins that may come with cookies, beside the host's own: https://app.example
 	Limits      Limits                // zero members: the defaults
 	Coalesce    time.Duration         // for how long events wait for others since some were last written (0: not at all)
@@ -92,12 +95,13 @@ type Limits struct {
 	Replays      int           // replays that read at the same time (16)
 	ReplayWithin time.Duration // until a replay is given up (30 s)
 
-	Auth   time.Duration // from the connection to its auth (10 s)
-	Ping   time.Duration // between pings (30 s)
-	Silent time.Duration // without a frame, until it is closed (90 s)
-	Stall  time.Duration // full and no byte taken, until it is closed (30 s)
-	Linger time.Duration // for the last messages and the closing handshake (5 s)
-	Drain  time.Duration // over which many connections are closed (10 s)
+	Auth      time.Duration // from the connection to its auth (10 s)
+	Ping      time.Duration // between pings (30 s)
+	Heartbeat time.Duration // the same, of clients that say nothing (15 s)
+	Silent    time.Duration // without a frame, until it is closed (90 s)
+	Stall     time.Duration // full and no byte taken, until it is closed (30 s)
+	Linger    time.Duration // for the last messages and the closing handshake (5 s)
+	Drain     time.Duration // over which many connections are closed (10 s)
 }
 
 func (l *Limits) fill() {
@@ -118,6 +122,7 @@ func (l *Limits) fill() {
 	l.ReplayWithin = cmp.Or(l.ReplayWithin, 30*time.Second)
 	l.Auth = cmp.Or(l.Auth, 10*time.Second)
 	l.Ping = cmp.Or(l.Ping, 30*time.Second)
+	l.Heartbeat = cmp.Or(l.Heartbeat, 15*time.Second)
 	l.Silent = cmp.Or(l.Silent, 90*time.Second)
 	l.Stall = cmp.Or(l.Stall, 30*time.Second)
 	l.Linger = cmp.Or(l.Linger, 5*time.Second)

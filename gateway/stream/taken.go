@@ -300,19 +300,22 @@ func (k *taken) push(frames [][]byte) (left [][]byte, n int, err error) {
 // done counts what was written and begins what stands behind it.
 func (k *taken) done(events int, then task) {
 	k.c.sent(events)
-	switch t := then.(type) {
-	case *catchUp:
-		k.state, k.working = wordTask, true
-		go k.run(t)
+	switch then.(type) {
+	case nil:
 	case closing:
 		k.state = wordLast
-		k.rest = &leftOver{frames: [][]byte{k.c.closeFrame()}, since: time.Now()}
+		if last := k.c.closeFrame(); len(last) > 0 {
+			k.rest = &leftOver{frames: [][]byte{last}, since: time.Now()}
+		}
+	default:
+		k.state, k.working = wordTask, true
+		go k.run(then)
 	}
 }
 
 // run does a task and gives the word back.
-func (k *taken) run(t *catchUp) {
-	err := k.c.catchUp(t)
+func (k *taken) run(t task) {
+	err := t.do(k.c)
 	k.c.shard.inbox.post(work{fn: func() {
 		k.working = false
 		switch {

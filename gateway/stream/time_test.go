@@ -31,6 +31,8 @@ func (a anybody) Authenticate(_ context.Context, token string) (*key.Principal, 
 	return &key.Principal{Org: "org_a", Environment: event.Sandbox, KeyID: "key_a", Scopes: key.Scopes, ExpiresAt: a.expires}, nil
 }
 
+func (anybody) Key(string) *control.Key { return new(control.Key) }
+
 func (anybody) Watch(func(control.Change)) func() { return func() {} }
 
 // virtual is a hub in a bubble, with one client over a pipe that takes no byte

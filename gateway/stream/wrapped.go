@@ -118,15 +118,18 @@ func (w *wrapped) run() {
 		}
 		c.sent(b.events)
 		clear(b.bufs) // an idle connection holds no frame
-		switch t := b.task.(type) {
-		case *catchUp:
-			if err := c.catchUp(t); err != nil {
+		switch b.task.(type) {
+		case nil:
+		case closing:
+			if last := c.closeFrame(); len(last) > 0 {
+				w.write([][]byte{last}) // who doesn't take it is closed without
+			}
+			return
+		default:
+			if err := b.task.do(c); err != nil {
 				c.end(&endLost, nil)
 				return
 			}
-		case closing:
-			w.write([][]byte{c.closeFrame()}) // who doesn't take it is closed without
-			return
 		}
 	}
 }

@@ -23,6 +23,9 @@ type Route struct {
 	Method string
 	Path   string // segments in braces are parameters: /v1/webhooks/{id}
 
+	// Upgrade has the route serve what asks for a WebSocket; what doesn't goes to the
+	// route beside it that hasn't this, or here if there is none.
+	Upgrade bool
 	// Open routes are served without a key: whoever serves them looks after that.
 	Open bool
 	// Scope is what the key must have; empty: any key will do.
@@ -184,6 +187,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 		s.answerError(ctx, refused)
 		return
 	}
+	s.shareWith(ctx)
 	c, err := s.letIn(ctx)
 	if c != nil {
 		label, p = c.route.label, c.Principal
@@ -214,10 +218,11 @@ func (s *Server) letIn(ctx *fasthttp.RequestCtx) (*Call, error) {
 	if method == "HEAD" && m.node.routes["HEAD"] == nil {
 		method = "GET"
 	}
-	route := m.node.routes[method]
+	route := m.node.route(method, &ctx.Request.Header)
 	if route == nil {
 		ctx.Response.Header.Set("Allow", m.node.allow)
 		if method == "OPTIONS" {
+			s.preflight(ctx, m.node.allow)
 			ctx.SetStatusCode(204)
 			return nil, nil
 		}

@@ -6,6 +6,8 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/valyala/fasthttp"
 )
 
 // router finds routes by path, segment by segment. A segment that is written out
@@ -17,6 +19,7 @@ type node struct {
 	static map[string]*node
 	param  *node
 	routes map[string]*Route // by method
+	socket *Route            // of what asks for a WebSocket
 	allow  string            // methods, for Allow
 }
 
@@ -52,20 +55,35 @@ func (r *router) add(route *Route) error {
 	if n.routes == nil {
 		n.routes = make(map[string]*Route)
 	}
-	if n.routes[route.Method] != nil {
+	switch {
+	case route.Upgrade && n.socket != nil, !route.Upgrade && n.routes[route.Method] != nil:
 		return fmt.Errorf("add route %s %s: there is one already", route.Method, route.Path)
+	case route.Upgrade:
+		n.socket = route
+	default:
+		n.routes[route.Method] = route
 	}
-	n.routes[route.Method] = route
 	methods := []string{"OPTIONS"}
 	for m := range n.routes {
 		methods = append(methods, m)
-		if m == "GET" {
-			methods = append(methods, "HEAD")
-		}
+	}
+	if n.socket != nil {
+		methods = append(methods, "GET")
+	}
+	if slices.Contains(methods, "GET") {
+		methods = append(methods, "HEAD")
 	}
 	slices.Sort(methods)
 	n.allow = strings.Join(slices.Compact(methods), ", ")
 	return nil
+}
+
+// route gives the route of a request; nil: its method isn't served here.
+func (n *node) route(method string, h *fasthttp.RequestHeader) *Route {
+	if n.socket != nil && method == "GET" && (n.routes["GET"] == nil || bytes.EqualFold(h.Peek("Upgrade"), []byte("websocket"))) {
+		return n.socket
+	}
+	return n.routes[method]
 }
 
 // find looks a path up; the node is nil when there is no such path. ok is false

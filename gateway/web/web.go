@@ -14,6 +14,7 @@
 //	router.go   paths to routes
 //	call.go     one call: key, scope, answer
 //	limit.go    requests a minute
+//	origin.go   what pages of other origins may read
 //	metrics.go  what is counted
 package web
 
@@ -47,6 +48,7 @@ type Config struct {
 	Access  Access
 	Logger  *slog.Logger          // nil: none
 	Metrics prometheus.Registerer // nil: none
+	Origins []string              // web origins whose pages may call, with cookies, beside the host's own: https://app.example
 
 	ReadTimeout   time.Duration // from the first byte of a request to its last [10 s]
 	WriteTimeout  time.Duration // for the whole answer [10 s]
@@ -192,7 +194,7 @@ func (s *Server) headerReceived(h *fasthttp.RequestHeader) (cfg fasthttp.Request
 	if m.node == nil {
 		return cfg
 	}
-	r := m.node.routes[string(h.Method())]
+	r := m.node.route(string(h.Method()), h)
 	if r == nil {
 		return cfg
 	}

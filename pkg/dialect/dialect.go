@@ -3,7 +3,7 @@
 // clock. A part that is nil is a part it doesn't speak.
 //
 //	dialect.go   Dialect, Webhook
-//	stream.go    Stream: what is said on a WebSocket
+//	stream.go    Stream: what is said on a WebSocket; SSE: on a stream of events
 //	route.go     Route: its HTTP calls, and what they may ask of the core
 //	error.go     errors that a client sees
 //	decode.go    bodies of calls, read strictly
@@ -25,6 +25,7 @@ type Dialect struct {
 	Name    string // lower case; kept with every endpoint made through it
 	Routes  []Route
 	Stream  *Stream
+	SSE     *SSE
 	Webhook *Webhook
 }
 

@@ -16,6 +16,7 @@ const (
 	Forbidden     Code = "forbidden"
 	NotFound      Code = "not_found"
 	NotAllowed    Code = "method_not_allowed"
+	NotAcceptable Code = "not_acceptable"
 	Conflict      Code = "conflict"
 	TooLarge      Code = "too_large"
 	Unsupported   Code = "unsupported_media_type"
@@ -52,29 +53,34 @@ func (e *Error) AppendJSON(dst []byte) []byte {
 	dst = append(dst, `,"message":`...)
 	dst = AppendString(dst, e.Message)
 	if len(e.Issues) > 0 {
-		dst = append(dst, `,"issues":[`...)
-		for i, is := range e.Issues {
-			if i > 0 {
-				dst = append(dst, ',')
-			}
-			dst = append(dst, `{"path":[`...)
-			for j, p := range is.Path {
-				if j > 0 {
-					dst = append(dst, ',')
-				}
-				if j == maxSegments {
-					dst = AppendString(dst, "…")
-					break
-				}
-				dst = AppendString(dst, Clip(p, maxSegment))
-			}
-			dst = append(dst, `],"message":`...)
-			dst = AppendString(dst, is.Message)
-			dst = append(dst, '}')
-		}
-		dst = append(dst, ']')
+		dst = AppendIssues(append(dst, `,"issues":`...), e.Issues)
 	}
 	return append(dst, `}}`...)
+}
+
+// AppendIssues adds a list of issues: [{"path":[…],"message"}].
+func AppendIssues(dst []byte, issues []Issue) []byte {
+	dst = append(dst, '[')
+	for i, is := range issues {
+		if i > 0 {
+			dst = append(dst, ',')
+		}
+		dst = append(dst, `{"path":[`...)
+		for j, p := range is.Path {
+			if j > 0 {
+				dst = append(dst, ',')
+			}
+			if j == maxSegments {
+				dst = AppendString(dst, "…")
+				break
+			}
+			dst = AppendString(dst, Clip(p, maxSegment))
+		}
+		dst = append(dst, `],"message":`...)
+		dst = AppendString(dst, is.Message)
+		dst = append(dst, '}')
+	}
+	return append(dst, ']')
 }
 
 // The bounds of a path that is told back: its names are the client's, who may

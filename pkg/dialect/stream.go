@@ -19,6 +19,21 @@ type Stream struct {
 	AppendReply func(dst []byte, r *Reply) []byte
 }
 
+// SSE is what a dialect says on a stream of server-sent events, in which a client
+// says nothing but what its request did. Ids (the cursor), names and blank lines are
+// the gateway's; a dialect writes data, as one line of JSON.
+type SSE struct {
+	Paths []string // where it is served
+
+	// AppendData adds an event's data; its name is the event's type. It is called once
+	// per event, however many receive it.
+	AppendData func(dst []byte, ev *event.Event) []byte
+
+	// AppendReply adds the data of another message of ours and gives its name; an empty
+	// one says nothing. A type has a dot in it, so a name without one is no event's.
+	AppendReply func(dst []byte, r *Reply) (data []byte, name string)
+}
+
 // Verb is what a client's message asks for.
 type Verb uint8
 
@@ -49,12 +64,12 @@ const (
 	ReplyAuthOK ReplyKind = iota + 1
 	ReplySubscribeOK
 	ReplyUnsubscribeOK
-	ReplyPing
+	ReplyPing // Cursor is where the stream stands
 	ReplyPong
 	ReplyDropped   // Count events were lost here; Cursor is the place before the first of them
 	ReplyTruncated // Count events (or more, if AtLeast) weren't replayed; Cursor is the client's own place
 	ReplyGoingAway // this node is being drained; Cursor is where the stream stands
-	ReplyError
+	ReplyError     // of a cursor that is no place: Cursor is where the stream goes on
 )
 
 // Reply is one message of ours that carries no event. Only the members that the

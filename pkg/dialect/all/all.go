@@ -3,12 +3,14 @@ package all
 
 import (
 	"sluice/pkg/dialect"
+	"sluice/pkg/dialect/marketplace"
 	"sluice/pkg/dialect/tetrafi"
 )
 
 // Dialects lists every dialect, in the order in which they are served.
 var Dialects = []*dialect.Dialect{
 	tetrafi.Dialect,
+	marketplace.Dialect,
 }
 
 // ByName gives the dialect of an endpoint, or nil.

@@ -1,0 +1,162 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"time"
+
+	"sluice/pkg/dialect"
+	"sluice/pkg/event"
+	"sluice/replay"
+)
+
+// readOn brings a connection that is behind back to where the others are. It is for
+// those that lose nothing: when the next event doesn't fit into its queue, the
+// connection stops being live at this place, and reads the past from there, a
+// little whenever all before has gone out. So what waits for a client is bounded,
+// however far behind it is, and it is read to at its own pace:
+//
+//	live:      … │ event 7 │ event 8 │               9 doesn't fit
+//	behind:    … │ event 7 │ event 8 │ readOn 9      10, 11, … aren't offered
+//	its turn:  event 9 │ event 10 │ … │ readOn 40    what was said meanwhile stands before
+//	live:      event 40 │ … │ event 52 │ event 53    52 was the shard's last: 53 is offered
+//
+// The last step is the shard's, between two events, so nothing is passed over and
+// nothing comes twice. Who resumes without loss begins behind.
+type readOn struct {
+	from   int64 // everything before is queued, or went out
+	failed time.Duration
+}
+
+// The bounds of what is read at a time: what a connection holds that is far behind.
+const (
+	chunkEvents = 64
+	chunkData   = 32 << 10 // bytes, but for the first event
+	// spliceWithin is how close, in offsets, the shard itself reads up what is left.
+	spliceWithin = 256
+)
+
+// fallBehind has the connection read on from that offset. The shard calls it, with
+// c.mu held.
+func (c *conn) fallBehind(from int64) {
+	c.reading = &readOn{from: from}
+	c.replays++
+	c.hub.metrics.behind.Inc()
+	c.put(item{task: c.reading})
+}
+
+// stands is the cursor of the place before which everything is queued. The shard
+// calls it.
+func (c *conn) stands() event.Cursor {
+	next := max(c.shard.rooms[c.environment].next, c.ahead)
+	if c.reading != nil {
+		next = c.reading.from
+	}
+	return place(c.hub.cfg.Incarnation, c.environment, next)
+}
+
+// do reads a little and has the shard queue it.
+func (t *readOn) do(c *conn) error {
+	ctx, cancel := context.WithTimeout(c.hub.ctx, c.limits.ReplayWithin)
+	defer cancel()
+	if !c.cancelWith(cancel) {
+		return nil
+	}
+	defer c.cancelWith(nil)
+	if c.ended() != nil {
+		return nil // told where it stands
+	}
+	frames, next, err := c.chunk(ctx, t.from)
+	switch {
+	case errors.Is(err, replay.ErrCursorExpired):
+		c.hub.metrics.replays.WithLabelValues("expired").Inc()
+		c.shard.call(func() { c.giveUp(t) })
+		return nil
+	case err != nil && !c.cancelled():
+		c.hub.cfg.Logger.Warn("past not read, trying again", "environment", c.environment.String(), "from", t.from, "error", err)
+		t.failed = max(retryShortest, min(2*t.failed, retryLongest))
+		pause(ctx, t.failed)
+	}
+	c.shard.call(func() { c.goOn(t, frames, next) })
+	return nil
+}
+
+// chunk reads some of what the connection is to have from there on, in the form in
+// which it is sent, and gives the place behind it.
+func (c *conn) chunk(ctx context.Context, from int64) (frames []frame, next int64, err error) {
+	next = from
+	err = c.hub.inTurn(ctx, func() error {
+		page, err := c.hub.cfg.Past[c.environment].Forward(ctx, from, c.hub.position[c.environment].Load(), chunkEvents, chunkData, c.isFor)
+		for _, ev := range page.Events {
+			frames = c.appendFrame(frames, ev)
+		}
+		if err == nil {
+			next = page.Next
+		}
+		return err
+	})
+	return frames, next, err
+}
+
+// isFor reports whether the connection is to have the event. What it is subscribed to
+// doesn't change while it reads on.
+func (c *conn) isFor(ev *event.Event) bool { return ev.Audience.Includes(c.org) && c.wants(ev) }
+
+func (c *conn) appendFrame(frames []frame, ev *event.Event) []frame {
+	if b := c.form.event(ev, place(c.hub.cfg.Incarnation, c.environment, ev.Offset+1)); b != nil {
+		frames = append(frames, frame{bytes: b, offset: ev.Offset})
+	}
+	return frames
+}
+
+// goOn queues what was read, and the next turn behind it, unless there is little left
+// and at hand: then the connection is live again. The shard calls it.
+func (c *conn) goOn(t *readOn, frames []frame, next int64) {
+	to := c.shard.rooms[c.environment].next
+	live := next >= to
+	if !live && to-next <= spliceWithin && c.hub.cfg.Windows[c.environment] != nil {
+		var events []*event.Event
+		if events, live = c.hub.cfg.Windows[c.environment].Since(next, to, spliceWithin); live {
+			for _, ev := range events {
+				if c.isFor(ev) {
+					frames = c.appendFrame(frames, ev)
+				}
+			}
+		}
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending != nil {
+		return
+	}
+	for _, f := range frames {
+		c.queue.keepEvent(f)
+	}
+	if live {
+		c.live()
+		return
+	}
+	t.from = next
+	c.put(item{task: t})
+}
+
+// giveUp goes on live, and says that what was before is no longer kept. The shard
+// calls it.
+func (c *conn) giveUp(t *readOn) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.ending != nil {
+		return
+	}
+	c.live()
+	c.put(item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyError, Error: cursorExpired, Cursor: c.stands().String()})})
+}
+
+// live ends being behind. The shard calls it, with c.mu held.
+func (c *conn) live() {
+	c.reading = nil
+	c.replays--
+	c.hub.metrics.behind.Dec()
+	c.cond.Broadcast()
+	c.carrier.wake()
+}
