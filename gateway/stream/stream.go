@@ -1,17 +1,21 @@
-// Package stream serves events on WebSockets, to any number of clients, in order
-// and as they are logged. Nobody waits for anybody: a client that doesn't keep
-// up loses the oldest of what waits for it, and is told so in its place.
+// Package stream serves events on WebSockets, and as server-sent events, to any
+// number of clients, in order and as they are logged. Nobody waits for anybody: a
+// client that doesn't keep up loses the oldest of what waits for it, and is told so
+// in its place; or it reads on from the log, where it is to lose nothing.
 //
 //	events.<env> ─► tail ─► entry ─┬─► window (replay's)
 //	                (hub.go)       └─► inbox ─► shard ─► queue ─► carrier ─► client
 //	                                 (shard.go, index.go)  (queue.go)  (taken.go, wrapped.go)
 //	client ─► carrier ─► parser ─► command ─► shard
 //	                  (input.go, parser.go)   (commands.go)
+//	      └─► request of an event stream ───► shard
+//	                  (sse.go)
 //
 // Hand-overs, and who owns what:
 //
 //   - A tail per environment decodes each record once. Its event is encoded at most
-//     once per dialect into a finished frame, shared by all receivers. Inboxes are
+//     once per form (a dialect's WebSocket, a dialect's event stream) into a finished
+//     frame, shared by all receivers. Inboxes are
 //     bounded: the tail waits for the slowest shard and drops nothing.
 //   - A shard owns its connections' subscriptions and their index. What changes them
 //     comes through the inbox too, so a subscribe stands at a definite offset.
@@ -23,8 +27,8 @@
 //     that reads and one that writes.
 //
 // Reading order: hub.go shard.go index.go filter.go; upgrade.go conn.go taken.go
-// wrapped.go input.go commands.go; queue.go output.go resume.go; clock.go drain.go
-// ending.go; frame.go parser.go utf8.go; echo.go.
+// wrapped.go input.go commands.go sse.go; queue.go output.go resume.go behind.go;
+// clock.go drain.go ending.go; form.go frame.go parser.go utf8.go; echo.go.
 package stream
 
 import (

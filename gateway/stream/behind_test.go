@@ -1,0 +1,226 @@
+package stream
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"sluice/pkg/dialect"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+	"sluice/pkg/eventlog/eventlogtest"
+	"sluice/pkg/key"
+	"sluice/replay"
+)
+
+// patchy is a log that at times can't be read, or begins later.
+type patchy struct {
+	eventlog.Log
+	fails  atomic.Bool
+	oldest atomic.Int64
+}
+
+func (p *patchy) Read(ctx context.Context, part eventlog.Partition, from int64, bytes int) ([]eventlog.Record, error) {
+	if p.fails.Load() {
+		return nil, errors.New("no answer")
+	}
+	return p.Log.Read(ctx, part, from, bytes)
+}
+
+func (p *patchy) OffsetAt(context.Context, eventlog.Partition, time.Time) (int64, error) {
+	return p.oldest.Load(), nil
+}
+
+// plain writes data and the names of codes.
+var plain = &dialect.SSE{
+	AppendData: func(dst []byte, ev *event.Event) []byte { return append(dst, ev.Data...) },
+	AppendReply: func(dst []byte, r *dialect.Reply) ([]byte, string) {
+		if r.Kind == dialect.ReplyError {
+			return append(dst, "{}"...), string(r.Error.Code)
+		}
+		return dst, ""
+	},
+}
+
+// line is a hub in a bubble with one reader of events over a pipe, which takes no byte
+// before it is read.
+type line struct {
+	t     *testing.T
+	hub   *Hub
+	log   *patchy
+	conn  *conn
+	nc    net.Conn
+	br    *bufio.Reader
+	count int
+}
+
+// onLine runs f, whose times are virtual, for a reader that resumes there, or -1.
+func onLine(t *testing.T, from int64, before int, f func(*line)) {
+	types, wrong := parsePatterns([]string{"rfq.*"})
+	if wrong != nil {
+		t.Fatal(wrong)
+	}
+	synctest.Test(t, func(t *testing.T) {
+		log := &patchy{Log: eventlogtest.Mem(t, eventlog.Topic{Name: event.Sandbox.Topic(), Partitions: 1}, eventlog.Topic{Name: event.Live.Topic(), Partitions: 1})}
+		l := &line{t: t, log: log}
+		l.publish(before, "rfq.created")
+		env := event.Sandbox
+		windows := map[event.Environment]*replay.Window{env: replay.NewWindow(4, 0)}
+		l.hub = New(Config{
+			Log: log, Access: anybody{}, SSE: []*dialect.SSE{plain}, Shards: 1, Limits: Limits{QueueEvents: 4}, Windows: windows,
+			Past: map[event.Environment]*replay.Reader{env: replay.New(replay.Config{Log: log, Environment: env, Window: windows[env]})},
+		})
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error)
+		go func() { done <- l.hub.Run(ctx) }()
+		<-l.hub.Ready()
+		ours, theirs := net.Pipe()
+		l.nc, l.br = theirs, bufio.NewReaderSize(theirs, 64)
+		l.conn = l.hub.welcome(0, "org_a")
+		l.conn.joins = func() {
+			l.conn.join(&key.Principal{Org: "org_a", Environment: env, KeyID: "key_a"}, "", types, from, nil)
+		}
+		go l.hub.serve(l.conn, ours)
+		defer func() {
+			cancel()
+			if err := <-done; err != nil {
+				t.Error(err)
+			}
+			theirs.Close()
+		}()
+		f(l)
+	})
+}
+
+func (l *line) publish(n int, typ string) {
+	l.t.Helper()
+	for range n {
+		ev := &event.Event{ID: fmt.Sprint("evt_", l.count), Type: typ, Environment: event.Sandbox, Org: "org_a", Audience: event.Audience{All: true}, Data: fmt.Appendf(nil, `{"n":%d}`, l.count)}
+		l.count++
+		if _, err := l.log.Append(l.t.Context(), []eventlog.Record{{Partition: partition(event.Sandbox), Value: ev.AppendRecord(nil)}}); err != nil {
+			l.t.Fatal(err)
+		}
+	}
+}
+
+// block reads what stands before a blank line.
+func (l *line) block() string {
+	l.t.Helper()
+	var b strings.Builder
+	for {
+		text, err := l.br.ReadString('\n')
+		if err != nil {
+			l.t.Fatal(b.String(), err)
+		}
+		if text == "\n" {
+			return b.String()
+		}
+		b.WriteString(text)
+	}
+}
+
+func (l *line) want(text string) {
+	l.t.Helper()
+	if got := l.block(); got != text {
+		l.t.Fatalf("got  %q\nwant %q", got, text)
+	}
+}
+
+func (l *line) wantEvents(from, to int) {
+	l.t.Helper()
+	for n := from; n < to; n++ {
+		l.want(fmt.Sprintf("id: %s\nevent: rfq.created\ndata: {\"n\":%d}\n", l.at(n+1), n))
+	}
+}
+
+func (l *line) at(next int) string {
+	return place(event.Incarnation{}, event.Sandbox, int64(next)).String()
+}
+
+// TestHeartbeat: every 15 s, with the place that the stream has got to.
+func TestHeartbeat(t *testing.T) {
+	onLine(t, -1, 0, func(l *line) {
+		l.block()
+		l.publish(3, "other.thing")
+		l.want(": heartbeat\nid: " + l.at(3) + "\n")
+		first := time.Now()
+		l.publish(1, "rfq.created")
+		l.wantEvents(3, 4)
+		l.publish(2, "other.thing")
+		for range 3 {
+			l.want(": heartbeat\nid: " + l.at(6) + "\n")
+		}
+		if late := time.Since(first) - 45*time.Second; late < -tickEvery || late > tickEvery {
+			t.Errorf("three heartbeats came within %v", time.Since(first))
+		}
+	})
+}
+
+// TestBehindTells what comes between the turns of one who is behind: its own place.
+func TestBehindTells(t *testing.T) {
+	onLine(t, 0, 200, func(l *line) {
+		l.block()
+		time.Sleep(20 * time.Second) // a heartbeat waits behind the first turn, before the second
+		l.wantEvents(0, chunkEvents)
+		l.want(": heartbeat\nid: " + l.at(chunkEvents) + "\n")
+		l.wantEvents(chunkEvents, 200)
+		l.publish(1, "rfq.created")
+		l.wantEvents(200, 201)
+	})
+}
+
+// TestBehindStalls: who is behind and takes no byte is closed after a while, who takes
+// one now and then isn't.
+func TestBehindStalls(t *testing.T) {
+	onLine(t, 0, 200, func(l *line) {
+		l.block()
+		for range 3 {
+			time.Sleep(29 * time.Second)
+			if _, err := l.nc.Read(make([]byte, 1)); err != nil || l.conn.ended() != nil {
+				t.Fatalf("closed as %v: %v", l.conn.ended(), err)
+			}
+		}
+		time.Sleep(32 * time.Second)
+		if e := l.conn.ended(); e == nil || e.Name != "slow" {
+			t.Fatalf("not closed: %v", e)
+		}
+	})
+}
+
+// TestBehindUnread: while the log can't be read, heartbeats go on, and nothing is
+// passed over.
+func TestBehindUnread(t *testing.T) {
+	onLine(t, 0, 200, func(l *line) {
+		l.block()
+		l.wantEvents(0, 10)
+		l.log.fails.Store(true)
+		l.wantEvents(10, chunkEvents) // which were read already
+		for range 3 {
+			l.want(": heartbeat\nid: " + l.at(chunkEvents) + "\n")
+		}
+		l.log.fails.Store(false)
+		l.wantEvents(chunkEvents, 200)
+	})
+}
+
+// TestBehindExpires: what isn't kept any more when its turn comes is told, then the
+// stream is live.
+func TestBehindExpires(t *testing.T) {
+	onLine(t, 0, 200, func(l *line) {
+		l.block()
+		l.wantEvents(0, 10)
+		l.log.oldest.Store(150)
+		time.Sleep(10 * time.Second) // for so long the old place is believed
+		l.wantEvents(10, chunkEvents)
+		l.want("id: " + l.at(200) + "\nevent: cursor_expired\ndata: {}\n")
+		l.publish(1, "rfq.created")
+		l.wantEvents(200, 201)
+	})
+}
