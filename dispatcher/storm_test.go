@@ -9,6 +9,7 @@ import (
 
 	"sluice/pkg/control"
 	"sluice/pkg/delivery"
+	"sluice/pkg/dialect"
 	"sluice/pkg/endpoint"
 	"sluice/pkg/eventlog/eventlogtest"
 )
@@ -17,7 +18,7 @@ import (
 // endpoint while they do; what comes twice was in flight when a lane moved.
 func TestStorm(t *testing.T) {
 	t.Run("kafka", func(t *testing.T) {
-		w := &world{t: t, receivers: &receivers{}, log: eventlogtest.Kafka(t, topics()...), keeps: true}
+		w := &world{t: t, receivers: &receivers{}, speaks: []*dialect.Dialect{testDialect}, log: eventlogtest.Kafka(t, topics()...), keeps: true}
 		sealer, err := control.NewSealer(make([]byte, 32))
 		if err != nil {
 			t.Fatal(err)

@@ -36,7 +36,7 @@ var schedule = []time.Duration{0, 5 * time.Second, 30 * time.Second, 5 * time.Mi
 var testDialect = &dialect.Dialect{Name: "test", Webhook: &dialect.Webhook{
 	Schedule:     schedule,
 	DisableAfter: 5,
-	AppendBody: func(dst []byte, ev *event.Event) []byte {
+	AppendBody: func(dst []byte, ev *event.Event, _ *endpoint.Endpoint) []byte {
 		if ev.Type == "test.panic" {
 			panic("this event can't be written")
 		}
@@ -164,6 +164,7 @@ type world struct {
 	events  int
 	stop    func()
 	healthy func() error          // of the dispatcher that runs
+	speaks  []*dialect.Dialect    // of endpoints
 	metrics prometheus.Registerer // of the next dispatcher; nil: none
 	wall    func() time.Time      // of the next dispatcher; nil: the bubble's
 	keeps   bool                  // dispatchers trim nothing but snapshots, as on brokers
@@ -171,10 +172,10 @@ type world struct {
 	heldFor time.Duration         // after which the next dispatcher gives up what it holds; 0: as in production
 }
 
-func inWorld(t *testing.T, fn func(t *testing.T, w *world)) {
+func inWorld(t *testing.T, fn func(t *testing.T, w *world), more ...*dialect.Dialect) {
 	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
-		w := newWorld(t)
+		w := newWorld(t, more...)
 		defer func() { w.control.Close() }() // a test may have put another in its place
 		defer func() {
 			if w.stop != nil {
@@ -185,15 +186,15 @@ func inWorld(t *testing.T, fn func(t *testing.T, w *world)) {
 	})
 }
 
-func topics() []eventlog.Topic {
+func topics(more ...*dialect.Dialect) []eventlog.Topic {
 	all := []eventlog.Topic{control.Topic, idem.Topic,
 		{Name: "events.sandbox", Partitions: 1, Retention: delivery.Retention},
 		{Name: "events.live", Partitions: 1, Retention: delivery.Retention}}
-	return append(all, dispatcher.Topics([]*dialect.Dialect{testDialect})...)
+	return append(all, dispatcher.Topics(append(more, testDialect))...)
 }
 
-func newWorld(t *testing.T) *world {
-	w := &world{t: t, receivers: &receivers{}, log: eventlogtest.Mem(t, topics()...)}
+func newWorld(t *testing.T, more ...*dialect.Dialect) *world {
+	w := &world{t: t, receivers: &receivers{}, speaks: append(more, testDialect), log: eventlogtest.Mem(t, topics(more...)...)}
 	sealer, err := control.NewSealer(make([]byte, 32))
 	if err != nil {
 		t.Fatal(err)
@@ -240,7 +241,7 @@ func (w *world) startOn(log eventlog.Log, wait bool) {
 func (w *world) run(log eventlog.Log, sender attempt.Sender) (d *dispatcher.Dispatcher, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d = dispatcher.New(dispatcher.Config{
-		Log: log, Control: w.control, Sender: sender, Dialects: []*dialect.Dialect{testDialect}, Registerer: w.metrics,
+		Log: log, Control: w.control, Sender: sender, Dialects: w.speaks, Registerer: w.metrics,
 		Trim: !w.keeps, Wall: w.wall, Logger: logger(),
 	})
 	d.PerLane(w.perLane)

@@ -17,14 +17,15 @@ import (
 // while nothing runs: it is made anew from the log.
 const attemptsDir = "attempts"
 
-// serveDeliveries adds the calls that tell what became of deliveries.
+// serveDeliveries adds the calls that tell what became of deliveries, and gives who
+// answers them.
 //
 //	tier.0s, held, dead, attempts ─► view ─► index in --data, or --attempts-db ─► GET …/deliveries
-func (n *node) serveDeliveries(server *web.Server, core *manage.Core, past map[event.Environment]*replay.Reader) error {
-	calls := manage.Deliveries{Core: core, Log: n.log, Past: past, Logger: n.cfg.Logger}
+func (n *node) serveDeliveries(server *web.Server, core *manage.Core, past map[event.Environment]*replay.Reader) (*manage.Deliveries, error) {
+	calls := &manage.Deliveries{Core: core, Log: n.log, Past: past, Logger: n.cfg.Logger}
 	store, err := n.attemptsStore()
 	if err != nil {
-		return err
+		return nil, err
 	}
 	if store == nil {
 		n.cfg.Logger.Warn("deliveries aren't listed: there is neither --attempts-db nor a data directory to keep their index in")
@@ -37,7 +38,7 @@ func (n *node) serveDeliveries(server *web.Server, core *manage.Core, past map[e
 	for _, route := range calls.Routes() {
 		server.Handle(route)
 	}
-	return nil
+	return calls, nil
 }
 
 // attemptsStore opens what deliveries are listed from; nil: there is nothing.

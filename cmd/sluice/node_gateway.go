@@ -125,25 +125,27 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 	for _, route := range core.ReplayRoutes() {
 		server.Handle(route)
 	}
-	for _, d := range all.Dialects {
-		server.HandleDialect(d, core)
-	}
-	if err := n.startNotices(in); err != nil {
+	calls, err := n.serveDeliveries(server, core, past)
+	if err != nil {
 		return err
 	}
-	return n.serveDeliveries(server, core, past)
+	for _, d := range all.Dialects {
+		server.HandleDialect(d, calls)
+	}
+	return n.startNotices(in)
 }
 
 // serveStreams adds the streams. drain sends away who is on them.
 func (n *node) serveStreams(server *web.Server, windows map[event.Environment]*replay.Window, past map[event.Environment]*replay.Reader) (drain func(context.Context) error) {
 	var streams []*dialect.Stream
 	var sse []*dialect.SSE
+	var listened []*dialect.Dialect // those that have any
 	for _, d := range all.Dialects {
 		if d.Stream != nil {
 			streams = append(streams, d.Stream)
 		}
 		if d.SSE != nil {
-			sse = append(sse, d.SSE)
+			sse, listened = append(sse, d.SSE), append(listened, d)
 		}
 	}
 	hub := stream.New(stream.Config{
@@ -156,8 +158,9 @@ func (n *node) serveStreams(server *web.Server, windows map[event.Environment]*r
 	for path, handler := range hub.Handlers() {
 		server.Handle(web.Route{Method: "GET", Path: path, Upgrade: true, Open: true, Serve: web.Raw(handler)})
 	}
-	for i := range sse {
+	for i, d := range listened {
 		for _, route := range hub.EventRoutes(i) {
+			route.Errors = d.AppendError
 			server.Handle(route)
 		}
 	}

@@ -39,7 +39,7 @@ type Request struct {
 // for now with the secrets that are good then. The delivery's data must be there.
 func Build(r *Request, w *dialect.Webhook, d *delivery.Delivery, ep *endpoint.Endpoint, number int, now time.Time) {
 	r.URL, r.Exchange = ep.URL, delivery.Exchange{}
-	r.Body = w.AppendBody(r.Body[:0], &d.Event)
+	r.Body = w.AppendBody(r.Body[:0], &d.Event, ep)
 	if ep.Options.ASCIIBody {
 		r.Body = escapeNonASCII(r.Body)
 	}

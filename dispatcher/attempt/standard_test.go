@@ -17,7 +17,7 @@ import (
 
 // stub is a dialect of nothing but the data, with one header.
 var stub = &dialect.Webhook{
-	AppendBody: func(dst []byte, ev *event.Event) []byte { return append(dst, ev.Data...) },
+	AppendBody: func(dst []byte, ev *event.Event, _ *endpoint.Endpoint) []byte { return append(dst, ev.Data...) },
 	AppendHeaders: func(dst []dialect.Header, a *dialect.Attempt) []dialect.Header {
 		return append(dst, dialect.Header{Name: "X-Stub", Value: strings.Join([]string{
 			a.EventID, a.EventType, a.EndpointID, a.DeliveryID, strconv.Itoa(a.Number), strconv.FormatInt(a.Now.Unix(), 10), string(a.Body)}, " ")})

@@ -30,7 +30,7 @@ func wholeLane(t *testing.T) *Lane {
 	}
 	a, b := newTarget("wh_a"), newTarget("wh_b")
 	a.high, a.seen, a.shut, a.since = 5, 2, true, time.Unix(1, 2).UTC()
-	a.streak = streak{epoch: 2, count: 3, first: time.Unix(3, 0).UTC(), last: time.Unix(4, 0).UTC(), refused: true}
+	a.streak = streak{epoch: 2, count: 3, first: time.Unix(3, 0).UTC(), last: time.Unix(4, 0).UTC(), refused: true, spent: true}
 	b.held = held{next: 4, fed: 4, last: 9, count: 2, done: map[int64]struct{}{7: {}}}
 	b.again = again{active: true, since: time.Unix(5, 0).UTC(), next: 6, end: -1}
 	l.targets = map[string]*target{a.id: a, b.id: b}

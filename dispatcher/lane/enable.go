@@ -161,9 +161,13 @@ func (l *Lane) disable(t *target) {
 		return
 	}
 	t.disabling = true
-	reason := fmt.Sprintf("%d failures in a row since %s", t.streak.count, t.streak.first.UTC().Format(time.RFC3339))
-	if t.streak.refused {
+	since := t.streak.first.UTC().Format(time.RFC3339)
+	reason := fmt.Sprintf("%d failures in a row since %s", t.streak.count, since)
+	switch {
+	case t.streak.refused:
 		reason = "it answered 410 Gone"
+	case t.streak.spent:
+		reason = "a delivery ran out of attempts, and nothing was delivered since " + since
 	}
 	l.log.Warn("endpoint is to be disabled", "endpoint", t.id, "reason", reason)
 	cmd := &control.DisableEndpoint{Endpoint: t.id, Epoch: t.ep.Epoch, Reason: reason}

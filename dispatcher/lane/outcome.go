@@ -67,6 +67,9 @@ func (l *Lane) ended(j *job) error {
 		l.notice(t, o)
 	}
 	hop, next := l.next(j)
+	if next.Topic == delivery.DeadTopic {
+		t.streak.spend(hop, res.hook)
+	}
 	l.journal.attempt(l.partition(delivery.AttemptsTopic), &delivery.Attempt{
 		Delivery: d.ID, Endpoint: d.Endpoint, EventID: d.Event.ID,
 		Number: d.Attempts + 1, Test: d.Test, ByHand: d.ByHand(), Replay: d.Replay(), Outcome: *o, Origin: j.place(),

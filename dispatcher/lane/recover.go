@@ -302,6 +302,9 @@ func (jr *replayed) hop(r *eventlog.Record, fence *delivery.Fence) {
 	}
 	if r.Topic == delivery.DeadTopic {
 		jr.buried[d.Origin] = struct{}{}
+		if t := jr.l.targets[d.Endpoint]; t != nil && t.hook != nil && d.Reason == reasonExhausted {
+			t.streak.spend(d, t.hook)
+		}
 	}
 	jr.finished = append(jr.finished, origin{d.Origin, d.Endpoint, false})
 }

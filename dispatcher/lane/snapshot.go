@@ -23,7 +23,8 @@ import (
 //	H   lane      ends of held, dead and attempts, below which all is known; fan-out's place + 1, 0: none
 //	              runs here; markers of held, of dead
 //	T   tier      topic, end, read, highest generation below read, window
-//	E   endpoint  id, high + 1, seen, shut, since, streak, held, dead letters to be sent again
+//	E   endpoint  id, high + 1, seen, shut, since, streak, held, dead letters to be sent again, the epoch
+//	              in which a delivery ran out of attempts (0: none did; absent in earlier releases)
 //	R   replay    id, endpoint, from, end, next, what is finished above next, delivered, failed, expired
 //	O   ordered   endpoint's id; n deliveries in held that failed: offset, attempts, place in the
 //	              schedule, due, first failure
@@ -164,6 +165,7 @@ func (t *target) append(b []byte) []byte {
 		b = binary.AppendVarint(b, t.again.next)
 		b = binary.AppendVarint(b, t.again.end)
 	}
+	b = binary.AppendUvarint(b, t.streak.spentIn())
 	return append(b, t.unread...)
 }
 
@@ -252,6 +254,11 @@ func readTarget(d *decoder) *target {
 	}
 	if d.flag() {
 		t.again = again{active: true, since: d.time(), next: d.varint(), end: d.varint()}
+	}
+	if len(d.rest) > 0 {
+		// An earlier release carries it along, whatever becomes of the streak.
+		epoch := d.uvarint()
+		t.streak.spent = epoch != 0 && epoch == t.streak.epoch
 	}
 	t.unread = string(d.rest)
 	return t

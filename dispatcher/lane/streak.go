@@ -24,6 +24,7 @@ type streak struct {
 	first   time.Time // when the first attempt of them began
 	last    time.Time // when the last counted one ended, by Clock
 	refused bool      // it answered 410: enough at once
+	spent   bool      // a delivery ran out of attempts within it, and that is enough
 }
 
 // pace is how long a counted failure lasts: until the retry that it brings.
@@ -39,7 +40,7 @@ func (s *streak) fold(o *delivery.Outcome, ended time.Time, w *dialect.Webhook) 
 	switch {
 	case o.Epoch != s.epoch:
 	case o.OK():
-		if !s.refused && !ended.Before(s.last) {
+		if !s.refused && !s.spent && !ended.Before(s.last) {
 			*s = streak{epoch: s.epoch}
 		}
 	case s.count > 0 && ended.Before(s.last.Add(pace(w, s.count))):
@@ -54,9 +55,26 @@ func (s *streak) fold(o *delivery.Outcome, ended time.Time, w *dialect.Webhook) 
 	}
 }
 
+// spend notes that a delivery ran out of attempts. It is enough where the dialect
+// says so, unless something succeeded since its first failure, or that lies in
+// another epoch: then the streak began later.
+func (s *streak) spend(hop *delivery.Delivery, w *dialect.Webhook) {
+	if w.DisableExhausted && hop.Outcome.Epoch == s.epoch && s.count > 0 && !hop.FirstFail.Before(s.first) {
+		s.spent = true
+	}
+}
+
+// spentIn gives the epoch in which a delivery ran out of attempts; 0: none did.
+func (s *streak) spentIn() uint64 {
+	if s.spent {
+		return s.epoch
+	}
+	return 0
+}
+
 // enough reports whether the endpoint is to be disabled.
 func (s *streak) enough(w *dialect.Webhook) bool {
-	return s.refused || w != nil && w.DisableAfter > 0 && s.count >= w.DisableAfter
+	return s.refused || s.spent || w != nil && w.DisableAfter > 0 && s.count >= w.DisableAfter
 }
 
 const (

@@ -295,7 +295,7 @@ func (a *Admin) org(r *http.Request) (*control.Org, error) {
 	if o := a.control.Org(r.PathValue("org")); o != nil {
 		return o, nil
 	}
-	return nil, notFound
+	return nil, dialect.ErrNothing
 }
 
 func (a *Admin) showOrg(r *http.Request) (int, any, error) {

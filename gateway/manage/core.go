@@ -17,6 +17,7 @@
 package manage
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -48,8 +49,6 @@ type Core struct {
 	checkURL func(url string) error
 	signed   map[string]bool // headers that dialects sign with, in lower case
 }
-
-var _ dialect.Core = (*Core)(nil)
 
 // NewCore makes a core. checkURL says, for the person who sent it, why deliveries
 // can't go to a URL. What the dialects' webhooks send as headers no endpoint may
@@ -101,7 +100,7 @@ func (c *Core) Endpoint(ctx context.Context, p *key.Principal, id string) (*endp
 		ep = c.control.Endpoint(id)
 	}
 	if ep == nil || ep.Org != p.Org || ep.Environment != p.Environment {
-		return nil, notFound
+		return nil, dialect.ErrNothing
 	}
 	return ep, nil
 }
@@ -168,14 +167,20 @@ func (c *Core) EnableEndpoint(ctx context.Context, p *key.Principal, id string, 
 	return &ep, nil
 }
 
-// TestType is the type of the events that test an endpoint.
+// TestType is the type of the events that test an endpoint, unless another is asked
+// for.
 const TestType = "webhook.test"
 
+const isType = "must be an event's type, of lower-case words with dots between, as in order.filled"
+
 // TestEndpoint appends a delivery of an event that is in no log.
-func (c *Core) TestEndpoint(ctx context.Context, p *key.Principal, id string) (string, error) {
+func (c *Core) TestEndpoint(ctx context.Context, p *key.Principal, id, eventType string) (string, error) {
 	ep, err := c.Endpoint(ctx, p, id)
 	if err != nil {
 		return "", err
+	}
+	if eventType = cmp.Or(eventType, TestType); !event.ValidType(eventType) {
+		return "", dialect.Invalid(dialect.Issue{Path: []string{"eventType"}, Message: isType})
 	}
 	now := time.Now().UTC()
 	// It has the place of the next event, so that it stands among others in a list.
@@ -185,7 +190,7 @@ func (c *Core) TestEndpoint(ctx context.Context, p *key.Principal, id string) (s
 	}
 	data := append([]byte(`{"test":{"webhookId":`), dialect.AppendString(nil, ep.ID)...)
 	ev := &event.Event{
-		ID: event.NewID(now), Offset: end, Type: TestType, Timestamp: now.Truncate(time.Millisecond), Environment: ep.Environment,
+		ID: event.NewID(now), Offset: end, Type: eventType, Timestamp: now.Truncate(time.Millisecond), Environment: ep.Environment,
 		Org: ep.Org, Audience: event.Audience{Orgs: []string{ep.Org}}, Key: ep.Org, Data: append(data, "}}"...),
 	}
 	d := delivery.NewTest(ev, ep.ID, c.control.Applied())
@@ -200,17 +205,14 @@ func (c *Core) TestEndpoint(ctx context.Context, p *key.Principal, id string) (s
 	return d.ID, nil
 }
 
-var (
-	notFound    = &dialect.Error{Status: 404, Code: dialect.NotFound, Message: "there is nothing of yours with this id"}
-	unavailable = &dialect.Error{Status: 503, Code: dialect.Unavailable, Message: "that can't be done now: try again", RetryAfter: 1}
-)
+var unavailable = &dialect.Error{Status: 503, Code: dialect.Unavailable, Message: "that can't be done now: try again", RetryAfter: 1}
 
 // refusal puts an error of control in a client's words. What isn't a refusal
 // stays what it is: ours.
 func refusal(err error) error {
 	switch {
 	case errors.Is(err, control.ErrNotFound):
-		return notFound
+		return dialect.ErrNothing
 	case errors.Is(err, control.ErrDisabled):
 		return &dialect.Error{Status: 409, Code: dialect.Conflict, Message: "the endpoint is disabled: enable it with POST …/enable"}
 	case errors.Is(err, control.ErrExists):

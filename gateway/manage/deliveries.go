@@ -1,6 +1,7 @@
 package manage
 
 import (
+	"cmp"
 	"context"
 	"encoding/base64"
 	"encoding/binary"
@@ -29,13 +30,17 @@ import (
 //	GET  /v1/webhooks/{id}/deliveries/{deliveryId}         shows one, with its attempts
 //	POST /v1/webhooks/{id}/deliveries/{deliveryId}/retry   makes one attempt, at once
 //	GET  /v1/events/{id}/deliveries                        endpoints and statuses, no more
+//
+// It is all that dialects' calls may ask for, too.
 type Deliveries struct {
-	Core   *Core
+	*Core
 	View   *attempts.View // nil: this process has none
 	Log    eventlog.Reader
 	Past   map[event.Environment]*replay.Reader
 	Logger *slog.Logger // nil: none
 }
+
+var _ dialect.Core = (*Deliveries)(nil)
 
 // maxDeliveries bounds a page of deliveries.
 const maxDeliveries = 100
@@ -48,8 +53,7 @@ func (d *Deliveries) Routes() []web.Route {
 			ctx, cancel := context.WithTimeout(c.Context(), readWithin)
 			defer cancel()
 			if d.View == nil {
-				return &dialect.Error{Status: 503, Code: dialect.Unavailable,
-					Message: "this server keeps no list of deliveries: its operator gives it --attempts-db, or a --data that it can write"}
+				return unlisted
 			}
 			status, body, err := serve(ctx, c)
 			if err != nil {
@@ -88,19 +92,9 @@ func (d *Deliveries) Routes() []web.Route {
 // List answers with deliveries of an endpoint: {"data":[…],"nextCursor":"…"}.
 // nextCursor is null at the end; a page may be short of its limit before that.
 func (d *Deliveries) List(ctx context.Context, p *key.Principal, id string, query func(string) string) ([]byte, error) {
-	ep, err := d.Core.Endpoint(ctx, p, id)
+	ep, page, err := d.page(ctx, p, id, query)
 	if err != nil {
 		return nil, err
-	}
-	q, err := d.query(ctx, ep, query)
-	if err != nil {
-		return nil, err
-	}
-	page := attempts.Page{}
-	if q.To == 0 || q.From < q.To {
-		if page, err = d.View.List(ctx, q); err != nil {
-			return nil, err
-		}
 	}
 	dst := append(make([]byte, 0, 512+400*len(page.Rows)), `{"data":[`...)
 	for i := range page.Rows {
@@ -109,11 +103,64 @@ func (d *Deliveries) List(ctx context.Context, p *key.Principal, id string, quer
 		}
 		dst = append(appendRow(dst, &page.Rows[i], ep), '}')
 	}
-	dst = append(dst, `],"nextCursor":`...)
-	if page.Next == (attempts.Key{}) {
-		return append(dst, "null}"...), nil
+	return append(dialect.AppendNext(append(dst, ']'), formatDeliveryPlace(&page.Next)), '}'), nil
+}
+
+// page reads a page of an endpoint's deliveries.
+func (d *Deliveries) page(ctx context.Context, p *key.Principal, id string, query func(string) string) (*endpoint.Endpoint, attempts.Page, error) {
+	ep, err := d.Endpoint(ctx, p, id)
+	if err != nil {
+		return nil, attempts.Page{}, err
 	}
-	return append(dialect.AppendString(dst, formatDeliveryPlace(&page.Next)), '}'), nil
+	q, err := d.query(ctx, ep, query)
+	if err != nil || q.To != 0 && q.From >= q.To {
+		return ep, attempts.Page{}, err
+	}
+	page, err := d.View.List(ctx, q)
+	return ep, page, err
+}
+
+// Deliveries lists what became of deliveries for a dialect that tells of it in its
+// own words.
+func (d *Deliveries) Deliveries(ctx context.Context, p *key.Principal, id, cursor string, limit int) ([]dialect.Delivery, string, error) {
+	if d.View == nil {
+		return nil, "", unlisted
+	}
+	asked := map[string]string{"cursor": cursor, "limit": strconv.Itoa(limit)}
+	_, page, err := d.page(ctx, p, id, func(name string) string { return asked[name] })
+	if err != nil {
+		return nil, "", d.refusal(err)
+	}
+	list := make([]dialect.Delivery, len(page.Rows))
+	for i := range page.Rows {
+		if list[i], err = d.told(ctx, &page.Rows[i]); err != nil {
+			return nil, "", d.refusal(err)
+		}
+	}
+	return list, formatDeliveryPlace(&page.Next), nil
+}
+
+// told says what is known of a delivery, and of its newest attempt.
+func (d *Deliveries) told(ctx context.Context, row *attempts.Row) (dialect.Delivery, error) {
+	t := dialect.Delivery{
+		ID: row.Delivery, EventID: row.EventID, EventType: row.Type, At: row.Created, Attempts: row.Number,
+		Delivered: row.Step.Status() == attempts.Delivered, HTTPStatus: row.HTTP,
+	}
+	if len(row.Attempts) == 0 {
+		return t, nil
+	}
+	newest := *row
+	newest.Attempts = row.Attempts[len(row.Attempts)-1:]
+	made, err := d.View.Attempts(ctx, &newest)
+	if err != nil || len(made) == 0 {
+		return t, err
+	}
+	o := &made[0].Outcome
+	t.At, t.Took = o.Started, o.Took
+	if !o.OK() {
+		t.Failure = cmp.Or(o.Detail, o.Name())
+	}
+	return t, nil
 }
 
 // One answers with a delivery and its attempts.
@@ -137,12 +184,12 @@ func (d *Deliveries) One(ctx context.Context, p *key.Principal, id, deliveryID s
 }
 
 func (d *Deliveries) find(ctx context.Context, p *key.Principal, id, deliveryID string) (*endpoint.Endpoint, *attempts.Row, error) {
-	ep, err := d.Core.Endpoint(ctx, p, id)
+	ep, err := d.Endpoint(ctx, p, id)
 	if err != nil {
 		return nil, nil, err
 	}
 	if !event.ValidID(deliveryID) {
-		return nil, nil, notFound
+		return nil, nil, dialect.ErrNothing
 	}
 	row, err := d.View.Find(ctx, ep.ID, deliveryID)
 	if err != nil {
@@ -153,7 +200,7 @@ func (d *Deliveries) find(ctx context.Context, p *key.Principal, id, deliveryID 
 		return nil, nil, err
 	}
 	if row == nil || row.Event < oldest {
-		return nil, nil, notFound
+		return nil, nil, dialect.ErrNothing
 	}
 	return ep, row, nil
 }
@@ -186,13 +233,13 @@ func (d *Deliveries) Retry(ctx context.Context, p *key.Principal, id, deliveryID
 		return nil, err
 	}
 	ev := &event.Event{ID: row.EventID, Type: row.Type, Environment: ep.Environment, Offset: row.Event}
-	again := delivery.NewByHand(row.Delivery, ep.ID, ev, row.Number, d.Core.control.Applied())
+	again := delivery.NewByHand(row.Delivery, ep.ID, ev, row.Number, d.control.Applied())
 	record := eventlog.Record{
 		Partition: eventlog.Partition{Topic: delivery.Tier(0), Number: delivery.Lane(ep.ID)},
 		Key:       []byte(ep.ID),
 		Value:     again.AppendRecord(nil),
 	}
-	if _, err := d.Core.log.Append(ctx, []eventlog.Record{record}); err != nil {
+	if _, err := d.log.Append(ctx, []eventlog.Record{record}); err != nil {
 		return nil, unavailable
 	}
 	dst := append([]byte(`{"deliveryId":`), dialect.AppendString(nil, row.Delivery)...)
@@ -230,7 +277,7 @@ func (d *Deliveries) Of(ctx context.Context, p *key.Principal, id string, query 
 	}
 	dst, first := []byte(`{"data":[`), true
 	for i := range rows {
-		ep := d.Core.control.Endpoint(rows[i].Endpoint)
+		ep := d.control.Endpoint(rows[i].Endpoint)
 		if ep == nil || rows[i].Test {
 			continue
 		}
@@ -243,11 +290,7 @@ func (d *Deliveries) Of(ctx context.Context, p *key.Principal, id string, query 
 		dst = append(dst, `,"status":`...)
 		dst = append(dialect.AppendString(dst, statusOf(&rows[i], ep)), '}')
 	}
-	dst = append(dst, `],"nextCursor":`...)
-	if next == "" {
-		return append(dst, "null}"...), nil
-	}
-	return append(dialect.AppendString(dst, next), '}'), nil
+	return append(dialect.AppendNext(append(dst, ']'), next), '}'), nil
 }
 
 // query reads what a list is asked for.
@@ -336,9 +379,15 @@ func readLimit(s string) (int, error) {
 // the event and the delivery's id, in base64url.
 const deliveryPlaceVersion = 2
 
+var unlisted = &dialect.Error{Status: 503, Code: dialect.Unavailable,
+	Message: "this server keeps no list of deliveries: its operator gives it --attempts-db, or a --data that it can write"}
+
 var badPlace = &dialect.Error{Status: 400, Code: dialect.InvalidCursor, Message: "cursor isn't one that this list gave: leave it out to begin anew"}
 
 func formatDeliveryPlace(k *attempts.Key) string {
+	if *k == (attempts.Key{}) {
+		return ""
+	}
 	raw := binary.BigEndian.AppendUint64([]byte{deliveryPlaceVersion}, uint64(k.Event))
 	return base64.RawURLEncoding.EncodeToString(append(raw, k.Delivery...))
 }

@@ -189,7 +189,7 @@ func TestWhatBelongsToOthersDoesNotExist(t *testing.T) {
 		_, err = w.core.PatchEndpoint(ctx, p, ep.ID, dialect.EndpointPatch{URL: &url, Status: &status})
 		wantError(t, err, 404, dialect.NotFound)
 		wantError(t, w.core.DeleteEndpoint(ctx, p, ep.ID), 404, dialect.NotFound)
-		_, err = w.core.TestEndpoint(ctx, p, ep.ID)
+		_, err = w.core.TestEndpoint(ctx, p, ep.ID, "")
 		wantError(t, err, 404, dialect.NotFound)
 		_, err = w.core.EnableEndpoint(ctx, p, ep.ID, true)
 		wantError(t, err, 404, dialect.NotFound)
@@ -269,11 +269,11 @@ func TestTestDelivery(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	first, err := w.core.TestEndpoint(t.Context(), ownerLive, ep.ID)
+	first, err := w.core.TestEndpoint(t.Context(), ownerLive, ep.ID, "")
 	if err != nil {
 		t.Fatal(err)
 	}
-	second, err := w.core.TestEndpoint(t.Context(), ownerLive, ep.ID)
+	second, err := w.core.TestEndpoint(t.Context(), ownerLive, ep.ID, "")
 	if err != nil || second == first {
 		t.Fatalf("%q, %q, %v", first, second, err)
 	}

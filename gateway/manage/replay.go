@@ -136,7 +136,7 @@ func (c *Core) Replay(ctx context.Context, p *key.Principal, endpointID, id stri
 		r = c.control.Replay(endpointID, id)
 	}
 	if r == nil {
-		return nil, notFound
+		return nil, dialect.ErrNothing
 	}
 	return r, nil
 }

@@ -103,7 +103,7 @@ func (c *conn) chunk(ctx context.Context, from int64) (frames []frame, next int6
 func (c *conn) isFor(ev *event.Event) bool { return ev.Audience.Includes(c.org) && c.wants(ev) }
 
 func (c *conn) appendFrame(frames []frame, ev *event.Event) []frame {
-	if b := c.form.event(ev, place(c.hub.cfg.Incarnation, c.environment, ev.Offset+1)); b != nil {
+	if b := c.form.event(ev, c.org, place(c.hub.cfg.Incarnation, c.environment, ev.Offset+1)); b != nil {
 		frames = append(frames, frame{bytes: b, offset: ev.Offset})
 	}
 	return frames

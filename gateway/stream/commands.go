@@ -27,8 +27,11 @@ func (c *conn) obey(cmd *dialect.Command) *Ending {
 	case dialect.VerbPing:
 		c.say(&dialect.Reply{Kind: dialect.ReplyPong})
 		return nil
-	case dialect.VerbAuth:
-		return c.authenticate(cmd)
+	}
+	if cmd.Token != "" {
+		if in, e := c.authenticate(cmd); !in || cmd.Verb == dialect.VerbAuth {
+			return e
+		}
 	}
 	if c.principal == nil {
 		c.say(unauthorized("authenticate first, with an API key"))
@@ -64,25 +67,29 @@ func (c *conn) fail(e *Ending, last *dialect.Reply) *Ending {
 	return e
 }
 
-func (c *conn) authenticate(cmd *dialect.Command) *Ending {
+// authenticate looks at the key that a message brings; in: it is good.
+func (c *conn) authenticate(cmd *dialect.Command) (in bool, _ *Ending) {
 	p, refusal, err := c.lookUp(cmd.Token)
 	switch {
 	case err != nil:
 		c.hub.cfg.Logger.Warn("key not looked up", "error", err)
-		c.say(errorReply(dialect.Unavailable, "the key can't be checked now: send auth again"))
-		return nil
+		c.say(errorReply(dialect.Unavailable, "the key can't be checked now: send it again"))
+		return false, nil
 	case refusal != nil:
-		return c.fail(&endBadKey, refusal)
+		return false, c.fail(&endBadKey, refusal)
+	case cmd.Org != "" && cmd.Org != p.Org:
+		c.say(errorReply(dialect.Forbidden, "the key is of another org"))
+		return false, nil
 	case !p.Can(key.Subscribe):
 		c.say(errorReply(dialect.Forbidden, `the key lacks the scope "subscribe"`))
-		return nil
+		return false, nil
 	}
 	if c.principal == nil {
 		if !c.hub.enter(c, p.Org) {
-			return c.fail(&endCrowd, errorReply(dialect.RateLimited, fmt.Sprintf("the org has %d connections, which is all it may", c.limits.PerOrg)))
+			return false, c.fail(&endCrowd, errorReply(dialect.RateLimited, fmt.Sprintf("the org has %d connections, which is all it may", c.limits.PerOrg)))
 		}
 	} else if c.principal.Org != p.Org || c.principal.Environment != p.Environment {
-		return c.fail(&endOtherOrg, errorReply(dialect.BadRequest, "an open connection can only be renewed with a key of its own org and environment"))
+		return false, c.fail(&endOtherOrg, errorReply(dialect.BadRequest, "an open connection can only be renewed with a key of its own org and environment"))
 	}
 	c.principal = p
 	alive := c.shard.call(func() {
@@ -94,15 +101,15 @@ func (c *conn) authenticate(cmd *dialect.Command) *Ending {
 		c.keyID, c.expires = p.KeyID, p.ExpiresAt
 	})
 	if !alive {
-		return c.fail(&endShutdown, nil)
+		return false, c.fail(&endShutdown, nil)
 	}
 	// The key may have been taken away between the look-up and the shard's knowing
 	// whose it is; then nobody has ended this connection.
 	if _, refusal, err := c.lookUp(cmd.Token); err == nil && refusal != nil {
-		return c.fail(&endRevoked, refusal)
+		return false, c.fail(&endRevoked, refusal)
 	}
 	c.say(&dialect.Reply{Kind: dialect.ReplyAuthOK, Environment: p.Environment})
-	return nil
+	return true, nil
 }
 
 // lookUp gives the token's principal; refusal is for the client, err for us.

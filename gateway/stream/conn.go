@@ -115,7 +115,7 @@ func (c *conn) offer(e *entry) {
 	if c.reading != nil || e.ev.Offset < c.ahead && !c.wants(e.ev) {
 		return
 	}
-	f := frame{bytes: e.frame(c.speaks, c.form), offset: e.ev.Offset}
+	f := frame{bytes: e.frame(c.speaks, c.form, c.org), offset: e.ev.Offset}
 	if f.bytes == nil {
 		return // not said in this dialect
 	}

@@ -9,7 +9,8 @@ import (
 // written is whole, and never changed: an event's is shared by all who receive it.
 // Nil or empty: nothing is said.
 type form interface {
-	event(ev *event.Event, cursor event.Cursor) []byte
+	event(ev *event.Event, org string, cursor event.Cursor) []byte
+	perOrg() bool // an event isn't written alike for every org
 	reply(r *dialect.Reply) []byte
 	end(e *Ending) []byte // the last that goes out
 }
@@ -17,9 +18,15 @@ type form interface {
 // webSocket writes frames.
 type webSocket struct{ *dialect.Stream }
 
-func (f webSocket) event(ev *event.Event, cursor event.Cursor) []byte {
+func (f webSocket) event(ev *event.Event, org string, cursor event.Cursor) []byte {
+	if f.PerOrg {
+		theirs := *ev
+		theirs.Org, ev = org, &theirs
+	}
 	return textFrame(len(ev.Data)+256, func(dst []byte) []byte { return f.AppendEvent(dst, ev, cursor) })
 }
+
+func (f webSocket) perOrg() bool { return f.PerOrg }
 
 // reply writes a text frame. A ping is one in both ways that a client may know.
 func (f webSocket) reply(r *dialect.Reply) []byte {
@@ -43,7 +50,7 @@ func (webSocket) end(e *Ending) []byte { return closeFrame(e.Code, e.Reason) }
 // standard resumes from it.
 type eventStream struct{ *dialect.SSE }
 
-func (f eventStream) event(ev *event.Event, cursor event.Cursor) []byte {
+func (f eventStream) event(ev *event.Event, _ string, cursor event.Cursor) []byte {
 	dst := appendID(make([]byte, 0, len(ev.Data)+len(ev.Type)+64), cursor.String())
 	dst = append(append(append(dst, "event: "...), ev.Type...), "\ndata: "...)
 	before := len(dst)
@@ -52,6 +59,8 @@ func (f eventStream) event(ev *event.Event, cursor event.Cursor) []byte {
 	}
 	return append(dst, "\n\n"...)
 }
+
+func (eventStream) perOrg() bool { return false }
 
 func (f eventStream) reply(r *dialect.Reply) []byte {
 	dst := make([]byte, 0, 128)

@@ -339,10 +339,16 @@ const revoked = "the key was revoked"
 type entry struct {
 	ev     *event.Event
 	cursor event.Cursor
-	frames []struct {
-		once  sync.Once
-		bytes []byte
-	}
+	frames []eventFrames
+}
+
+// eventFrames is an event in one dialect.
+type eventFrames struct {
+	once  sync.Once
+	bytes []byte
+
+	mu   sync.Mutex
+	orgs map[string][]byte // where they name the org that they are for
 }
 
 // entryBytes is about what an entry takes beside its event's bytes.
@@ -350,16 +356,26 @@ const entryBytes = 512
 
 func newEntry(h *Hub, ev *event.Event) *entry {
 	e := &entry{ev: ev, cursor: event.Cursor{Incarnation: h.cfg.Incarnation, Environment: ev.Environment, Next: ev.Offset + 1}}
-	e.frames = make([]struct {
-		once  sync.Once
-		bytes []byte
-	}, len(h.forms))
+	e.frames = make([]eventFrames, len(h.forms))
 	return e
 }
 
 // frame encodes the event on first use.
-func (e *entry) frame(n int, s form) []byte {
+func (e *entry) frame(n int, s form, org string) []byte {
 	f := &e.frames[n]
-	f.once.Do(func() { f.bytes = s.event(e.ev, e.cursor) })
-	return f.bytes
+	if !s.perOrg() {
+		f.once.Do(func() { f.bytes = s.event(e.ev, org, e.cursor) })
+		return f.bytes
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	b, done := f.orgs[org]
+	if !done {
+		b = s.event(e.ev, org, e.cursor)
+		if f.orgs == nil {
+			f.orgs = make(map[string][]byte)
+		}
+		f.orgs[org] = b
+	}
+	return b
 }

@@ -90,7 +90,7 @@ func (t *catchUp) do(c *conn) error {
 	for events := range slices.Chunk(last.Events, batchFrames/4) {
 		var frames [][]byte
 		for _, ev := range events {
-			if f := c.form.event(ev, place(c.hub.cfg.Incarnation, t.env, ev.Offset+1)); f != nil {
+			if f := c.form.event(ev, c.org, place(c.hub.cfg.Incarnation, t.env, ev.Offset+1)); f != nil {
 				frames = append(frames, f)
 			}
 		}

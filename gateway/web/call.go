@@ -36,6 +36,10 @@ type Route struct {
 	// to nothing on an open route.
 	MaxBody int
 
+	// Errors adds the JSON of a refusal at this path, whichever method it was refused
+	// to; nil: in the core's shape.
+	Errors func(dst []byte, e *dialect.Error) []byte
+
 	// Serve answers the call. A *dialect.Error that it returns is shown to the
 	// client; any other error is logged and becomes a 500.
 	Serve func(c *Call) error
@@ -124,7 +128,12 @@ func (s *Server) Handle(r Route) {
 // HandleDialect adds the routes of a dialect, served by the core.
 func (s *Server) HandleDialect(d *dialect.Dialect, core dialect.Core) {
 	for _, r := range d.Routes {
-		s.Handle(Route{Method: r.Method, Path: r.Path, Scope: r.Scope, Serve: func(c *Call) error {
+		s.Handle(Route{Method: r.Method, Path: r.Path, Scope: r.Scope, Errors: d.AppendError, Serve: func(c *Call) error {
+			if d.Admit != nil {
+				if refused := d.Admit(c.Principal, c.Header); refused != nil {
+					return refused
+				}
+			}
 			return serveDialect(c, r.Serve, core)
 		}})
 	}
@@ -322,7 +331,18 @@ func (s *Server) answerError(ctx *fasthttp.RequestCtx, e *dialect.Error) {
 	if e.Status == 401 {
 		ctx.Response.Header.Set("WWW-Authenticate", "Bearer")
 	}
-	answerJSON(ctx, e.Status, e.AppendJSON(nil))
+	answerJSON(ctx, e.Status, s.appendError(&ctx.Request.Header, e))
+}
+
+// appendError words an error as the dialect does at whose path the request is,
+// whether or not it came to a route.
+func (s *Server) appendError(h *fasthttp.RequestHeader, e *dialect.Error) []byte {
+	if path, ok := rawPath(h.RequestURI()); ok {
+		if m, _ := s.router.find(path); m.node != nil && m.node.errors != nil {
+			return m.node.errors(nil, e)
+		}
+	}
+	return e.AppendJSON(nil)
 }
 
 func answerJSON(ctx *fasthttp.RequestCtx, status int, body []byte) {

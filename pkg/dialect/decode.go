@@ -3,6 +3,7 @@ package dialect
 import (
 	"errors"
 	"reflect"
+	"strconv"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
@@ -29,6 +30,52 @@ func DecodeStrict(body []byte, v any) *Error {
 		return Invalid(Issue{Path: tokens(semantic.JSONPointer), Message: semanticMessage(semantic)})
 	}
 	return Invalid(Issue{Message: "the body can't be read"})
+}
+
+// The entries of a list's page.
+const (
+	defaultLimit = 50
+	maxLimit     = 100
+)
+
+// Limit reads the parameter that says how many entries a page may have; empty: 50.
+func Limit(s string) (int, *Error) {
+	if s == "" {
+		return defaultLimit, nil
+	}
+	n, err := strconv.Atoi(s)
+	if err != nil || n < 1 || n > maxLimit {
+		return 0, Invalid(Issue{Path: []string{"limit"}, Message: "must be 1 to 100"})
+	}
+	return n, nil
+}
+
+// Secret gives the secret that a call brings along; empty: one is to be made.
+func Secret(given *string) (string, *Error) {
+	if given == nil {
+		return "", nil
+	}
+	if *given == "" {
+		return "", Invalid(Issue{Path: []string{"secret"}, Message: "is empty: leave it out and one is made"})
+	}
+	return *given, nil
+}
+
+// Replay reads the body of a call that enables an endpoint: whether what was missed
+// is to be delivered.
+func Replay(body []byte) (bool, *Error) {
+	var in struct {
+		Replay *string `json:"replay"`
+	}
+	if len(body) > 0 {
+		if e := DecodeStrict(body, &in); e != nil {
+			return false, e
+		}
+	}
+	if in.Replay != nil && *in.Replay != "none" {
+		return false, Invalid(Issue{Path: []string{"replay"}, Message: `must be "none": leave it out, and what was missed is delivered`})
+	}
+	return in.Replay == nil, nil
 }
 
 // Invalid is the error of a request with members that are wrong.

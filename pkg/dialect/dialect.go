@@ -4,9 +4,13 @@
 //
 //	dialect.go   Dialect, Webhook
 //	stream.go    Stream: what is said on a WebSocket; SSE: on a stream of events
+//	message.go   reading what a client says on a WebSocket
+//	reply.go     what we say alike in all dialects
 //	route.go     Route: its HTTP calls, and what they may ask of the core
+//	own.go       calls that see no endpoints but those of their dialect
 //	error.go     errors that a client sees
-//	decode.go    bodies of calls, read strictly
+//	decode.go    bodies and pages of calls, read strictly
+//	json.go      pieces of what is written
 //	all/         the list of all dialects
 //	tetrafi/ …   one folder each: <name>.go sign.go stream.go routes.go
 //
@@ -18,6 +22,7 @@ import (
 
 	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
+	"sluice/pkg/key"
 )
 
 // Dialect is one published API.
@@ -27,6 +32,15 @@ type Dialect struct {
 	Stream  *Stream
 	SSE     *SSE
 	Webhook *Webhook
+
+	// Admit judges a call of Routes by headers of the dialect's own, once its key is
+	// known and its plan has room; nil: whoever has a key may come in. A header that
+	// is absent is empty.
+	Admit func(p *key.Principal, header func(name string) string) *Error
+
+	// AppendError adds the JSON that answers a refused call at a path of Routes or SSE;
+	// nil: in the shape of Error.AppendJSON.
+	AppendError func(dst []byte, e *Error) []byte
 }
 
 // Webhook is how a dialect delivers.
@@ -35,11 +49,16 @@ type Webhook struct {
 	// failure before; the first is 0. Its length is the number of attempts.
 	Schedule []time.Duration
 
-	// DisableAfter is how many counted failures in a row disable the endpoint.
+	// DisableAfter is how many counted failures in a row disable the endpoint; 0: no
+	// number of them does.
 	DisableAfter int
+	// DisableExhausted has a delivery that runs out of attempts disable the endpoint,
+	// unless another succeeded since its first failure began.
+	DisableExhausted bool
 
-	// AppendBody adds the request body. Its bytes are sent and signed as they are.
-	AppendBody func(dst []byte, ev *event.Event) []byte
+	// AppendBody adds the request body of an event for an endpoint. Its bytes are sent
+	// and signed as they are.
+	AppendBody func(dst []byte, ev *event.Event, ep *endpoint.Endpoint) []byte
 
 	// AppendHeaders adds the headers of one attempt, signature included.
 	// Content-Type and the Standard Webhooks headers are the dispatcher's, for

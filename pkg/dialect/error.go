@@ -1,11 +1,5 @@
 package dialect
 
-import (
-	"strings"
-
-	"github.com/go-json-experiment/json/jsontext"
-)
-
 // Code classifies an error for a client's program.
 type Code string
 
@@ -89,18 +83,3 @@ const (
 	maxSegments = 72  // data nests 64 deep
 	maxSegment  = 128 // bytes
 )
-
-// Clip keeps text of a client's short enough to be told back.
-func Clip(s string, most int) string {
-	if len(s) <= most {
-		return s
-	}
-	return strings.ToValidUTF8(s[:most], "") + "…"
-}
-
-// AppendString adds s as a JSON string, in the form that JSON.stringify prints;
-// bytes that are no UTF-8 become U+FFFD.
-func AppendString(dst []byte, s string) []byte {
-	dst, _ = jsontext.AppendQuote(dst, s)
-	return dst
-}

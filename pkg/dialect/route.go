@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"context"
+	"time"
 
 	"sluice/pkg/endpoint"
 	"sluice/pkg/key"
@@ -41,15 +42,33 @@ type Core interface {
 	Endpoints(ctx context.Context, p *key.Principal, cursor string, limit int) (page []*endpoint.Endpoint, next string, err error)
 	PatchEndpoint(ctx context.Context, p *key.Principal, id string, patch EndpointPatch) (*endpoint.Endpoint, error)
 	DeleteEndpoint(ctx context.Context, p *key.Principal, id string) error
-	// TestEndpoint sends one test event to the endpoint, past its patterns and
-	// status, and returns the delivery's id.
-	TestEndpoint(ctx context.Context, p *key.Principal, id string) (deliveryID string, err error)
+	// TestEndpoint sends one test event of that type to the endpoint (empty: of a type
+	// of its own), past its patterns and status, and returns the delivery's id.
+	TestEndpoint(ctx context.Context, p *key.Principal, id, eventType string) (deliveryID string, err error)
 	// RotateSecret makes the endpoint another secret; those of before sign beside it for
 	// so many seconds.
 	RotateSecret(ctx context.Context, p *key.Principal, id string, overlap int64) (*endpoint.Endpoint, error)
 	// EnableEndpoint makes it active again; what was missed since its first failure
 	// is delivered unless replay is false.
 	EnableEndpoint(ctx context.Context, p *key.Principal, id string, replay bool) (*endpoint.Endpoint, error)
+	// Deliveries lists what became of an endpoint's deliveries, the newest events
+	// first, as Endpoints does. A page may be short though the list goes on.
+	Deliveries(ctx context.Context, p *key.Principal, id, cursor string, limit int) (page []Delivery, next string, err error)
+}
+
+// Delivery is what became of one event owed to an endpoint.
+type Delivery struct {
+	ID        string
+	EventID   string
+	EventType string
+	At        time.Time // when its newest attempt began, or when it was made if there was none
+	Attempts  int       // made so far
+	Delivered bool      // by any of them
+
+	// Of the newest attempt, as long as that is kept.
+	HTTPStatus int           // 0: there was no answer
+	Took       time.Duration // until status, or failure
+	Failure    string        // for people: what went wrong; empty: nothing did, or there was no attempt
 }
 
 // EndpointSpec is what an endpoint is made of.

@@ -15,6 +15,10 @@ type Stream struct {
 	// event, however many receive it.
 	AppendEvent func(dst []byte, ev *event.Event, cursor event.Cursor) []byte
 
+	// PerOrg says that the message names the org that it is for: ev.Org is that one
+	// then, and AppendEvent is called once per event and org.
+	PerOrg bool
+
 	// AppendReply adds any other message of ours.
 	AppendReply func(dst []byte, r *Reply) []byte
 }
@@ -49,7 +53,8 @@ const (
 // Command is one decoded message of a client.
 type Command struct {
 	Verb      Verb
-	Token     string   // auth
+	Token     string   // auth, or a subscribe that brings its key along; empty: none
+	Org       string   // beside Token: the org that the client takes it for; empty: it doesn't say
 	Channels  []string // subscribe, unsubscribe: patterns, not yet parsed
 	Corridors []string // subscribe; nil: any
 	Filter    string   // subscribe: JSON, not yet parsed; empty: none

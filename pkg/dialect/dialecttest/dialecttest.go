@@ -1,14 +1,16 @@
 // Package dialecttest is the suite that every dialect passes: the bytes that it
-// puts on the wire, held in its testdata/stream, and what the core may rely on
+// puts on the wire, held in its testdata/wire, and what the core may rely on
 // whatever the dialect.
 //
 //	events.golden    one line for each sample: the message on the WebSocket
 //	bodies.golden    one line for each sample: a webhook's body
 //	replies.golden   one line for each reply; "-" where the dialect says nothing
 //	commands.golden  what clients send, each with what is read from it
+//	headers.golden   the headers of attempts: the first, one in a rotation's overlap
+//	calls.golden     HTTP calls, each with what it asks of the core and its answer
 //
 // `go test ./pkg/dialect/dialecttest -update` writes them anew; the lines that
-// begin with > in commands.golden are kept and answered.
+// begin with > in commands.golden and calls.golden are kept and answered.
 package dialecttest
 
 import (
@@ -25,12 +27,13 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"sluice/pkg/dialect"
+	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
 )
 
 var update = flag.Bool("update", false, "write the golden files")
 
-// Run runs the suite; dir is the dialect's testdata/stream.
+// Run runs the suite; dir is the dialect's testdata/wire.
 func Run(t *testing.T, d *dialect.Dialect, dir string) {
 	if d.Stream != nil {
 		t.Run("events", func(t *testing.T) { events(t, d.Stream, filepath.Join(dir, "events.golden")) })
@@ -38,8 +41,12 @@ func Run(t *testing.T, d *dialect.Dialect, dir string) {
 		t.Run("commands", func(t *testing.T) { commands(t, d.Stream, filepath.Join(dir, "commands.golden")) })
 		t.Run("nonsense", func(t *testing.T) { nonsense(t, d.Stream) })
 	}
+	if len(d.Routes) > 0 {
+		t.Run("calls", func(t *testing.T) { calls(t, d, filepath.Join(dir, "calls.golden")) })
+	}
 	if d.Webhook != nil {
 		t.Run("bodies", func(t *testing.T) { bodies(t, d.Webhook, filepath.Join(dir, "bodies.golden")) })
+		t.Run("headers", func(t *testing.T) { headers(t, d.Webhook, filepath.Join(dir, "headers.golden")) })
 	}
 }
 
@@ -79,16 +86,39 @@ func events(t *testing.T, s *dialect.Stream, file string) {
 
 func bodies(t *testing.T, w *dialect.Webhook, file string) {
 	var lines []string
+	ep := &endpoint.Endpoint{ID: "wh_abc123", Org: "org_456", Environment: event.Sandbox}
 	for _, ev := range samples(t) {
-		lines = append(lines, appended(t, func(dst []byte) []byte { return w.AppendBody(dst, ev) }))
+		lines = append(lines, appended(t, func(dst []byte) []byte { return w.AppendBody(dst, ev, ep) }))
 	}
 	golden(t, file, lines)
 	if len(w.Schedule) == 0 || w.Schedule[0] != 0 {
 		t.Errorf("the schedule %v doesn't begin at once", w.Schedule)
 	}
-	if w.DisableAfter < 1 {
-		t.Errorf("disables after %d failures", w.DisableAfter)
+	if w.DisableAfter < 1 && !w.DisableExhausted {
+		t.Error("never disables an endpoint that is dead")
 	}
+}
+
+// headers holds what signs: an HMAC that anybody can make again from the lines.
+func headers(t *testing.T, w *dialect.Webhook, file string) {
+	attempts := []dialect.Attempt{
+		{Number: 1, Secret: endpoint.Secret("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")},
+		{Number: 3, Secret: endpoint.Secret("the oldest"), Newer: []endpoint.Secret{endpoint.Secret("the second"), endpoint.Secret("the newest")}},
+	}
+	var lines []string
+	for i := range attempts {
+		a := &attempts[i]
+		a.Body, a.Now = []byte(`{"text":"für"}`), time.Unix(1710072000, 999e6)
+		a.EventID, a.EventType, a.EndpointID, a.DeliveryID = "evt_1", "rfq.created", "wh_1", "dlv_1"
+		lines = append(lines, fmt.Sprintf("> attempt %d at %d of %s with %d secrets", a.Number, a.Now.Unix(), a.Body, 1+len(a.Newer)))
+		for _, h := range w.AppendHeaders(nil, a) {
+			lines = append(lines, h.Name+": "+h.Value)
+			if endpoint.Reserved(h.Name) {
+				t.Errorf("%s is the dispatcher's to send", h.Name)
+			}
+		}
+	}
+	golden(t, file, lines)
 }
 
 func replies(t *testing.T, s *dialect.Stream, file string) {
@@ -184,6 +214,9 @@ func describe(cmd *dialect.Command, wrong *dialect.Error) string {
 	text := fmt.Sprintf("%s token=%q channels=%q corridors=%s cursor=%q", verbNames[cmd.Verb], cmd.Token, cmd.Channels, corridors, cmd.Cursor)
 	if cmd.Filter != "" {
 		text += " filter=" + cmd.Filter
+	}
+	if cmd.Org != "" {
+		text += " org=" + strconv.Quote(cmd.Org)
 	}
 	return text
 }

@@ -12,7 +12,7 @@ func TestDialects(t *testing.T) {
 	paths := make(map[string]string)
 	for _, d := range all.Dialects {
 		t.Run(d.Name, func(t *testing.T) {
-			dialecttest.Run(t, d, filepath.Join("..", d.Name, "testdata", "stream"))
+			dialecttest.Run(t, d, filepath.Join("..", d.Name, "testdata", "wire"))
 		})
 		if d.Stream == nil {
 			continue

@@ -15,6 +15,7 @@ const name = "marketplace"
 
 // Dialect is the marketplace's API.
 var Dialect = &dialect.Dialect{
-	Name: name,
-	SSE:  stream,
+	Name:        name,
+	SSE:         stream,
+	AppendError: appendError,
 }

@@ -9,7 +9,6 @@ import (
 
 	"sluice/pkg/dialect"
 	"sluice/pkg/endpoint"
-	"sluice/pkg/event"
 )
 
 // options are the members of POST and PATCH that set what an endpoint is given
@@ -84,8 +83,7 @@ func appendOverlap(dst []byte, ep *endpoint.Endpoint) []byte {
 			until = p.Until
 		}
 	}
-	dst = append(dst, `,"overlapUntil":`...)
-	return dialect.AppendString(dst, until.UTC().Format(event.TimestampLayout))
+	return dialect.AppendMember(dst, "overlapUntil", dialect.Timestamp(until))
 }
 
 // orNull is a member that may be null, which stands for its zero value; nil: it

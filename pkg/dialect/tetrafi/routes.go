@@ -3,11 +3,9 @@ package tetrafi
 import (
 	"context"
 	"strconv"
-	"time"
 
 	"sluice/pkg/dialect"
 	"sluice/pkg/endpoint"
-	"sluice/pkg/event"
 	"sluice/pkg/key"
 )
 
@@ -35,33 +33,23 @@ func create(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 	if e := dialect.DecodeStrict(r.Body, &in); e != nil {
 		return nil, e
 	}
-	spec := dialect.EndpointSpec{Dialect: name, URL: in.URL, Patterns: in.Events, Description: in.Description, Options: in.options.patch()}
-	if in.Secret != nil {
-		if spec.Secret = *in.Secret; spec.Secret == "" {
-			return nil, dialect.Invalid(dialect.Issue{Path: []string{"secret"}, Message: "is empty: leave it out and one is made"})
-		}
+	secret, wrong := dialect.Secret(in.Secret)
+	if wrong != nil {
+		return nil, wrong
 	}
-	ep, err := core.CreateEndpoint(ctx, &r.Principal, spec)
+	ep, err := core.CreateEndpoint(ctx, &r.Principal, dialect.EndpointSpec{
+		Dialect: name, URL: in.URL, Patterns: in.Events, Secret: secret, Description: in.Description, Options: in.options.patch(),
+	})
 	if err != nil {
 		return nil, err
 	}
 	return &dialect.Response{Status: 201, Body: appendWebhook(nil, ep, true)}, nil
 }
 
-// The sizes of a list's pages.
-const (
-	defaultLimit = 50
-	maxLimit     = 100
-)
-
 func list(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
-	limit := defaultLimit
-	if s := r.Query("limit"); s != "" {
-		n, err := strconv.Atoi(s)
-		if err != nil || n < 1 || n > maxLimit {
-			return nil, dialect.Invalid(dialect.Issue{Path: []string{"limit"}, Message: "must be 1 to 100"})
-		}
-		limit = n
+	limit, wrong := dialect.Limit(r.Query("limit"))
+	if wrong != nil {
+		return nil, wrong
 	}
 	page, next, err := core.Endpoints(ctx, &r.Principal, r.Query("cursor"), limit)
 	if err != nil {
@@ -74,13 +62,7 @@ func list(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.
 		}
 		body = appendWebhook(body, ep, false)
 	}
-	body = append(body, `],"nextCursor":`...)
-	if next == "" {
-		body = append(body, "null}"...)
-	} else {
-		body = append(dialect.AppendString(body, next), '}')
-	}
-	return &dialect.Response{Status: 200, Body: body}, nil
+	return &dialect.Response{Status: 200, Body: append(dialect.AppendNext(append(body, ']'), next), '}')}, nil
 }
 
 func get(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
@@ -123,7 +105,7 @@ func test(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.
 			return nil, e
 		}
 	}
-	id, err := core.TestEndpoint(ctx, &r.Principal, r.Param("id"))
+	id, err := core.TestEndpoint(ctx, &r.Principal, r.Param("id"), "")
 	if err != nil {
 		return nil, err
 	}
@@ -132,18 +114,11 @@ func test(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.
 }
 
 func enable(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
-	var in struct {
-		Replay *string `json:"replay"`
+	replay, wrong := dialect.Replay(r.Body)
+	if wrong != nil {
+		return nil, wrong
 	}
-	if len(r.Body) > 0 {
-		if e := dialect.DecodeStrict(r.Body, &in); e != nil {
-			return nil, e
-		}
-	}
-	if in.Replay != nil && *in.Replay != "none" {
-		return nil, dialect.Invalid(dialect.Issue{Path: []string{"replay"}, Message: `must be "none": leave it out, and what was missed is delivered`})
-	}
-	return shown(core.EnableEndpoint(ctx, &r.Principal, r.Param("id"), in.Replay == nil))
+	return shown(core.EnableEndpoint(ctx, &r.Principal, r.Param("id"), replay))
 }
 
 // defaultOverlap is how long the secrets of before go on signing, in seconds.
@@ -172,34 +147,22 @@ func rotate(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 // appendWebhook adds an endpoint. A secret is shown when it is made, and never
 // again.
 func appendWebhook(dst []byte, ep *endpoint.Endpoint, withSecret bool) []byte {
-	text := func(member, value string) {
-		dst = append(dst, `,"`...)
-		dst = append(dst, member...)
-		dst = append(dst, `":`...)
-		dst = dialect.AppendString(dst, value)
-	}
+	text := func(member, value string) { dst = dialect.AppendMember(dst, member, value) }
 	dst = append(dst, `{"id":`...)
 	dst = dialect.AppendString(dst, ep.ID)
 	text("url", ep.URL)
-	dst = append(dst, `,"events":[`...)
-	for i, p := range ep.Patterns {
-		if i > 0 {
-			dst = append(dst, ',')
-		}
-		dst = dialect.AppendString(dst, p.String())
-	}
-	dst = append(dst, ']')
+	dst = dialect.AppendTexts(append(dst, `,"events":`...), ep.Patterns.Strings())
 	text("status", string(ep.Status))
 	if withSecret {
 		text("secret", string(ep.Secret))
 	}
 	text("description", ep.Description)
 	text("dialect", ep.Dialect)
-	text("createdAt", timestamp(ep.CreatedAt))
-	text("updatedAt", timestamp(ep.UpdatedAt))
+	text("createdAt", dialect.Timestamp(ep.CreatedAt))
+	text("updatedAt", dialect.Timestamp(ep.UpdatedAt))
 	if ep.Status == endpoint.Disabled {
 		text("reason", ep.Reason)
-		text("disabledAt", timestamp(ep.DisabledAt))
+		text("disabledAt", dialect.Timestamp(ep.DisabledAt))
 	}
 	dst = append(dst, `,"missed":`...)
 	dst = strconv.AppendInt(dst, ep.Missed, 10)
@@ -207,5 +170,3 @@ func appendWebhook(dst []byte, ep *endpoint.Endpoint, withSecret bool) []byte {
 	dst = appendOptions(dst, &ep.Options)
 	return append(dst, '}')
 }
-
-func timestamp(t time.Time) string { return t.UTC().Format(event.TimestampLayout) }

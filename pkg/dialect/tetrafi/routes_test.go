@@ -104,9 +104,14 @@ func (c *stubCore) DeleteEndpoint(_ context.Context, p *key.Principal, id string
 	return c.err
 }
 
-func (c *stubCore) TestEndpoint(_ context.Context, p *key.Principal, id string) (string, error) {
-	c.ask(p, "test %s", id)
+func (c *stubCore) TestEndpoint(_ context.Context, p *key.Principal, id, eventType string) (string, error) {
+	c.ask(p, "test %s%s", id, eventType)
 	return "dlv_00112233445566778899aabbccddeeff", c.err
+}
+
+func (c *stubCore) Deliveries(_ context.Context, p *key.Principal, id, _ string, _ int) ([]dialect.Delivery, string, error) {
+	c.ask(p, "deliveries %s", id)
+	return nil, "", c.err
 }
 
 func (c *stubCore) EnableEndpoint(_ context.Context, p *key.Principal, id string, replay bool) (*endpoint.Endpoint, error) {

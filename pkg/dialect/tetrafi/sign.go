@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"sluice/pkg/dialect"
+	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
 )
 
@@ -19,7 +20,7 @@ var webhook = &dialect.Webhook{
 }
 
 // appendBody writes what the WebSocket's message has, without its cursor.
-func appendBody(dst []byte, ev *event.Event) []byte {
+func appendBody(dst []byte, ev *event.Event, _ *endpoint.Endpoint) []byte {
 	return append(appendEnvelope(dst, ev, event.MemberType|event.MemberID|event.MemberTimestamp), '}')
 }
 

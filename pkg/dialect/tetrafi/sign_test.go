@@ -48,7 +48,7 @@ var webhookCases = []struct {
 
 // send gives what goes out for an attempt: headers, in their order, and body.
 func send(ev *event.Event, a dialect.Attempt) ([]dialect.Header, []byte) {
-	a.Body = Dialect.Webhook.AppendBody(nil, ev)
+	a.Body = Dialect.Webhook.AppendBody(nil, ev, new(endpoint.Endpoint))
 	a.EventID, a.EventType, a.EndpointID, a.DeliveryID = ev.ID, ev.Type, "wh_1", "dlv_1"
 	return Dialect.Webhook.AppendHeaders(nil, &a), a.Body
 }
@@ -143,12 +143,12 @@ func TestSchedule(t *testing.T) {
 
 func BenchmarkWebhook(b *testing.B) {
 	tc := webhookCases[0]
-	body := appendBody(nil, &tc.event)
+	body := appendBody(nil, &tc.event, nil)
 	tc.attempt.Body = body
 	var headers []dialect.Header
 	b.ReportAllocs()
 	for b.Loop() {
-		body = appendBody(body[:0], &tc.event)
+		body = appendBody(body[:0], &tc.event, nil)
 		headers = appendHeaders(headers[:0], &tc.attempt)
 	}
 }

@@ -1,0 +1,53 @@
+package web_test
+
+import (
+	"context"
+	"strings"
+	"testing"
+
+	"sluice/gateway/web"
+	"sluice/pkg/dialect"
+	"sluice/pkg/key"
+)
+
+// A dialect's routes ask for more than a key where it says so, and all that is
+// refused at its paths is told in its words; elsewhere nothing changes.
+func TestDialect(t *testing.T) {
+	s := start(t, web.Config{}, routes...)
+	s.HandleDialect(&dialect.Dialect{
+		Routes: []dialect.Route{{Method: "POST", Path: "/theirs/{id}", Scope: key.Manage, Serve: func(_ context.Context, _ dialect.Core, r *dialect.Request) (*dialect.Response, error) {
+			if r.Param("id") == "nobodys" {
+				return nil, dialect.ErrNothing
+			}
+			return &dialect.Response{Status: 200, Body: []byte(`{}`)}, nil
+		}}},
+		Admit: func(p *key.Principal, header func(string) string) *dialect.Error {
+			if header("X-Org") != p.Org {
+				return &dialect.Error{Status: 403, Code: dialect.Forbidden, Message: "another org"}
+			}
+			return nil
+		},
+		AppendError: func(dst []byte, e *dialect.Error) []byte {
+			return append(dialect.AppendString(append(dst, `{"wrong":`...), string(e.Code)), '}')
+		},
+	}, nil)
+	for _, c := range []struct{ name, request, want string }{
+		{"let in", "POST /theirs/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\nX-Org: org_a\r\nContent-Length: 0\r\n", `200 {}`},
+		{"another org", "POST /theirs/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\nX-Org: org_b\r\nContent-Length: 0\r\n", `403 {"wrong":"forbidden"}`},
+		{"no org", "POST /theirs/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\nContent-Length: 0\r\n", `403 {"wrong":"forbidden"}`},
+		{"two orgs", "POST /theirs/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\nX-Org: org_a\r\nX-Org: org_b\r\nContent-Length: 0\r\n", `403 {"wrong":"forbidden"}`},
+		{"no key", "POST /theirs/a HTTP/1.1\r\nX-Org: org_a\r\nContent-Length: 0\r\n", `401 {"wrong":"unauthorized"}`},
+		{"no scope", "POST /theirs/a HTTP/1.1\r\nAuthorization: Bearer poor-key\r\nX-Org: org_a\r\nContent-Length: 0\r\n", `403 {"wrong":"forbidden"}`},
+		{"its own refusal", "POST /theirs/nobodys HTTP/1.1\r\nAuthorization: Bearer full-key\r\nX-Org: org_a\r\nContent-Length: 0\r\n", `404 {"wrong":"not_found"}`},
+		{"another method", "GET /theirs/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\n", `405 {"wrong":"method_not_allowed"}`},
+		{"too large", "POST /theirs/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\nX-Org: org_a\r\nContent-Length: 99999999\r\n", `413 {"wrong":"too_large"}`},
+		{"the core's path", "POST /things/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\nContent-Length: 0\r\n", `405 {"error":{"code":"method_not_allowed","message":"this path takes DELETE, GET, HEAD, OPTIONS"}}`},
+		{"nobody's path", "GET /nothing HTTP/1.1\r\n", `404 {"error":{"code":"not_found","message":"there is nothing at this path"}}`},
+	} {
+		statuses, _, text := exchange(t, s.addr, c.request+"Host: a\r\nConnection: close\r\n\r\n")
+		status, body, _ := strings.Cut(c.want, " ")
+		if len(statuses) != 1 || !strings.Contains(text, "HTTP/1.1 "+status) || !strings.HasSuffix(text, "\r\n\r\n"+body) {
+			t.Errorf("%s: %q, want %s", c.name, text, c.want)
+		}
+	}
+}

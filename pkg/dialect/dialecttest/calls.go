@@ -1,0 +1,242 @@
+package dialecttest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"sluice/pkg/dialect"
+	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
+	"sluice/pkg/key"
+)
+
+// calls makes each call of the file that begins with >; the next lines say what it
+// asks of the core, and what it answers.
+func calls(t *testing.T, d *dialect.Dialect, file string) {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatalf("the calls that clients make must be in %s: %v", file, err)
+	}
+	var lines []string
+	made := make(map[string]bool)
+	for line := range strings.Lines(string(text)) {
+		sent, found := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "> ")
+		if !found {
+			continue
+		}
+		core := &stub{name: d.Name}
+		route, answer := call(t, d, core, sent)
+		made[route] = true
+		lines = append(append(append(lines, "> "+sent), core.asked...), answer)
+	}
+	golden(t, file, lines)
+	for _, r := range d.Routes {
+		if !made[r.Method+" "+r.Path] {
+			t.Errorf("%s has no call of %s %s", file, r.Method, r.Path)
+		}
+	}
+}
+
+// call gives the route that a line is of, and its answer.
+func call(t *testing.T, d *dialect.Dialect, core dialect.Core, line string) (route, answer string) {
+	t.Helper()
+	method, rest, _ := strings.Cut(line, " ")
+	target, body, _ := strings.Cut(rest, " ")
+	u, err := url.Parse(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r, params := find(d, method, u.Path)
+	if r == nil {
+		t.Fatalf("no route takes %s", line)
+	}
+	resp, err := r.Serve(t.Context(), core, &dialect.Request{
+		Principal: key.Principal{Org: "org_a", Environment: event.Sandbox},
+		Param:     func(name string) string { return params[name] },
+		Query:     u.Query().Get,
+		Body:      []byte(body),
+	})
+	var refused *dialect.Error
+	switch {
+	case errors.As(err, &refused):
+		resp = &dialect.Response{Status: refused.Status}
+		if d.AppendError != nil {
+			resp.Body = d.AppendError(nil, refused)
+		} else {
+			resp.Body = refused.AppendJSON(nil)
+		}
+	case err != nil:
+		t.Fatalf("%s: %v", line, err)
+	}
+	if resp.Body != nil && !jsontext.Value(resp.Body).IsValid() {
+		t.Errorf("%s is answered with what isn't JSON: %s", line, resp.Body)
+	}
+	return r.Method + " " + r.Path, strings.TrimSpace(fmt.Sprintf("%d %s", resp.Status, resp.Body))
+}
+
+// find does what the gateway's router does: what is written out goes first.
+func find(d *dialect.Dialect, method, path string) (best *dialect.Route, params map[string]string) {
+	for i := range d.Routes {
+		r := &d.Routes[i]
+		want, have := strings.Split(r.Path, "/"), strings.Split(path, "/")
+		got := make(map[string]string)
+		matches := r.Method == method && len(want) == len(have)
+		for j := 0; matches && j < len(want); j++ {
+			if name, found := strings.CutPrefix(want[j], "{"); found {
+				got[strings.TrimSuffix(name, "}")] = have[j]
+			} else {
+				matches = want[j] == have[j]
+			}
+		}
+		if matches && (best == nil || len(got) < len(params)) {
+			best, params = r, got
+		}
+	}
+	return best, params
+}
+
+// stub is a core that has one endpoint in each state, wh_active, wh_paused and
+// wh_disabled, and wh_other, which is another dialect's; and writes down what it
+// is asked.
+type stub struct {
+	name  string
+	asked []string
+}
+
+func (c *stub) ask(format string, args ...any) {
+	c.asked = append(c.asked, "asks "+fmt.Sprintf(format, args...))
+}
+
+var made = time.Date(2026, 11, 22, 3, 4, 5, 678e6, time.UTC)
+
+func (c *stub) endpoint(id string) (*endpoint.Endpoint, error) {
+	ep := &endpoint.Endpoint{
+		ID: id, Org: "org_a", Environment: event.Sandbox, Dialect: c.name, URL: `https://example.com/a?b="c"&d`, Secret: endpoint.Secret("never shown"),
+		Patterns: patterns("settlement.*", "audit.recorded"), Status: endpoint.Active, CreatedAt: made, UpdatedAt: made.Add(time.Hour),
+	}
+	switch id {
+	case "wh_active":
+	case "wh_paused":
+		ep.Status = endpoint.Paused
+	case "wh_disabled":
+		ep.Status, ep.Reason, ep.DisabledAt, ep.Missed = endpoint.Disabled, "it answered 410 Gone", made.Add(2*time.Hour), 3
+	case "wh_other":
+		ep.Dialect = "another"
+	default:
+		return nil, dialect.ErrNothing
+	}
+	return ep, nil
+}
+
+func patterns(texts ...string) (all event.Patterns) {
+	for _, text := range texts {
+		if p, err := event.ParsePattern(text); err == nil {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+func (c *stub) CreateEndpoint(_ context.Context, _ *key.Principal, spec dialect.EndpointSpec) (*endpoint.Endpoint, error) {
+	c.ask("create %s %s %v secret=%q", spec.Dialect, spec.URL, spec.Patterns, spec.Secret)
+	ep, err := c.endpoint("wh_active")
+	ep.URL, ep.Patterns, ep.Secret = spec.URL, patterns(spec.Patterns...), endpoint.Secret(spec.Secret)
+	if spec.Secret == "" {
+		ep.Secret = endpoint.Secret("whsec_bWFkZQ==")
+	}
+	return ep, err
+}
+
+func (c *stub) Endpoint(_ context.Context, _ *key.Principal, id string) (*endpoint.Endpoint, error) {
+	return c.endpoint(id)
+}
+
+// Endpoints has a page of one, then all others.
+func (c *stub) Endpoints(_ context.Context, _ *key.Principal, cursor string, limit int) (page []*endpoint.Endpoint, next string, err error) {
+	c.ask("list %q %d", cursor, limit)
+	ids := []string{"wh_active", "wh_other", "wh_disabled"}
+	if cursor == "" {
+		next = "second"
+		ids = ids[:1]
+	} else {
+		ids = ids[1:]
+	}
+	for _, id := range ids {
+		ep, _ := c.endpoint(id)
+		page = append(page, ep)
+	}
+	return page, next, nil
+}
+
+func (c *stub) PatchEndpoint(_ context.Context, _ *key.Principal, id string, patch dialect.EndpointPatch) (*endpoint.Endpoint, error) {
+	text := "patch " + id
+	ep, err := c.endpoint(id)
+	if patch.URL != nil {
+		text += " url=" + *patch.URL
+		ep.URL = *patch.URL
+	}
+	if patch.Patterns != nil {
+		text += fmt.Sprintf(" events=%v", *patch.Patterns)
+		ep.Patterns = patterns(*patch.Patterns...)
+	}
+	if patch.Status != nil {
+		text += fmt.Sprintf(" status=%s", *patch.Status)
+		ep.Status = *patch.Status
+	}
+	c.ask("%s", text)
+	return ep, err
+}
+
+func (c *stub) DeleteEndpoint(_ context.Context, _ *key.Principal, id string) error {
+	c.ask("delete %s", id)
+	_, err := c.endpoint(id)
+	return err
+}
+
+func (c *stub) TestEndpoint(_ context.Context, _ *key.Principal, id, eventType string) (string, error) {
+	c.ask("test %s %q", id, eventType)
+	_, err := c.endpoint(id)
+	return "dlv_00112233445566778899aabbccddeeff", err
+}
+
+func (c *stub) RotateSecret(_ context.Context, _ *key.Principal, id string, overlap int64) (*endpoint.Endpoint, error) {
+	c.ask("rotate %s overlap=%d", id, overlap)
+	ep, err := c.endpoint(id)
+	if err == nil {
+		ep.Secret = endpoint.Secret("whsec_cm90YXRlZA==")
+	}
+	return ep, err
+}
+
+func (c *stub) EnableEndpoint(_ context.Context, _ *key.Principal, id string, replay bool) (*endpoint.Endpoint, error) {
+	c.ask("enable %s replay=%v", id, replay)
+	ep, err := c.endpoint(id)
+	if err == nil {
+		ep.Status = endpoint.Active
+	}
+	return ep, err
+}
+
+func (c *stub) Deliveries(_ context.Context, _ *key.Principal, id, cursor string, limit int) ([]dialect.Delivery, string, error) {
+	c.ask("deliveries %s %q %d", id, cursor, limit)
+	if _, err := c.endpoint(id); err != nil {
+		return nil, "", err
+	}
+	if cursor != "" {
+		return nil, "", nil
+	}
+	return []dialect.Delivery{
+		{ID: "dlv_1", EventID: "evt_1", EventType: "order.filled", At: made, Attempts: 1, Delivered: true, HTTPStatus: 200, Took: 142 * time.Millisecond},
+		{ID: "dlv_2", EventID: "evt_2", EventType: "order.filled", At: made, Attempts: 3, HTTPStatus: 500, Took: 5 * time.Second, Failure: "Internal server error"},
+		{ID: "dlv_3", EventID: "evt_3", EventType: "order.filled", At: made, Attempts: 2, Took: 30 * time.Second, Failure: `timeout: "no answer" in 30s`},
+		{ID: "dlv_4", EventID: "evt_4", EventType: "order.filled", At: made},
+	}, "second", nil
+}

@@ -1,0 +1,121 @@
+package dialect
+
+import (
+	"bytes"
+	"strconv"
+
+	"github.com/go-json-experiment/json/jsontext"
+)
+
+// Message is what a client says on a stream: the members of one JSON object. A
+// member that is null is as if it weren't there; one that nobody asks for is left
+// alone, since what a later version of a client's library sends must not break it.
+type Message map[string]jsontext.Value
+
+// MaxTexts bounds the entries of one list in a message.
+const MaxTexts = 100
+
+// ReadMessage reads one message. It keeps nothing of text.
+func ReadMessage(text []byte) (Message, *Error) {
+	dec := jsontext.NewDecoder(bytes.NewReader(text))
+	if dec.PeekKind() != '{' {
+		return nil, BadMessage("a message is one JSON object")
+	}
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, notJSON()
+	}
+	m := make(Message, 4)
+	for dec.PeekKind() == '"' {
+		tok, err := dec.ReadToken()
+		if err != nil {
+			return nil, notJSON()
+		}
+		name := tok.String()
+		value, err := dec.ReadValue()
+		if err != nil {
+			return nil, notJSON()
+		}
+		if value.Kind() != 'n' {
+			m[name] = value.Clone()
+		}
+	}
+	if tok, err := dec.ReadToken(); err != nil || tok.Kind() != '}' {
+		return nil, notJSON()
+	}
+	if rest := text[dec.InputOffset():]; len(bytes.TrimLeft(rest, " \t\r\n")) > 0 {
+		return nil, BadMessage("a message is one JSON object: something follows it")
+	}
+	return m, nil
+}
+
+// Has reports whether the member is there.
+func (m Message) Has(name string) bool { return m[name] != nil }
+
+// Text gives a member that is a string; empty: it isn't there.
+func (m Message) Text(name string) (string, *Error) {
+	if !m.Has(name) {
+		return "", nil
+	}
+	if m[name].Kind() != '"' {
+		return "", BadMessage(strconv.Quote(name)+" must be a string", name)
+	}
+	s, err := jsontext.AppendUnquote(nil, m[name])
+	if err != nil {
+		return "", notJSON()
+	}
+	return string(s), nil
+}
+
+// Texts gives a member that is a list of strings; nil: it isn't there.
+func (m Message) Texts(name string) ([]string, *Error) {
+	if !m.Has(name) {
+		return nil, nil
+	}
+	if m[name].Kind() != '[' {
+		return nil, BadMessage(strconv.Quote(name)+" must be a list of strings", name)
+	}
+	dec := jsontext.NewDecoder(bytes.NewReader(m[name]))
+	if _, err := dec.ReadToken(); err != nil {
+		return nil, notJSON()
+	}
+	list := []string{}
+	for dec.PeekKind() != ']' {
+		if len(list) == MaxTexts {
+			return nil, BadMessage(strconv.Quote(name)+" has at most "+strconv.Itoa(MaxTexts)+" entries", name)
+		}
+		if dec.PeekKind() != '"' {
+			return nil, BadMessage(strconv.Quote(name)+" must be a list of strings", name, strconv.Itoa(len(list)))
+		}
+		tok, err := dec.ReadToken()
+		if err != nil {
+			return nil, notJSON()
+		}
+		list = append(list, tok.String())
+	}
+	return list, nil
+}
+
+// Type gives the member that says what a message is; example is one that would be
+// right.
+func (m Message) Type(example string) (string, *Error) {
+	if !m.Has("type") {
+		return "", BadMessage(`"type" is missing: a message is an object like `+example, "type")
+	}
+	return m.Text("type")
+}
+
+// Unknown is the error of a message of a type that isn't one of known.
+func Unknown(typ, known string) *Error {
+	return BadMessage("unknown type "+strconv.Quote(Clip(typ, 40))+": send "+known, "type")
+}
+
+// BadMessage is the error of a message that is wrong at that place.
+func BadMessage(message string, path ...string) *Error {
+	e := &Error{Status: 400, Code: BadRequest, Message: message}
+	if len(path) > 0 {
+		e.Issues = []Issue{{Path: path, Message: message}}
+	}
+	return e
+}
+
+func notJSON() *Error { return BadMessage("a message is one JSON object, and this isn't valid JSON") }

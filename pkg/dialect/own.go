@@ -1,0 +1,62 @@
+package dialect
+
+import (
+	"context"
+
+	"sluice/pkg/endpoint"
+	"sluice/pkg/key"
+)
+
+// Own has routes see no endpoints but those made through the dialect: an endpoint
+// of another, shown in the words of this one, would say what isn't so. The
+// parameter {id} of their paths is an endpoint's.
+func Own(name string, routes []Route) []Route {
+	own := make([]Route, len(routes))
+	for i, r := range routes {
+		serve := r.Serve
+		r.Serve = func(ctx context.Context, core Core, req *Request) (*Response, error) {
+			if id := req.Param("id"); id != "" {
+				ep, err := core.Endpoint(ctx, &req.Principal, id)
+				if err != nil {
+					return nil, err
+				}
+				if ep.Dialect != name {
+					return nil, ErrNothing
+				}
+			}
+			return serve(ctx, ownCore{core, name}, req)
+		}
+		own[i] = r
+	}
+	return own
+}
+
+// ErrNothing is the error of an id that is nothing of the caller's.
+var ErrNothing = &Error{Status: 404, Code: NotFound, Message: "there is nothing of yours with this id"}
+
+// ownCore lists endpoints of one dialect only.
+type ownCore struct {
+	Core
+	name string
+}
+
+// Endpoints asks for no more than still has room on the page, so that the place
+// behind what was looked at is the place behind the page.
+func (c ownCore) Endpoints(ctx context.Context, p *key.Principal, cursor string, limit int) ([]*endpoint.Endpoint, string, error) {
+	var page []*endpoint.Endpoint
+	for {
+		some, next, err := c.Core.Endpoints(ctx, p, cursor, limit-len(page))
+		if err != nil {
+			return nil, "", err
+		}
+		for _, ep := range some {
+			if ep.Dialect == c.name {
+				page = append(page, ep)
+			}
+		}
+		if next == "" || len(page) == limit {
+			return page, next, nil
+		}
+		cursor = next
+	}
+}
