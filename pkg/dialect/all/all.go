@@ -4,6 +4,8 @@ package all
 import (
 	"sluice/pkg/dialect"
 	"sluice/pkg/dialect/marketplace"
+	"sluice/pkg/dialect/quub"
+	"sluice/pkg/dialect/tenzro"
 	"sluice/pkg/dialect/tetrafi"
 )
 
@@ -11,6 +13,8 @@ import (
 var Dialects = []*dialect.Dialect{
 	tetrafi.Dialect,
 	marketplace.Dialect,
+	tenzro.Dialect,
+	quub.Dialect,
 }
 
 // ByName gives the dialect of an endpoint, or nil.

@@ -1,0 +1,3 @@
+curl -X GET https://api.quub.exchange/events/v1/webhooks/wh_abc123/logs \
+  -H "Authorization: Bearer YOUR_TOKEN" \
+  -H "X-Tenant-ID: your-org-id"

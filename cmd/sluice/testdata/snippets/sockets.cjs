@@ -1,0 +1,2 @@
+// Gives Node 20 what browsers, and later Nodes, have: WebSocket.
+globalThis.WebSocket = require("ws");
