@@ -16,7 +16,7 @@
 //	publish.go (publish_lines.go: its batches; publish_progress.go: what is seen of them)
 //	tail.go (stream_reader.go: a stream, over reconnects), listen.go (listen_forward.go: its webhooks)
 //	org.go key.go endpoint.go lane.go bench.go version.go
-//	config_check.go topics.go: for operators, offline
+//	ready.go config_check.go topics.go: for operators, the last two offline
 package main
 
 import (
@@ -43,6 +43,7 @@ type cli struct {
 	Key      keyCmd      `cmd:"" group:"manage" help:"Manage API keys (administration)."`
 
 	Config  configCmd  `cmd:"" group:"operate" help:"Look at settings."`
+	Ready   readyCmd   `cmd:"" group:"operate" help:"Say whether a running process is ready."`
 	Backup  backupCmd  `cmd:"" group:"operate" help:"Copy the log in --data, while it is in use or not."`
 	Migrate migrateCmd `cmd:"" group:"operate" help:"Bring what is in --data to brokers."`
 	Topics  topicsCmd  `cmd:"" group:"operate" help:"Print which topics to create on brokers."`
