@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 TESTFLAGS  ?= -race -timeout 15m
 
-.PHONY: help build demo test test-quick lint fuzz soak autobahn bench kafka-up kafka-down clean
+.PHONY: help build demo test test-quick lint fuzz soak autobahn check-deploy bench kafka-up kafka-down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -43,6 +43,9 @@ soak: ## five processes and a broker under load, broken at random for SLUICE_SOA
 
 autobahn: ## Autobahn's cases against our WebSocket framing; needs Python 2.7, and installs the suite
 	loadtest/autobahn/run
+
+check-deploy: ## what deploy/ holds, against the schemas of those who read it; needs Python 3
+	deploy/check
 
 bench: build ## floor and product side by side, some minutes; `dist/sluice bench --help` names rows that take longer
 	dist/sluice bench
