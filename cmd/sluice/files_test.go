@@ -2,6 +2,7 @@ package main
 
 import (
 	"bufio"
+	"encoding/json"
 	"fmt"
 	"io"
 	"net"
@@ -20,8 +21,8 @@ func TestFilesAreShared(t *testing.T) {
 }
 
 // TestFewFiles: a process that may open few files takes as many connections as
-// leave it enough for its own work, goes on with what it has, and takes more when
-// others go.
+// leave it enough for its own work, goes on with what it has, streams among it, and
+// takes more when others go.
 func TestFewFiles(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, []string{"--data", t.TempDir()}, "sh", "-c", `ulimit -n 200 && exec "$0" "$@"`)
@@ -36,6 +37,8 @@ func TestFewFiles(t *testing.T) {
 	}
 	defer old.Close()
 	answers := bufio.NewReader(old)
+	viewer := member{client: &client{base: "http://" + p.address, token: p.key}}
+	streams := []*listener{viewer.listen(t, "", "*")}
 	publish := func(n int) {
 		t.Helper()
 		body := fmt.Sprintf(`{"type":"a.b","data":{"n":%d}}`, n)
@@ -45,8 +48,13 @@ func TestFewFiles(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if text, _ := io.ReadAll(r.Body); r.StatusCode != 202 {
+		text, _ := io.ReadAll(r.Body)
+		var made struct{ ID string }
+		if err := json.Unmarshal(text, &made); r.StatusCode != 202 || err != nil {
 			t.Fatalf("%s: %s", r.Status, text)
+		}
+		for _, s := range streams {
+			s.next(t, made.ID)
 		}
 		select {
 		case text := <-receiver:
@@ -88,6 +96,8 @@ func TestFewFiles(t *testing.T) {
 	if err := p.call(t.Context(), "GET", "/v1/webhooks", "", nil, 200, nil); err != nil { // on a new connection
 		t.Error(err)
 	}
+	streams = append(streams, viewer.listen(t, "", "*"))
+	publish(7)
 }
 
 // serveHook is a receiver that keeps no connection.

@@ -68,6 +68,8 @@ type nodeConfig struct {
 	TLSKey             string
 	PerAddress         int
 	Origins            origins
+	PerOrg             int // streams; 0: the default
+	OrgPatterns        int // of its streams together; 0: the default
 	Coalesce           time.Duration
 	WSEcho             bool
 	Roles              roles

@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"syscall"
+	"time"
 
 	"sluice/dispatcher/attempt"
 	"sluice/gateway/ingest"
@@ -55,10 +56,25 @@ func (n *node) startGateway(ctx context.Context) error {
 	stopServer := n.start("server", func(context.Context) error { return server.Serve(public) })
 	n.onStop(func(ctx context.Context) error {
 		defer stopServer()
-		// Streams first: while they are told, calls are still answered.
-		return errors.Join(drain(ctx), server.Shutdown(ctx))
+		// Nobody new, who would have to go again. While streams are told, calls on the
+		// connections there are are still answered.
+		refused := server.Refuse()
+		half, cancel := halfOf(ctx) // the other is for deliveries
+		defer cancel()
+		if err := drain(half); err != nil {
+			n.cfg.Logger.Warn("streams that didn't close in time are cut off", "error", err)
+		}
+		return errors.Join(refused, server.Shutdown(ctx))
 	})
 	return nil
+}
+
+// halfOf gives a context that ends when half of the time that ctx leaves is over.
+func halfOf(ctx context.Context) (context.Context, context.CancelFunc) {
+	if end, ok := ctx.Deadline(); ok {
+		return context.WithTimeout(ctx, time.Until(end)/2)
+	}
+	return context.WithCancel(ctx)
 }
 
 // filesKept is how many open files are kept from the public port's connections:
@@ -151,6 +167,7 @@ func (n *node) serveStreams(server *web.Server, windows map[event.Environment]*r
 	hub := stream.New(stream.Config{
 		Log: n.log, Access: n.control, Usage: n.meter, Past: past, Windows: windows, Incarnation: n.control.Incarnation(),
 		Streams: streams, SSE: sse, Origins: n.cfg.Origins, Coalesce: n.cfg.Coalesce, Logger: n.cfg.Logger, Metrics: n.metrics,
+		Limits: stream.Limits{PerOrg: n.cfg.PerOrg, OrgPatterns: n.cfg.OrgPatterns},
 	})
 	if n.cfg.WSEcho {
 		n.ops.mux.Handle("GET /debug/ws-echo", hub.Echo())

@@ -83,7 +83,7 @@ func onLine(t *testing.T, from int64, before int, f func(*line)) {
 		<-l.hub.Ready()
 		ours, theirs := net.Pipe()
 		l.nc, l.br = theirs, bufio.NewReaderSize(theirs, 64)
-		l.conn = l.hub.welcome(0, "org_a")
+		l.conn = l.hub.welcome(0, "org_a", 1)
 		l.conn.joins = func() {
 			l.conn.join(&key.Principal{Org: "org_a", Environment: env, KeyID: "key_a"}, "", types, from, nil)
 		}

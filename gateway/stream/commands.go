@@ -180,7 +180,11 @@ func (c *conn) subscribe(cmd *dialect.Command) *Ending {
 	if !alive {
 		return c.fail(&endShutdown, nil)
 	}
-	if wrong != nil {
+	switch {
+	case wrong == nil:
+	case wrong.Code == dialect.RateLimited: // by others of its org: nothing was wrong with the message
+		c.say(&dialect.Reply{Kind: dialect.ReplyError, Error: wrong})
+	default:
 		return c.badMessage(wrong)
 	}
 	return nil
@@ -239,6 +243,9 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 		if total > c.limits.Patterns || len(pairs) == maxPairs {
 			return &dialect.Error{Code: dialect.BadRequest, Message: fmt.Sprintf("a connection has at most %d patterns: what was subscribed to before stands", c.limits.Patterns)}
 		}
+		if !c.hub.hold(c, total) {
+			return &dialect.Error{Code: dialect.RateLimited, Message: fmt.Sprintf("the connections of the org have %d patterns here, which is all they may: what was subscribed to before stands", c.limits.OrgPatterns)}
+		}
 		pairs = append(pairs, p)
 	} else if from >= 0 && from < stands {
 		p.live = stands
@@ -276,12 +283,15 @@ func (c *conn) unsubscribe(cmd *dialect.Command) *Ending {
 	}
 	alive := c.shard.call(func() {
 		var left []pair
+		have := 0
 		for _, p := range c.pairs {
 			p.patterns = slices.DeleteFunc(slices.Clone(p.patterns), func(q event.Pattern) bool { return slices.Contains(patterns, q) })
 			if len(p.patterns) > 0 {
 				left = append(left, p)
+				have += len(p.patterns)
 			}
 		}
+		c.hub.hold(c, have)
 		c.shard.rooms[c.environment].place(c, left)
 		c.say(&dialect.Reply{Kind: dialect.ReplyUnsubscribeOK, Channels: cmd.Channels})
 	})

@@ -32,6 +32,7 @@ type conn struct {
 	parser    *parser        // nil: between messages
 	principal *key.Principal // nil: not authenticated
 	entered   string         // the org it is counted to; the hub's lock guards it
+	patterns  int            // counted to that org; so it does this
 	bad       int
 	frames    bucket
 	refused   bool // the newest frame was beyond it
@@ -115,7 +116,7 @@ func (c *conn) offer(e *entry) {
 	if c.reading != nil || e.ev.Offset < c.ahead && !c.wants(e.ev) {
 		return
 	}
-	f := frame{bytes: e.frame(c.speaks, c.form, c.org), offset: e.ev.Offset}
+	f := frame{bytes: e.frame(c.speaks, c.form, c.org), offset: e.ev.Offset, logged: e.logged}
 	if f.bytes == nil {
 		return // not said in this dialect
 	}
@@ -197,7 +198,7 @@ func (c *conn) endLocked(e *Ending, last *dialect.Reply) {
 	}
 	c.ending = e
 	c.cond.Broadcast()
-	c.hub.metrics.endings.WithLabelValues(e.Name).Inc()
+	c.hub.metrics.endings.WithLabelValues(e.Name, e.code()).Inc()
 	c.until = time.Now().Add(c.limits.Linger)
 	if (e.cut || e.discard) && c.cancel != nil {
 		c.cancel()
@@ -225,6 +226,15 @@ func (c *conn) sent(events int) {
 	}
 	c.hub.metrics.sent.Add(float64(events))
 	c.usage.Add(usage.Streamed, events)
+}
+
+// sentAt is sent for a batch, of which it notes how late it is; both times are in Unix
+// milliseconds.
+func (c *conn) sentAt(events int, logged, now int64) {
+	c.sent(events)
+	if logged > 0 {
+		c.shard.lag.observe(now - logged)
+	}
 }
 
 // cut ends what is under way. c.mu is held.

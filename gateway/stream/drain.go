@@ -2,28 +2,34 @@ package stream
 
 import (
 	"context"
+	"math"
 	"sync"
 	"time"
 
 	"sluice/pkg/dialect"
 )
 
-// drainPace is the time between two that are told to go, in one shard, as long as
-// they are few. Many are spread over Limits.Drain.
-const drainPace = 2 * time.Millisecond
+// drainPace is the time between two that are told to go, in all shards together, as
+// long as there is time for that: 200 a second come back elsewhere.
+const drainPace = 5 * time.Millisecond
 
 // Drain refuses new connections and sends the open ones away, told where they
-// stand, spread over Limits.Drain so that they don't all come back at once. It
-// returns when none is left, or when ctx ends; Run then cuts the rest. The tails
-// go on meanwhile.
+// stand. They go one by one, so that they don't all come back at once: many are
+// spread over four fifths of the time that ctx leaves, and the last to go have the
+// rest for what waits for them. It returns when none is left, or when ctx ends; Run
+// then cuts the rest. The tails go on meanwhile.
 func (h *Hub) Drain(ctx context.Context) error {
 	h.mu.Lock()
 	h.draining = true
 	h.mu.Unlock()
 
+	most := time.Duration(math.MaxInt64)
+	if end, ok := ctx.Deadline(); ok {
+		most = time.Until(end) * 4 / 5
+	}
 	var shards sync.WaitGroup
 	for _, s := range h.shards {
-		shards.Go(func() { s.drain(ctx) })
+		shards.Go(func() { s.drain(ctx, most) })
 	}
 	gone := make(chan struct{})
 	go func() {
@@ -39,14 +45,15 @@ func (h *Hub) Drain(ctx context.Context) error {
 	}
 }
 
-func (s *shard) drain(ctx context.Context) {
+// drain sends the shard's connections away, within most.
+func (s *shard) drain(ctx context.Context, most time.Duration) {
 	var conns []*conn
 	s.call(func() { conns = append(conns, s.conns...) })
 	if len(conns) == 0 {
 		return
 	}
 	began := time.Now()
-	over := min(s.hub.limits.Drain, time.Duration(len(conns))*drainPace)
+	over := min(most, time.Duration(len(conns)*len(s.hub.shards))*drainPace)
 	for i, c := range conns {
 		turn := over * time.Duration(i) / time.Duration(len(conns))
 		if early := turn - time.Since(began); early > 0 {

@@ -1,7 +1,7 @@
 package stream
 
 import (
-	"slices"
+	"strconv"
 
 	"sluice/pkg/dialect"
 )
@@ -77,10 +77,14 @@ func errorReply(code dialect.Code, message string) *dialect.Reply {
 	return &dialect.Reply{Kind: dialect.ReplyError, Error: &dialect.Error{Code: code, Message: message}}
 }
 
-func endingNames() []string {
-	names := make([]string, len(endings))
-	for i := range endings {
-		names[i] = endings[i].Name
+// code is the close code as its counter goes by it: few values, whatever clients
+// send.
+func (e *Ending) code() string {
+	switch {
+	case e.Code == 0:
+		return "none"
+	case e.Name == endClient.Name && e.Code != 1000 && e.Code != 1001:
+		return "other"
 	}
-	return slices.Compact(names)
+	return strconv.Itoa(int(e.Code))
 }

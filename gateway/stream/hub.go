@@ -41,7 +41,7 @@ type Hub struct {
 	number   int            // of the next connection: its shard, its spread
 	unauth   int
 	from     map[netip.Prefix]int // of unauth, by whom
-	orgs     map[string]int
+	orgs     map[string]*holding
 	draining bool
 	stopped  bool
 }
@@ -59,7 +59,7 @@ func New(cfg Config) *Hub {
 		position: make(map[event.Environment]*atomic.Int64),
 		doubles:  make(map[event.Environment]*event.Doubles),
 		from:     make(map[netip.Prefix]int),
-		orgs:     make(map[string]int),
+		orgs:     make(map[string]*holding),
 	}
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	for _, s := range cfg.Streams {
@@ -73,6 +73,9 @@ func New(cfg Config) *Hub {
 	}
 	for range cfg.Shards {
 		h.shards = append(h.shards, newShard(h))
+	}
+	if cfg.Metrics != nil {
+		cfg.Metrics.MustRegister(newLags(h.shards))
 	}
 	return h
 }
@@ -338,6 +341,7 @@ const revoked = "the key was revoked"
 // that somebody receives it in.
 type entry struct {
 	ev     *event.Event
+	logged int64 // when, in Unix milliseconds
 	cursor event.Cursor
 	frames []eventFrames
 }
@@ -355,7 +359,7 @@ type eventFrames struct {
 const entryBytes = 512
 
 func newEntry(h *Hub, ev *event.Event) *entry {
-	e := &entry{ev: ev, cursor: event.Cursor{Incarnation: h.cfg.Incarnation, Environment: ev.Environment, Next: ev.Offset + 1}}
+	e := &entry{ev: ev, logged: ev.Logged.UnixMilli(), cursor: event.Cursor{Incarnation: h.cfg.Incarnation, Environment: ev.Environment, Next: ev.Offset + 1}}
 	e.frames = make([]eventFrames, len(h.forms))
 	return e
 }

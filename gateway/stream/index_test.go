@@ -4,7 +4,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -70,7 +72,13 @@ func TestIndex(t *testing.T) {
 			for _, c := range live {
 				before[c] = c.queue.events
 			}
-			room.deliver(newEntry(h, ev))
+			e := newEntry(h, ev)
+			room.deliver(e)
+			for _, f := range room.list {
+				if !ev.Audience.All && f.asked == e && !slices.ContainsFunc(f.conns, func(c *conn) bool { return ev.Audience.Includes(c.org) }) {
+					t.Fatalf("round %d: a filter was asked that nobody of %v has", round, ev.Audience.Orgs)
+				}
+			}
 			for _, c := range live {
 				want := ev.Audience.Includes(c.org) && slices.ContainsFunc(c.pairs, func(p pair) bool { return p.match(ev) })
 				if got := c.queue.events - before[c]; got > 1 || (got == 1) != want {
@@ -84,5 +92,97 @@ func TestIndex(t *testing.T) {
 	}
 	if len(room.filters)+len(room.list)+len(room.orgs)+len(s.conns) != 0 {
 		t.Error("something is left of nobody")
+	}
+}
+
+// crowded gives a shard on which 10,000 connections of 1,000 orgs have two patterns
+// of their own each.
+func crowded(b *testing.B) (*Hub, *shard, []*conn) {
+	h := New(Config{Streams: []*dialect.Stream{tetrafi.Dialect.Stream}, Shards: 1})
+	s := h.shards[0]
+	var conns []*conn
+	for i := range 10_000 {
+		c := newConn(h, s, i, 0)
+		c.carrier = nowhere{}
+		c.org, c.entered, c.environment = fmt.Sprint("org_", i%1000), fmt.Sprint("org_", i%1000), event.Sandbox
+		if h.orgs[c.org] == nil {
+			h.orgs[c.org] = new(holding)
+		}
+		s.add(c)
+		patterns, wrong := parsePatterns([]string{fmt.Sprintf("a%d.*", i), "rfq.*"})
+		if wrong != nil {
+			b.Fatal(wrong)
+		}
+		s.rooms[event.Sandbox].place(c, []pair{{patterns: patterns}})
+		conns = append(conns, c)
+	}
+	return h, s, conns
+}
+
+// nowhere carries nothing.
+type nowhere struct{}
+
+func (nowhere) wake()                {}
+func (nowhere) flush()               {}
+func (nowhere) write([][]byte) error { return nil }
+func (nowhere) cut()                 {}
+func (nowhere) tick(time.Time)       {}
+
+// BenchmarkSubscribe times a subscribe of 100 patterns, from its text to its answer,
+// and taking it back, on a shard that has 10,000 other connections.
+func BenchmarkSubscribe(b *testing.B) {
+	h, s, conns := crowded(b)
+	var names []string
+	for i := range 100 {
+		names = append(names, fmt.Sprintf(`"settlement.of_corridor_%d.*"`, i))
+	}
+	text := []byte(`{"type":"subscribe","channels":[` + strings.Join(names, ",") + `]}`)
+	c, room := conns[7], s.rooms[event.Sandbox]
+	room.remove(c)
+	b.ReportAllocs()
+	for b.Loop() {
+		cmd, wrong := h.cfg.Streams[0].Decode(text)
+		if wrong != nil {
+			b.Fatal(wrong)
+		}
+		patterns, wrong := parsePatterns(cmd.Channels)
+		if wrong == nil {
+			wrong = c.add(pair{patterns: patterns}, &cmd, -1, nil)
+		}
+		if wrong != nil {
+			b.Fatal(wrong)
+		}
+		room.remove(c)
+		h.hold(c, 0)
+		c.queue = queue{}
+	}
+}
+
+// BenchmarkOneOrg times an event for one org with ten connections: among 10,000 of
+// others, and alone. Others cost nothing.
+func BenchmarkOneOrg(b *testing.B) {
+	for _, others := range []bool{true, false} {
+		b.Run(fmt.Sprintf("others=%v", others), func(b *testing.B) {
+			h, s, conns := crowded(b)
+			if !others {
+				for _, c := range conns {
+					if c.org != "org_7" {
+						s.remove(c)
+					}
+				}
+			}
+			room := s.rooms[event.Sandbox]
+			ev := &event.Event{ID: "evt_1", Type: "rfq.created", Environment: event.Sandbox, Audience: event.Audience{Orgs: []string{"org_7"}}, Data: []byte(`{"n":1}`)}
+			for b.Loop() {
+				room.deliver(newEntry(h, ev))
+				if len(s.dirty) != 10 {
+					b.Fatalf("%d connections got it", len(s.dirty))
+				}
+				for i, c := range s.dirty {
+					c.dirty, c.queue, s.dirty[i] = false, queue{}, nil
+				}
+				s.dirty = s.dirty[:0]
+			}
+		})
 	}
 }

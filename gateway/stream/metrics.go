@@ -8,7 +8,7 @@ type metrics struct {
 	sent        prometheus.Counter
 	dropped     prometheus.Counter
 	behind      prometheus.Gauge
-	endings     *prometheus.CounterVec // ending
+	endings     *prometheus.CounterVec // ending, code
 	replays     *prometheus.CounterVec // result
 	poisoned    *prometheus.CounterVec // environment
 	doubles     prometheus.Counter
@@ -27,7 +27,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		behind: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sluice_stream_behind", Help: "Connections that read on from the log, because they lose nothing and didn't keep up, or have just resumed."}),
 		endings: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sluice_stream_endings_total", Help: "Connections ended, by ending."}, []string{"ending"}),
+			Name: "sluice_stream_endings_total", Help: "Connections ended, by ending and close code."}, []string{"ending", "code"}),
 		replays: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_stream_replays_total", Help: "Subscribes with a cursor, by what came of them."}, []string{"result"}),
 		poisoned: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -35,12 +35,12 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		doubles: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "sluice_stream_doubles_total", Help: "Copies of events in the log that were passed over."}),
 		refused: prometheus.NewCounterVec(prometheus.CounterOpts{
-			Name: "sluice_stream_refused_total", Help: "Upgrades that were refused."}, []string{"reason"}),
+			Name: "sluice_stream_refused_total", Help: "Upgrades and subscribes that were refused."}, []string{"reason"}),
 	}
 	m.position = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "sluice_stream_position", Help: "Offset behind the newest event handed to connections."}, []string{"environment"})
-	for _, name := range endingNames() {
-		m.endings.WithLabelValues(name)
+	for i := range endings {
+		m.endings.WithLabelValues(endings[i].Name, endings[i].code())
 	}
 	if r != nil {
 		r.MustRegister(m.connections, m.sent, m.dropped, m.behind, m.endings, m.replays, m.poisoned, m.doubles, m.refused, m.position)

@@ -84,6 +84,7 @@ func (p *part) addEvent(f frame) {
 type frame struct {
 	bytes  []byte
 	offset int64
+	logged int64 // when, in Unix milliseconds; 0: it isn't live
 }
 
 // gap counts events lost in one place.
@@ -203,7 +204,8 @@ type batch struct {
 	bufs   [][]byte
 	bytes  int
 	events int
-	task   task // to be done after bufs; nil: none
+	logged int64 // when the first of them was that are live; 0: none is
+	task   task  // to be done after bufs; nil: none
 }
 
 // The bounds of a batch. What is in it can't be dropped any more.
@@ -215,7 +217,7 @@ const (
 // take moves the front of the queue into b. declare encodes a loss, whose
 // cursor is the place before its first event.
 func (q *queue) take(b *batch, declare func(gap) []byte) {
-	b.bufs, b.bytes, b.events, b.task = b.bufs[:0], 0, 0, nil
+	b.bufs, b.bytes, b.events, b.logged, b.task = b.bufs[:0], 0, 0, 0, nil
 	for ; q.front != nil; q.dropPart() {
 		p := q.front
 		for ; p.hasOwn(); q.own-- {
@@ -250,6 +252,9 @@ func (q *queue) take(b *batch, declare func(gap) []byte) {
 			f := q.shift(p)
 			q.taken = f.offset + 1
 			b.add(f.bytes)
+			if b.logged == 0 {
+				b.logged = f.logged
+			}
 			b.events++
 		}
 	}

@@ -54,7 +54,7 @@ func TestQueue(t *testing.T) {
 			default:
 				f := make([]byte, 1+rnd.IntN(200))
 				f[0] = 'e'
-				dropped += int64(q.pushEvent(frame{f, pushed}, most))
+				dropped += int64(q.pushEvent(frame{bytes: f, offset: pushed}, most))
 				pushed++
 				events++
 			}

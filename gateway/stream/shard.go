@@ -22,6 +22,8 @@ type shard struct {
 	since   bounds        // events delivered since
 	most    bounds        // of these: no queue of a client that keeps up overflows
 	flushed time.Duration // when that was, as hub.now
+	clock   int64         // Unix milliseconds, not long ago
+	lag     lag           // of what was written
 
 	batch  batch // what taken connections write from
 	writer epoll.Writer
@@ -85,6 +87,7 @@ func (s *shard) do(w *work) {
 		return
 	case w.flush != nil:
 		w.flush.posted.Store(false)
+		s.clock = time.Now().UnixMilli()
 		w.flush.flush()
 		return
 	}
@@ -100,10 +103,16 @@ func (s *shard) do(w *work) {
 	r.next = w.next
 }
 
+// clockEvery is for how many writes in a row one look at the clock does.
+const clockEvery = 64
+
 // flush has what was delivered written: all that one connection got with one
 // write, as far as it takes it.
 func (s *shard) flush() {
 	for i, c := range s.dirty {
+		if i%clockEvery == 0 {
+			s.clock = time.Now().UnixMilli()
+		}
 		c.dirty = false
 		c.carrier.flush()
 		s.dirty[i] = nil

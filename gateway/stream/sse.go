@@ -50,7 +50,7 @@ func (h *Hub) serveEvents(c *web.Call, n int) error {
 	if wrong != nil {
 		return wrong
 	}
-	if reason := h.closedTo(c.Principal.Org); reason != "" {
+	if reason := h.closedTo(c.Principal.Org, len(types)); reason != "" {
 		return h.later(c, named, reason)
 	}
 	cursor := c.Header("Last-Event-ID") // newer than the query, which is the same at each try
@@ -68,7 +68,7 @@ func (h *Hub) serveEvents(c *web.Call, n int) error {
 	p := c.Principal
 	c.HijackSetNoResponse(true)
 	c.Hijack(func(nc net.Conn) {
-		c := h.welcome(n, p.Org)
+		c := h.welcome(n, p.Org, len(types))
 		if c == nil { // others came between
 			h.metrics.refused.WithLabelValues("raced").Inc()
 			answer(nc, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
@@ -131,42 +131,44 @@ func (h *Hub) readTypes(list string) (event.Patterns, *dialect.Error) {
 	return types, nil
 }
 
-// closedTo says why no connection of the org is taken now; empty: one is.
-func (h *Hub) closedTo(org string) (reason string) {
+// closedTo says why no connection of the org with so many patterns is taken now;
+// empty: one is.
+func (h *Hub) closedTo(org string, patterns int) (reason string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	return h.closedToLocked(org)
+	return h.closedToLocked(org, patterns)
 }
 
-func (h *Hub) closedToLocked(org string) (reason string) {
+func (h *Hub) closedToLocked(org string, patterns int) (reason string) {
 	select {
 	case <-h.ready:
 	default:
 		return "starting"
 	}
+	o := h.holdingOf(org)
 	switch {
 	case h.draining:
 		return "draining"
-	case h.orgs[org] >= h.limits.PerOrg:
+	case o.connections >= h.limits.PerOrg:
 		return "org"
+	case o.patterns+patterns > h.limits.OrgPatterns:
+		return "patterns"
 	}
 	return ""
 }
 
-// welcome makes a connection of an org and counts it; nil: there is no room for it.
-// What it counts dismiss takes back.
-func (h *Hub) welcome(n int, org string) *conn {
+// welcome makes a connection of an org, with so many patterns, and counts both; nil:
+// there is no room for it. What it counts dismiss takes back.
+func (h *Hub) welcome(n int, org string, patterns int) *conn {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	if h.closedToLocked(org) != "" {
+	if h.closedToLocked(org, patterns) != "" {
 		return nil
 	}
-	h.orgs[org]++
 	h.open.Add(1)
 	h.number++
 	c := newConn(h, h.shards[h.number%len(h.shards)], h.number, n)
-	c.entered = org
-	h.metrics.connections.WithLabelValues(stateAuth).Inc()
+	h.count(c, org, patterns)
 	return c
 }
 

@@ -258,8 +258,9 @@ func (s *stage) cursor(next int64) string {
 	return event.Cursor{Incarnation: s.control.Incarnation(), Environment: event.Sandbox, Next: next}.String()
 }
 
-// count reads a counter or gauge; label is empty for those that have none.
-func (s *stage) count(name, label string) float64 {
+// count adds up counters or gauges that have the label; empty: any. Of a histogram
+// it counts what was observed.
+func (s *stage) count(name, label string) (sum float64) {
 	s.t.Helper()
 	families, err := s.metrics.Gather()
 	ok(s.t, err)
@@ -268,12 +269,16 @@ func (s *stage) count(name, label string) float64 {
 			continue
 		}
 		for _, m := range f.GetMetric() {
-			if label == "" || m.GetLabel()[0].GetValue() == label {
-				return m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			has := label == ""
+			for _, l := range m.GetLabel() {
+				has = has || l.GetValue() == label
+			}
+			if has {
+				sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 			}
 		}
 	}
-	return 0
+	return sum
 }
 
 // client is a WebSocket client of another library than the server's.

@@ -26,9 +26,9 @@
 //     while there is something to read. Anything else, such as TLS, has a goroutine
 //     that reads and one that writes.
 //
-// Reading order: hub.go shard.go index.go filter.go; upgrade.go conn.go taken.go
-// wrapped.go input.go commands.go sse.go; queue.go output.go resume.go behind.go;
-// clock.go drain.go ending.go; form.go frame.go parser.go utf8.go; echo.go.
+// Reading order: hub.go shard.go index.go filter.go; upgrade.go admit.go conn.go
+// taken.go wrapped.go input.go commands.go sse.go; queue.go output.go resume.go behind.go;
+// clock.go drain.go ending.go lag.go metrics.go; form.go frame.go parser.go utf8.go; echo.go.
 package stream
 
 import (
@@ -94,6 +94,7 @@ type Limits struct {
 	Rate, Burst int
 
 	PerOrg       int           // connections of one org (20,000)
+	OrgPatterns  int           // of all connections of one org together (200,000)
 	Unauth       int           // connections that aren't authenticated (4,096); one address has half of them at most
 	Replay       int           // events replayed at most (100)
 	Replays      int           // replays that read at the same time (16)
@@ -105,7 +106,6 @@ type Limits struct {
 	Silent    time.Duration // without a frame, until it is closed (90 s)
 	Stall     time.Duration // full and no byte taken, until it is closed (30 s)
 	Linger    time.Duration // for the last messages and the closing handshake (5 s)
-	Drain     time.Duration // over which many connections are closed (10 s)
 }
 
 func (l *Limits) fill() {
@@ -120,6 +120,7 @@ func (l *Limits) fill() {
 	l.Rate = cmp.Or(l.Rate, 100)
 	l.Burst = cmp.Or(l.Burst, 200)
 	l.PerOrg = cmp.Or(l.PerOrg, 20_000)
+	l.OrgPatterns = cmp.Or(l.OrgPatterns, 200_000)
 	l.Unauth = cmp.Or(l.Unauth, 4096)
 	l.Replay = cmp.Or(l.Replay, 100)
 	l.Replays = cmp.Or(l.Replays, 16)
@@ -130,7 +131,6 @@ func (l *Limits) fill() {
 	l.Silent = cmp.Or(l.Silent, 90*time.Second)
 	l.Stall = cmp.Or(l.Stall, 30*time.Second)
 	l.Linger = cmp.Or(l.Linger, 5*time.Second)
-	l.Drain = cmp.Or(l.Drain, 10*time.Second)
 }
 
 func (c *Config) fill() {

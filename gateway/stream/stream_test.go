@@ -113,6 +113,19 @@ func testPatternLimit(t *testing.T) {
 	s.publish("first.one")
 	s.publish("a.b99")
 	c.wantN(1, 2)
+
+	hostile := s.join(`"first.one"`)
+	for _, channels := range []string{
+		strings.Repeat(`"a.b",`, 9_999) + `"a.b"`,
+		`"` + strings.Repeat("*a", 60) + `"`,
+		`"` + strings.Repeat("*", 60) + `"`,
+		`"a.` + strings.Repeat("b", 60_000) + `"`,
+	} {
+		hostile.say(`{"type":"subscribe","channels":[` + channels + `]}`)
+		hostile.wantError("bad_request")
+	}
+	n := s.publish("first.one")
+	hostile.wantN(n)
 }
 
 // TestWrapped has clients come and go in a crowd over connections that the
@@ -362,6 +375,70 @@ func testTooManyOfAnOrg(t *testing.T) {
 	eventually(t, "a place is free", func() bool { return s.count("sluice_stream_connections", "unauthenticated") == 3 })
 	from("127.0.0.1", 0)
 	from("127.0.0.4", 1)
+}
+
+// TestTooManyPatternsOfAnOrg: what an org's connections subscribe to is bounded in
+// all, whatever each has, and who leaves makes room.
+func TestTooManyPatternsOfAnOrg(t *testing.T) { carried(t, testTooManyPatternsOfAnOrg) }
+
+func testTooManyPatternsOfAnOrg(t *testing.T) {
+	s := open(t, func(c *stream.Config) { c.Limits.OrgPatterns = 5 })
+	first, second := s.join(list("a.b", "a.c")), s.join(list("a.b", "a.c"))
+	more := func(c *client, channels ...string) {
+		c.say(`{"type":"subscribe","channels":[` + list(channels...) + `]}`)
+	}
+	other := s.dial()
+	other.say(`{"type":"auth","token":"` + s.newKey("org_other", event.Sandbox, time.Time{}, key.Subscribe) + `"}`)
+	other.want("auth.ok")
+	more(other, "a.b", "a.c")
+	other.want("subscribe.ok")
+	for range 10 { // nothing is wrong with the messages
+		more(second, "a.d", "a.e")
+		second.wantError("rate_limited")
+	}
+	more(second, "a.d")
+	second.want("subscribe.ok")
+	more(first, "a.e")
+	first.wantError("rate_limited")
+	n := s.publish("a.c")
+	first.wantN(n)
+	second.wantN(n)
+	second.say(`{"type":"unsubscribe","channels":["a.d","a.c"]}`)
+	second.want("unsubscribe.ok")
+	more(first, "a.e")
+	first.want("subscribe.ok")
+	more(first, "a.f")
+	first.want("subscribe.ok")
+	more(first, "a.g")
+	first.wantError("rate_limited")
+	second.ws.CloseNow()
+	eventually(t, "it is gone", func() bool { return s.count("sluice_stream_connections", "authenticated") == 2 })
+	more(first, "a.g")
+	first.want("subscribe.ok")
+	if n := s.count("sluice_stream_refused_total", "patterns"); n != 12 {
+		t.Errorf("%v were counted", n)
+	}
+}
+
+// TestLag: every write of live events is counted by its age, those of a replay aren't.
+func TestLag(t *testing.T) { carried(t, testLag) }
+
+func testLag(t *testing.T) {
+	s := open(t, nil)
+	s.publishAll(3, "rfq.created")
+	s.settle()
+	c := s.join(`"other.thing"`)
+	c.say(`{"type":"subscribe","channels":["rfq.*"],"cursor":"` + s.cursor(0) + `"}`)
+	c.want("subscribe.ok")
+	c.wantN(0, 1, 2)
+	if n := s.count("sluice_stream_lag_seconds", ""); n != 0 {
+		t.Errorf("a replay counts %v times", n)
+	}
+	for n := range int64(4) {
+		s.publish("rfq.created")
+		c.wantN(3 + n)
+	}
+	eventually(t, "all are counted", func() bool { return s.count("sluice_stream_lag_seconds", "") == 4 })
 }
 
 func TestPoisonedRecord(t *testing.T) { carried(t, testPoisonedRecord) }

@@ -54,6 +54,7 @@ const (
 type leftOver struct {
 	frames [][]byte
 	events int       // sent when these are
+	logged int64     // when the first of them was, in Unix milliseconds
 	then   task      // to be done behind them
 	since  time.Time // when a byte was last taken
 }
@@ -226,7 +227,7 @@ func (k *taken) send() bool {
 			return false
 		}
 		k.rest = nil
-		k.done(r.events, r.then)
+		k.done(r.events, r.logged, r.then)
 	}
 	return true
 }
@@ -260,9 +261,9 @@ func (k *taken) next() bool {
 	case err != nil:
 		k.broke()
 	case len(frames) > 0:
-		k.rest = &leftOver{frames: slices.Clone(frames), events: b.events, then: b.task, since: time.Now()}
+		k.rest = &leftOver{frames: slices.Clone(frames), events: b.events, logged: b.logged, then: b.task, since: time.Now()}
 	default:
-		k.done(b.events, b.task)
+		k.done(b.events, b.logged, b.task)
 	}
 	clear(b.bufs)
 	return err == nil
@@ -298,8 +299,8 @@ func (k *taken) push(frames [][]byte) (left [][]byte, n int, err error) {
 }
 
 // done counts what was written and begins what stands behind it.
-func (k *taken) done(events int, then task) {
-	k.c.sent(events)
+func (k *taken) done(events int, logged int64, then task) {
+	k.c.sentAt(events, logged, k.c.shard.clock)
 	switch then.(type) {
 	case nil:
 	case closing:

@@ -277,3 +277,52 @@ func TestCoalesce(t *testing.T) {
 		at(1400 * time.Millisecond)
 	})
 }
+
+// TestDrainSpread: who is told to go is told in turn, at a pace, or as quickly as the
+// time that there is demands.
+func TestDrainSpread(t *testing.T) {
+	const clients = 40
+	for _, tt := range []struct {
+		within, last time.Duration
+	}{
+		{time.Minute, (clients - 1) * drainPace},
+		{100 * time.Millisecond, 80 * time.Millisecond * (clients - 1) / clients},
+	} {
+		inBubble(t, anybody{}, func(v *virtual) {
+			told := make(chan time.Duration, clients)
+			var began time.Time
+			for i := range clients {
+				nc := v.nc
+				if i > 0 {
+					ours, theirs := net.Pipe()
+					c := v.hub.admit(0, netip.Prefix{})
+					go v.hub.serve(c, ours)
+					nc = theirs
+				}
+				go func() {
+					defer nc.Close()
+					client := virtual{br: bufio.NewReader(nc)}
+					if _, payload, err := client.frame(); err != nil || string(payload) != `{"type":"going_away"}` {
+						t.Errorf("%s, %v", payload, err)
+					}
+					told <- time.Since(began)
+					if op, payload, err := client.frame(); err != nil || op != opClose || string(payload[:2]) != closed(1012) {
+						t.Errorf("%x %s, %v", op, payload, err)
+					}
+				}()
+			}
+			synctest.Wait()
+			began = time.Now()
+			ctx, cancel := context.WithTimeout(v.t.Context(), tt.within)
+			defer cancel()
+			if err := v.hub.Drain(ctx); err != nil {
+				t.Error(err)
+			}
+			for i := range clients {
+				if at, want := <-told, tt.last*time.Duration(i)/(clients-1); at.Round(time.Millisecond) != want.Round(time.Millisecond) {
+					t.Errorf("within %v: the %d. was told after %v, want %v", tt.within, i, at, want)
+				}
+			}
+		})
+	}
+}

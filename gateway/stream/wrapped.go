@@ -116,7 +116,7 @@ func (w *wrapped) run() {
 			c.end(&endLost, nil)
 			return
 		}
-		c.sent(b.events)
+		c.sentAt(b.events, b.logged, time.Now().UnixMilli())
 		clear(b.bufs) // an idle connection holds no frame
 		switch b.task.(type) {
 		case nil:

@@ -1,0 +1,127 @@
+package stream
+
+import "net/netip"
+
+// full says why there is no room for a connection from that network; empty: there
+// is. Of the room for those that aren't authenticated one network may hold as much
+// as it leaves to all others: so who is alone, as a proxy is, has half of it, and
+// nobody can take it all.
+func (h *Hub) full(from netip.Prefix) (reason string) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.fullLocked(from)
+}
+
+func (h *Hub) fullLocked(from netip.Prefix) (reason string) {
+	select {
+	case <-h.ready:
+	default:
+		return "starting"
+	}
+	switch {
+	case h.draining:
+		return "draining"
+	case h.unauth >= h.limits.Unauth:
+		return "full"
+	case h.from[from] >= h.limits.Unauth-h.unauth:
+		return "address"
+	}
+	return ""
+}
+
+// admit makes a connection and counts it; nil: there is no room for it. What it
+// counts dismiss takes back.
+func (h *Hub) admit(n int, from netip.Prefix) *conn {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.fullLocked(from) != "" {
+		return nil
+	}
+	h.unauth++
+	h.from[from]++
+	h.open.Add(1)
+	h.number++
+	c := newConn(h, h.shards[h.number%len(h.shards)], h.number, n)
+	c.from = from
+	h.metrics.connections.WithLabelValues(stateUnauth).Inc()
+	return c
+}
+
+// dismiss takes back what admit, enter, welcome and hold counted.
+func (h *Hub) dismiss(c *conn) {
+	h.mu.Lock()
+	if c.entered == "" {
+		h.known(c)
+	} else {
+		o := h.orgs[c.entered]
+		o.patterns -= c.patterns
+		if o.connections--; o.connections == 0 {
+			delete(h.orgs, c.entered)
+		}
+		h.metrics.connections.WithLabelValues(stateAuth).Dec()
+	}
+	h.mu.Unlock()
+	h.open.Done()
+}
+
+// known counts a connection no longer to those that aren't authenticated; h.mu
+// is held.
+func (h *Hub) known(c *conn) {
+	h.unauth--
+	if h.from[c.from]--; h.from[c.from] == 0 {
+		delete(h.from, c.from)
+	}
+	h.metrics.connections.WithLabelValues(stateUnauth).Dec()
+}
+
+// holding is what an org has of a hub.
+type holding struct{ connections, patterns int }
+
+// holdingOf gives it; h.mu is held.
+func (h *Hub) holdingOf(org string) (has holding) {
+	if o := h.orgs[org]; o != nil {
+		has = *o
+	}
+	return has
+}
+
+// count counts the connection, with so many patterns, to an org; h.mu is held.
+func (h *Hub) count(c *conn, org string, patterns int) {
+	o := h.orgs[org]
+	if o == nil {
+		o = new(holding)
+		h.orgs[org] = o
+	}
+	o.connections++
+	o.patterns += patterns
+	c.entered, c.patterns = org, patterns
+	h.metrics.connections.WithLabelValues(stateAuth).Inc()
+}
+
+// enter counts the connection to its org instead; false: the org has too many.
+func (h *Hub) enter(c *conn, org string) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.holdingOf(org).connections >= h.limits.PerOrg {
+		return false
+	}
+	h.known(c)
+	h.count(c, org, 0)
+	return true
+}
+
+// hold counts the patterns that the connection has from now on; false: its org
+// would have too many, and the connection has those it had.
+func (h *Hub) hold(c *conn, patterns int) bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	o := h.orgs[c.entered]
+	more := patterns - c.patterns
+	if more > 0 && o.patterns+more > h.limits.OrgPatterns {
+		h.metrics.refused.WithLabelValues("patterns").Inc()
+		return false
+	}
+	o.patterns += more
+	c.patterns = patterns
+	return true
+}

@@ -1,0 +1,98 @@
+package stream_test
+
+import (
+	"context"
+	"sync/atomic"
+	"testing"
+
+	"sluice/gateway/stream"
+	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+)
+
+// losing is a log whose tails say, once, that what they had yet to read is gone.
+type losing struct {
+	eventlog.Reader
+	lose atomic.Bool
+}
+
+func (l *losing) Tail(ctx context.Context, p eventlog.Partition, from int64) (eventlog.Tail, error) {
+	t, err := l.Reader.Tail(ctx, p, from)
+	return &losingTail{t, l}, err
+}
+
+type losingTail struct {
+	eventlog.Tail
+	log *losing
+}
+
+func (t *losingTail) Next(ctx context.Context) ([]eventlog.Record, error) {
+	records, err := t.Tail.Next(ctx)
+	if err == nil && t.log.lose.CompareAndSwap(true, false) {
+		return nil, eventlog.ErrTooOld
+	}
+	return records, err
+}
+
+// TestPlaceLost: when the log gives up what a tail had yet to read, no stream goes
+// on as if nothing were missing: each is closed, and its client finds by its cursor
+// what the log still has, or is told that it hasn't.
+func TestPlaceLost(t *testing.T) { carried(t, testPlaceLost) }
+
+func testPlaceLost(t *testing.T) {
+	log := new(losing)
+	s := open(t, func(c *stream.Config) {
+		log.Reader = c.Log
+		c.Log = log
+	})
+	resume := func(cursor string) *client {
+		c := s.dial()
+		c.say(`{"type":"auth","token":"` + s.token + `"}`)
+		c.say(`{"type":"subscribe","channels":["rfq.*"],"cursor":"` + cursor + `"}`)
+		c.want("auth.ok")
+		c.want("subscribe.ok")
+		return c
+	}
+	c := s.join(`"rfq.*"`)
+	s.publish("rfq.created")
+	cursor := c.wantN(0).Cursor
+	log.lose.Store(true)
+	s.publishAll(3, "rfq.created")
+	c.wantClose(1012)
+	again := resume(cursor)
+	again.wantN(1, 2, 3)
+
+	log.lose.Store(true)
+	s.publish("rfq.created")
+	again.wantClose(1012)
+	ok(t, s.log.Trim(t.Context(), eventlog.Partition{Topic: event.Sandbox.Topic()}, 5))
+	if n := s.count("sluice_stream_endings_total", "log_lost"); n != 2 {
+		t.Errorf("%v endings", n)
+	}
+	s.settle()
+	s.join(`"rfq.*"`)
+}
+
+// TestRetentionPasses: a cursor whose events retention has taken is said to have
+// expired, and its stream goes on live.
+func TestRetentionPasses(t *testing.T) { carried(t, testRetentionPasses) }
+
+func testRetentionPasses(t *testing.T) {
+	s := open(t, nil)
+	s.publishAll(5, "rfq.created")
+	s.settle()
+	ok(t, s.log.Trim(t.Context(), eventlog.Partition{Topic: event.Sandbox.Topic()}, 3))
+	c := s.join(`"other.thing"`)
+	c.say(`{"type":"subscribe","channels":["rfq.*"],"cursor":"` + s.cursor(2) + `"}`)
+	c.want("subscribe.ok")
+	c.wantError("cursor_expired")
+	n := s.publish("rfq.created")
+	c.wantN(n)
+	d := s.join(`"other.thing"`)
+	d.say(`{"type":"subscribe","channels":["rfq.*"],"cursor":"` + s.cursor(3) + `"}`)
+	d.want("subscribe.ok")
+	d.wantN(3, 4, n)
+	if n := s.count("sluice_stream_replays_total", "expired"); n != 1 {
+		t.Errorf("%v counted", n)
+	}
+}
