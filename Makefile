@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 TESTFLAGS  ?= -race -timeout 15m
 
-.PHONY: help build demo test test-quick lint fuzz soak autobahn check-deploy bench kafka-up kafka-down clean
+.PHONY: help build demo test test-quick lint fuzz soak ugly autobahn check-deploy bench kafka-up kafka-down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -38,8 +38,12 @@ fuzz: ## each fuzzer for FUZZTIME
 	done
 
 SLUICE_SOAK ?= 30m
-soak: ## five processes and a broker under load, broken at random for SLUICE_SOAK=30m by SLUICE_SEED=n; told in dist/soak-…
+soak: ## six processes and a broker under load, broken at random for SLUICE_SOAK=30m by SLUICE_SEED=n; told in dist/soak-…
 	SLUICE_SOAK=$(SLUICE_SOAK) $(GO) test -count 1 -timeout 0 -v -run '^TestNemesis$$' ./loadtest
+
+SLUICE_UGLY ?= 100000
+ugly: ## SLUICE_UGLY=100000 connections that leave in every way that is no good, and what is left of them
+	SLUICE_UGLY=$(SLUICE_UGLY) $(GO) test -count 1 -timeout 0 -v -run '^TestUgly$$' ./loadtest
 
 autobahn: ## Autobahn's cases against our WebSocket framing; needs Python 2.7, and installs the suite
 	loadtest/autobahn/run

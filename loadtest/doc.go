@@ -9,7 +9,7 @@
 //	   acknowledged    faults                             seen
 //	     └───────────────┴────────► ledger ◄────────────────┘
 //
-// The deployment is five processes with a role or two each, on a broker of its own.
+// The deployment is six processes with a role or two each, on a broker of its own.
 // Nothing in here knows what is inside them: events go in at the front door, and
 // the WebSocket client, the HTTP server and the check of signatures are others'.
 //
@@ -18,4 +18,6 @@
 //	publish_test.go   events in         receive_test.go, stream_test.go  events out
 //	load_test.go      all three at once, and the end: wait, read the log, check
 //	nemesis_test.go   faults by seed    rolling_test.go, gateway_test.go one fault each
+//	balancer_test.go  one address       watch_test.go, gauges_test.go    what processes keep
+//	ugly_test.go      clients that leave in every way that is no good (guest_test.go)
 package loadtest

@@ -32,6 +32,7 @@ type node struct {
 	name, roles  string
 	address, ops string
 	args         []string
+	spared       bool     // nobody ends it
 	log          *os.File // what all its lives said
 
 	cmd   *exec.Cmd
@@ -70,6 +71,14 @@ func TestMain(m *testing.M) {
 // Their logs lie in dir. Without a broker there is one process, which has the log.
 func startFleet(t *testing.T, b *broker, dir string, roles ...string) *fleet {
 	t.Helper()
+	f := newFleet(t, b, dir, roles...)
+	f.start()
+	return f
+}
+
+// newFleet is startFleet without the start.
+func newFleet(t *testing.T, b *broker, dir string, roles ...string) *fleet {
+	t.Helper()
 	secrets := filepath.Join(dir, "secrets.key")
 	if err := os.WriteFile(secrets, []byte(strings.Repeat("0123456789abcdef", 4)), 0o600); err != nil {
 		t.Fatal(err)
@@ -90,6 +99,11 @@ func startFleet(t *testing.T, b *broker, dir string, roles ...string) *fleet {
 		f.nodes = append(f.nodes, n)
 	}
 	t.Cleanup(f.stop)
+	return f
+}
+
+func (f *fleet) start() {
+	f.t.Helper()
 	var starting sync.WaitGroup
 	for i, n := range f.nodes {
 		if i == 0 {
@@ -99,10 +113,9 @@ func startFleet(t *testing.T, b *broker, dir string, roles ...string) *fleet {
 		starting.Go(n.revive)
 	}
 	starting.Wait()
-	if t.Failed() {
-		t.FailNow()
+	if f.t.Failed() {
+		f.t.FailNow()
 	}
-	return f
 }
 
 // stop ends all processes, and shows what they said last when the test failed.

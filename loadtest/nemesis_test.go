@@ -21,7 +21,8 @@ import (
 
 // TestNemesis breaks a fleet under load, by seed: processes are killed, frozen for
 // longer than their session lasts, and restarted; so is the broker. Then it is left
-// in peace, and what came out must be what was acknowledged.
+// in peace, and what came out must be what was acknowledged. One gateway is frozen
+// only, so that what it keeps of all that came and went is seen.
 //
 //	SLUICE_SOAK   how long it is broken (default: each fault once)
 //	SLUICE_SEED   which faults, in which order (default: any; it is printed)
@@ -33,7 +34,9 @@ func TestNemesis(t *testing.T) {
 	fmt.Fprintf(out, "seed        %d\n", seed)
 
 	b := ownBroker(t)
-	f := startFleet(t, b, dir, "api,gateway", "api,gateway", "api", "dispatcher", "dispatcher")
+	f := startFleet(t, b, dir, "api,gateway", "api,gateway", "api", "dispatcher", "dispatcher", "gateway")
+	survivor := f.nodes[5]
+	survivor.spared = true
 	l := newLoad(t, f, 3)
 	l.bursts = true
 	for _, o := range l.orgs {
@@ -42,11 +45,13 @@ func TestNemesis(t *testing.T) {
 		// It can take about a hundred a second, so that a burst waits for its room.
 		l.receive(t, o, manners{name: "slow", patterns: []string{burst}, takes: 300 * time.Millisecond})
 	}
-	l.follow(everybody(l, seed)...)
+	l.follow(everybody(l, seed, length > 0)...)
 	quit := l.publish(2, seed)
 
 	n := &nemesis{load: l, rnd: rand.New(rand.NewPCG(seed, 99)), out: out, began: began}
+	w := survivor.watch(t)
 	n.rage(length)
+	w.tell(out, length)
 	fmt.Fprintf(out, "%8.1fs  peace\n", time.Since(began).Seconds())
 	quit()
 	n.stalls()
@@ -101,14 +106,22 @@ func (l testLog) Write(p []byte) (int, error) {
 }
 
 // everybody gives each org three clients: a steady one, a restless one, and one
-// that dreams.
-func everybody(l *load, seed uint64) (all []*streamer) {
+// that dreams; in a soak also some that hardly stay, and one that stops reading for
+// so long that it is cut off.
+func everybody(l *load, seed uint64, soak bool) (all []*streamer) {
 	for _, o := range l.orgs {
-		for i, s := range []*streamer{
+		clients := []*streamer{
 			{name: "steady", patterns: []string{"*"}},
 			{name: "restless", patterns: []string{"rfq.*", "settlement.*"}, restless: true},
 			{name: "dreamy", patterns: []string{"*"}, dreamy: true, restless: true},
-		} {
+		}
+		if soak {
+			clients = append(clients,
+				&streamer{name: "fleeting", patterns: []string{"*"}, restless: true},
+				&streamer{name: "passing", patterns: []string{"quote.*", "burst.*"}, restless: true},
+				&streamer{name: "stuck", patterns: []string{"*"}, stuck: true})
+		}
+		for i, s := range clients {
 			s.org, s.name, s.rnd = o, o.id+" "+s.name, rand.New(rand.NewPCG(seed, uint64(1000+len(all)+i)))
 			all = append(all, s)
 		}
@@ -195,6 +208,7 @@ func (n *nemesis) choose(s strike) *node {
 		return nil
 	}
 	nodes := n.load.fleet.with(s.role)
+	nodes = slices.DeleteFunc(nodes, func(of *node) bool { return of.spared && s.what != "SIGSTOP" })
 	return nodes[n.rnd.IntN(len(nodes))]
 }
 

@@ -53,7 +53,7 @@ func TestRollingRestart(t *testing.T) {
 	}
 	told, closed := 0, 0
 	for _, s := range clients {
-		told += s.told
+		told += len(s.told)
 		closed += s.closes[websocket.StatusServiceRestart] // 1012
 		if s.cut > 0 || len(s.closes) > 1 {
 			t.Errorf("%s: %d connections were cut off, the others closed with %v", s.name, s.cut, s.closes)

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
+	"net/http"
 	"strings"
 	"time"
 
@@ -23,29 +25,27 @@ type streamer struct {
 	name     string
 	patterns []string
 	rnd      *rand.Rand
-	restless bool  // it leaves by itself now and then
-	dreamy   bool  // it stops reading now and then
-	first    *node // where it begins; nil: anywhere
+	restless bool      // it leaves by itself now and then
+	dreamy   bool      // it stops reading now and then
+	stuck    bool      // so it does, for longer than a gateway waits, and takes little at a time
+	first    *node     // where it begins; nil: anywhere
+	front    *balancer // whom it connects to; nil: any gateway itself
 
 	stream *ledger.Stream // nil: its first subscription isn't answered yet
 	cursor string
 	live   bool                         // the connection is subscribed
 	closes map[websocket.StatusCode]int // how its connections were closed
-	told   int                          // of them, announced by going_away
+	told   []time.Time                  // when going_away announced the end of one
 	cut    int                          // its connections that ended without a word
+	away   int                          // times it was sent away with 503
 }
 
 // run follows until ctx ends.
 func (s *streamer) run(ctx context.Context) {
 	s.closes = make(map[websocket.StatusCode]int)
 	for ctx.Err() == nil {
-		nodes := s.load.fleet.with("gateway")
-		n := nodes[s.rnd.IntN(len(nodes))]
-		if s.stream == nil && s.first != nil {
-			n = s.first
-		}
 		s.live = false
-		err := s.connection(ctx, n)
+		err := s.connection(ctx, s.next())
 		if code := websocket.CloseStatus(err); code >= 0 {
 			s.closes[code]++
 		} else if s.live && ctx.Err() == nil {
@@ -53,6 +53,18 @@ func (s *streamer) run(ctx context.Context) {
 		}
 		pause(ctx, time.Duration(50+s.rnd.IntN(200))*time.Millisecond)
 	}
+}
+
+// next gives the address to connect to.
+func (s *streamer) next() string {
+	nodes := s.load.fleet.with("gateway")
+	switch {
+	case s.front != nil:
+		return s.front.address
+	case s.stream == nil && s.first != nil:
+		return s.first.address
+	}
+	return nodes[s.rnd.IntN(len(nodes))].address
 }
 
 // message is what a server says that isn't an event.
@@ -63,7 +75,7 @@ type message struct {
 }
 
 // connection follows one connection to its end.
-func (s *streamer) connection(ctx context.Context, n *node) error {
+func (s *streamer) connection(ctx context.Context, address string) error {
 	if s.restless {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, time.Duration(3+s.rnd.IntN(20))*time.Second)
@@ -71,8 +83,11 @@ func (s *streamer) connection(ctx context.Context, n *node) error {
 	}
 	opening, cancel := context.WithTimeout(ctx, 10*time.Second)
 	defer cancel()
-	conn, _, err := websocket.Dial(opening, "ws://"+n.address+"/v1/ws", nil)
+	conn, answer, err := websocket.Dial(opening, "ws://"+address+"/v1/ws", s.options())
 	if err != nil {
+		if answer != nil && answer.StatusCode == http.StatusServiceUnavailable {
+			s.away++
+		}
 		return err
 	}
 	defer conn.CloseNow()
@@ -97,10 +112,30 @@ func (s *streamer) connection(ctx context.Context, n *node) error {
 		if err := s.take(text); err != nil {
 			return err
 		}
-		if s.dreamy && s.rnd.IntN(400) == 0 {
+		switch {
+		case s.dreamy && s.rnd.IntN(400) == 0:
 			pause(ctx, time.Duration(1+s.rnd.IntN(4))*time.Second)
+		case s.stuck && s.rnd.IntN(1000) == 0:
+			pause(ctx, time.Duration(20+s.rnd.IntN(40))*time.Second)
 		}
 	}
+}
+
+// options keep the system from taking for a stuck client what it doesn't read.
+func (s *streamer) options() *websocket.DialOptions {
+	if !s.stuck {
+		return nil
+	}
+	return &websocket.DialOptions{HTTPClient: &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+			nc, err := new(net.Dialer).DialContext(ctx, network, address)
+			if err == nil {
+				err = nc.(*net.TCPConn).SetReadBuffer(4 << 10)
+			}
+			return nc, err
+		},
+	}}}
 }
 
 // silence is how long a client waits for anything, a ping included, until it takes
@@ -154,7 +189,7 @@ func (s *streamer) take(text string) error {
 	case "replay.truncated":
 		s.stream.Gap(m.Missed, m.AtLeast)
 	case "going_away":
-		s.told++
+		s.told = append(s.told, time.Now())
 		if m.Cursor != "" {
 			s.cursor = m.Cursor
 		}

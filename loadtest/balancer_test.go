@@ -1,0 +1,103 @@
+package loadtest
+
+import (
+	"io"
+	"net"
+	"sync"
+	"sync/atomic"
+	"testing"
+)
+
+// balancer is one address in front of several nodes: a connection goes to the next
+// of them that takes it.
+type balancer struct {
+	address string
+	nodes   []*node
+	ln      net.Listener
+	turn    atomic.Uint32
+	without atomic.Pointer[node] // who gets none, though it may take them: it isn't ready
+	serving sync.WaitGroup
+
+	mu    sync.Mutex
+	ended bool
+	open  map[net.Conn]struct{}
+}
+
+// balance serves until the test ends.
+func balance(t *testing.T, nodes []*node) *balancer {
+	t.Helper()
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := &balancer{address: ln.Addr().String(), nodes: nodes, ln: ln, open: make(map[net.Conn]struct{})}
+	b.serving.Go(func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			b.serving.Go(func() { b.carry(client) })
+		}
+	})
+	t.Cleanup(b.end)
+	return b
+}
+
+// end closes everything.
+func (b *balancer) end() {
+	b.ln.Close()
+	b.mu.Lock()
+	b.ended = true
+	for c := range b.open {
+		c.Close()
+	}
+	b.mu.Unlock()
+	b.serving.Wait()
+}
+
+// carry connects a client with a node; who ends first ends both.
+func (b *balancer) carry(client net.Conn) {
+	defer b.forget(client)
+	if !b.keep(client) {
+		return
+	}
+	for range b.nodes {
+		n := b.nodes[int(b.turn.Add(1))%len(b.nodes)]
+		if n == b.without.Load() {
+			continue
+		}
+		server, err := net.Dial("tcp", n.address)
+		if err != nil {
+			continue
+		}
+		defer b.forget(server)
+		if !b.keep(server) {
+			return
+		}
+		back := make(chan struct{})
+		go func() {
+			defer close(back)
+			io.Copy(client, server)
+			client.Close()
+		}()
+		io.Copy(server, client)
+		server.Close()
+		<-back
+		return
+	}
+}
+
+func (b *balancer) keep(c net.Conn) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.open[c] = struct{}{}
+	return !b.ended
+}
+
+func (b *balancer) forget(c net.Conn) {
+	c.Close()
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	delete(b.open, c)
+}
