@@ -63,7 +63,7 @@ func TestGatewayKilled(t *testing.T) {
 // Every client is told, in its turn, and goes on by its cursor; none misses anything,
 // and none is sent back to who is going.
 func TestGatewaysRolled(t *testing.T) {
-	const streams = 300
+	const streams = 200
 	f := startFleet(t, sharedBroker(t), t.TempDir(), "api", "gateway", "gateway")
 	l := newLoad(t, f, 1)
 	front := balance(t, f.with("gateway"))

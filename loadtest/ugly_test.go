@@ -30,10 +30,10 @@ import (
 // stays, misses nothing meanwhile; and then nothing is left of the others: no
 // goroutine, no descriptor, no memory.
 //
-//	SLUICE_UGLY   how many come (default: 2,000)
+//	SLUICE_UGLY   how many come (default: 1,000)
 func TestUgly(t *testing.T) {
 	t.Parallel() // it waits most of the time
-	total := 2000
+	total := 1000
 	if text := os.Getenv("SLUICE_UGLY"); text != "" {
 		var err error
 		if total, err = strconv.Atoi(text); err != nil {

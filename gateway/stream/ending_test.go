@@ -69,6 +69,6 @@ func TestCodesAreFew(t *testing.T) {
 		codes[echo(code).code()] = true
 	}
 	if len(codes) != 4 { // none, 1000, 1001, other
-		t.Errorf("%v", codes)
+		t.Errorf("%d codes", len(codes))
 	}
 }
