@@ -104,6 +104,9 @@ func newFleet(t *testing.T, b *broker, dir string, roles ...string) *fleet {
 
 func (f *fleet) start() {
 	f.t.Helper()
+	if _, err := binary(); err != nil { // which may take its time
+		f.t.Fatal(err)
+	}
 	var starting sync.WaitGroup
 	for i, n := range f.nodes {
 		if i == 0 {

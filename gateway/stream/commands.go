@@ -267,6 +267,7 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 		items = append(items, item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyError, Error: refusal})})
 	}
 	if from >= 0 {
+		c.hub.metrics.resumes.WithLabelValues(c.hub.source(c.environment, from, room.next)).Inc()
 		items = append(items, item{task: &catchUp{
 			env: c.environment, org: c.org, pair: p, from: from, to: room.next,
 			before: before, lost: lost,

@@ -1,6 +1,10 @@
 package stream
 
-import "github.com/prometheus/client_golang/prometheus"
+import (
+	"github.com/prometheus/client_golang/prometheus"
+
+	"sluice/pkg/event"
+)
 
 // metrics of streams. Their labels are of few values, all known here.
 type metrics struct {
@@ -10,6 +14,7 @@ type metrics struct {
 	behind      prometheus.Gauge
 	endings     *prometheus.CounterVec // ending, code
 	replays     *prometheus.CounterVec // result
+	resumes     *prometheus.CounterVec // source
 	poisoned    *prometheus.CounterVec // environment
 	doubles     prometheus.Counter
 	refused     *prometheus.CounterVec // reason
@@ -30,6 +35,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "sluice_stream_endings_total", Help: "Connections ended, by ending and close code."}, []string{"ending", "code"}),
 		replays: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_stream_replays_total", Help: "Subscribes with a cursor, by what came of them."}, []string{"result"}),
+		resumes: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_stream_resumes_total", Help: "Subscribes with a good cursor, by what has the events behind it."}, []string{"source"}),
 		poisoned: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_stream_records_poisoned_total", Help: "Records that are no event and were passed over."}, []string{"environment"}),
 		doubles: prometheus.NewCounter(prometheus.CounterOpts{
@@ -43,9 +50,23 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.endings.WithLabelValues(endings[i].Name, endings[i].code())
 	}
 	if r != nil {
-		r.MustRegister(m.connections, m.sent, m.dropped, m.behind, m.endings, m.replays, m.poisoned, m.doubles, m.refused, m.position)
+		r.MustRegister(m.connections, m.sent, m.dropped, m.behind, m.endings, m.replays, m.resumes, m.poisoned, m.doubles, m.refused, m.position)
 	}
 	return m
+}
+
+// source says what has the events from a cursor's place to where the stream stands:
+// nothing, for there are none, the window, or only the log.
+func (h *Hub) source(env event.Environment, from, stands int64) string {
+	if from >= stands {
+		return "none"
+	}
+	if w := h.cfg.Windows[env]; w != nil {
+		if start, _ := w.Bounds(); from >= start {
+			return "window"
+		}
+	}
+	return "log"
 }
 
 // The states of connections.

@@ -119,6 +119,26 @@ func testBadCursors(t *testing.T) {
 	}
 }
 
+// TestResumeSources: what a resume costs is seen from where its events are.
+func TestResumeSources(t *testing.T) { carried(t, testResumeSources) }
+
+func testResumeSources(t *testing.T) {
+	s := open(t, nil)
+	s.publishAll(300, "rfq.created") // the window has 256
+	s.settle()
+	c := s.join(`"other.thing"`)
+	for _, next := range []int64{0, 43, 44, 299, 300} {
+		c.say(`{"type":"subscribe","channels":["other.thing"],"cursor":"` + s.cursor(next) + `"}`)
+		c.want("subscribe.ok")
+	}
+	c.silentlyOpen()
+	for source, want := range map[string]float64{"log": 2, "window": 2, "none": 1} {
+		if n := s.count("sluice_stream_resumes_total", source); n != want {
+			t.Errorf("%v from %s, want %v", n, source, want)
+		}
+	}
+}
+
 // TestSplice has clients connect, break off at random and resume by their
 // cursors while events are logged all the time: together, what each received is
 // every event, once, in order.

@@ -214,7 +214,9 @@ func (c *conn) join(p *key.Principal, head string, types event.Patterns, from in
 
 	room := c.shard.rooms[c.environment]
 	resumes := 0 <= from && from < room.next
-	if from < 0 {
+	if from >= 0 {
+		c.hub.metrics.resumes.WithLabelValues(c.hub.source(c.environment, from, room.next)).Inc()
+	} else {
 		from = room.next
 	}
 	c.ahead = from // which it may be of this node
