@@ -1,0 +1,45 @@
+package stream_test
+
+import (
+	"context"
+	"testing"
+
+	"sluice/gateway/stream"
+	"sluice/pkg/eventlog"
+)
+
+// stuck is a log whose tails give nothing, so that a node stays behind.
+type stuck struct{ eventlog.Reader }
+
+func (l stuck) Tail(ctx context.Context, p eventlog.Partition, from int64) (eventlog.Tail, error) {
+	tail, err := l.Reader.Tail(ctx, p, from)
+	return stuckTail{tail}, err
+}
+
+type stuckTail struct{ eventlog.Tail }
+
+func (stuckTail) Next(ctx context.Context) ([]eventlog.Record, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// TestGoingAwayAhead: who came from a node that had read more isn't sent back by one
+// that stops before it has caught up.
+func TestGoingAwayAhead(t *testing.T) { carried(t, testGoingAwayAhead) }
+
+func testGoingAwayAhead(t *testing.T) {
+	s := open(t, func(cfg *stream.Config) { cfg.Log = stuck{cfg.Log} })
+	n := s.publishAll(3, "rfq.created")
+	c := s.dial()
+	c.say(`{"type":"auth","token":"` + s.token + `"}`)
+	c.say(`{"type":"subscribe","channels":["rfq.*"],"cursor":"` + s.cursor(n+2) + `"}`)
+	c.want("auth.ok")
+	c.want("subscribe.ok")
+	drained := make(chan error)
+	go func() { drained <- s.hub.Drain(t.Context()) }()
+	if m := c.want("going_away"); m.Cursor != s.cursor(n+2) {
+		t.Errorf("%s; want the cursor %s", m.text, s.cursor(n+2))
+	}
+	c.wantClose(1012)
+	ok(t, <-drained)
+}
