@@ -8,6 +8,7 @@
 //	ingest.go    events in: singles, batches, at a pace
 //	fanout.go    one event to many WebSocket connections, at a pace
 //	saturate.go  the same as fast as it goes
+//	sse.go       the same over server-sent events
 //	idle.go      connections that get nothing: memory, and what they cost to make
 //	webhook.go   signed POSTs to one endpoint
 //	start.go     exec to ready over a log that has much in it
@@ -69,7 +70,7 @@ type row struct {
 	figures func(ctx context.Context, cfg *Config) ([]figure, error)
 }
 
-var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, saturateRow, fewRow, webhookRow, wideRow, idleRow, startRow, handoverRow}
+var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, saturateRow, fewRow, sseRow, webhookRow, wideRow, idleRow, startRow, handoverRow}
 
 // Names lists the rows that can be asked for: those that are measured when none is
 // named, and those that aren't.

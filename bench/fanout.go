@@ -33,18 +33,26 @@ var (
 // fanout is a row in which every event goes to all connections, at a pace.
 type fanout struct {
 	name, unasked     string
-	connections, rate int // rate is events per second
+	connections, rate int  // rate is events per second
+	events            bool // the product sends them as server-sent events
 }
 
 func (f fanout) asRow() row {
 	return row{
 		name:    f.name,
-		what:    fmt.Sprintf("%d WebSocket connections, %d events/s to all, %d bytes", f.connections, f.rate, fanoutBytes),
+		what:    fmt.Sprintf("%d %s, %d events/s to all, %d bytes", f.connections, f.kind(), f.rate, fanoutBytes),
 		unit:    "CPU-s per million",
 		unasked: f.unasked,
 		floor:   f.runFloor,
 		product: f.runProduct,
 	}
+}
+
+func (f fanout) kind() string {
+	if f.events {
+		return "streams of server-sent events"
+	}
+	return "WebSocket connections"
 }
 
 // writeFloor is a floor that writes each message to n sockets.
@@ -117,12 +125,25 @@ func (f fanout) runProduct(ctx context.Context, cfg *Config) (sample, error) {
 		return sample{}, err
 	}
 	defer p.stop()
-	clients, err := p.subscribe(f.connections)
+	clients, pad, more, err := f.connect(p)
 	defer clients.close()
 	if err != nil {
 		return sample{}, err
 	}
-	return f.measure(p.process, clients, func() error { return p.publish(tick(nil), "application/json") })
+	s, err := f.measure(p.process, clients, func() error { return p.publish(tick(nil, pad), "application/json") })
+	s.more = more
+	return s, err
+}
+
+// connect connects those who are to have the events, and says with what these are
+// filled up.
+func (f fanout) connect(p *product) (clients *population, pad string, more []figure, err error) {
+	if f.events {
+		clients, memory, err := p.listen(f.connections)
+		return clients, ssePad, []figure{memory}, err
+	}
+	clients, err = p.subscribe(f.connections)
+	return clients, fanoutPad, nil, err
 }
 
 // subscribe connects n clients, subscribed to everything.
@@ -141,11 +162,11 @@ func (p *product) subscribe(n int) (*population, error) {
 // The envelope around data takes 168 bytes; the padding fills the rest.
 var fanoutPad = strings.Repeat("x", fanoutBytes-168)
 
-// tick appends an event as it is published.
-func tick(dst []byte) []byte {
+// tick appends an event as it is published, with a padding.
+func tick(dst []byte, pad string) []byte {
 	dst = append(append(dst, `{"type":"bench.tick","data":{`...), sentMark...)
 	dst = appendNow(dst)
-	return append(append(append(dst, `","pad":"`...), fanoutPad...), `"}}`...)
+	return append(append(append(dst, `","pad":"`...), pad...), `"}}`...)
 }
 
 // published bounds how many events are on their way to the log at once.

@@ -44,7 +44,7 @@ var saturateRow = row{
 		return saturate(p.process, clients, func() error {
 			var lines []byte
 			for range saturateBatch {
-				lines = append(tick(lines), '\n')
+				lines = append(tick(lines, fanoutPad), '\n')
 			}
 			return p.publish(lines, "application/x-ndjson")
 		})
