@@ -26,8 +26,9 @@ const (
 // TestKill ends the process with SIGKILL three times while it delivers 20,000
 // events. Whatever was answered 202 must be in the log once, though what wasn't
 // answered is sent again, and reach the receiver; what comes twice there may only
-// be what was in flight when the process died; and a client that resumes its
-// stream by cursor must see every event once and in order.
+// be what was in flight when the process died; and clients that resume, on a
+// WebSocket by cursor and on streams of events by id, a slow one among them, must see
+// every event once and in order.
 func TestKill(t *testing.T) {
 	onBothLogs(t, func(t *testing.T, args []string) {
 		p := startProcess(t, args)
@@ -40,6 +41,7 @@ func TestKill(t *testing.T) {
 			t.Fatal(err)
 		}
 		stream := follow(ctx, t, p)
+		whole, slow := followEvents(ctx, t, p, 0), followEvents(ctx, t, p, 50*time.Millisecond)
 
 		acknowledged, published := make(map[string]bool), make(chan map[string]bool, 1)
 		go func() { published <- publishAll(ctx, p) }()
@@ -68,6 +70,8 @@ func TestKill(t *testing.T) {
 			t.Errorf("%d deliveries came twice; at most %d can have been in flight", doubles, inFlight)
 		}
 		stream.verify(t, acknowledged)
+		whole.verify(t, acknowledged)
+		slow.verify(t, acknowledged)
 		logged := &follower{seen: make(map[string]bool)}
 		logged.list(ctx, p, "")
 		if len(logged.seen) != len(acknowledged) || logged.again > 0 {
@@ -86,7 +90,7 @@ func publishAll(ctx context.Context, p *process) map[string]bool {
 		for i := range crashBatch {
 			id := fmt.Sprintf("crash_%d_%d", batch, i)
 			ids = append(ids, id)
-			fmt.Fprintf(&lines, `{"type":"crash.tick","id":%q,"data":{"n":%d}}`+"\n", id, i)
+			fmt.Fprintf(&lines, `{"type":"crash.tick","id":%q,"data":{"n":%d,"what":%q}}`+"\n", id, i, id)
 		}
 		for ctx.Err() == nil {
 			if p.call(ctx, "POST", "/v1/events", "application/x-ndjson", []byte(lines.String()), 202, nil) == nil {
