@@ -8,6 +8,7 @@ import (
 	"net"
 	"net/http"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -134,6 +135,56 @@ func TestEventSource(t *testing.T) {
 	for n := range 300 {
 		handled("dispute.opened", fmt.Sprintf(`{"n":%d}`, n))
 	}
+
+	t.Run("list", func(t *testing.T) {
+		publish(`{"type":"contract.signed","data":{"status":"InProgress","n":1}}`)
+		publish(`{"type":"contract.signed","data":{"object":{"status":"InProgress"},"n":2}}`)
+		publish(`{"type":"contract.signed","data":{"status":"Done","n":3}}`)
+		publish(`{"type":"escrow.released","data":{"status":"InProgress","n":4}}`)
+		today := time.Now().UTC().Format(time.DateOnly)
+		var got []int
+		for path, next := "/api/events?limit=1&type=contract.*,order.*&status=InProgress&from="+today+"&to="+today, ""; ; {
+			var page struct {
+				Items []struct {
+					ID, Type, Timestamp string
+					Data                struct{ N int }
+				}
+				NextCursor *string
+			}
+			if err := p.call(t.Context(), "GET", path+next, "", nil, 200, &page); err != nil {
+				t.Fatal(err)
+			}
+			for _, item := range page.Items {
+				got = append(got, item.Data.N)
+				if item.ID == "" || item.Timestamp == "" || item.Type != "contract.signed" {
+					t.Errorf("%+v", item)
+				}
+			}
+			if page.NextCursor == nil {
+				break
+			}
+			next = "&cursor=" + *page.NextCursor
+		}
+		if !slices.Equal(got, []int{1, 2}) {
+			t.Errorf("in progress are %v", got)
+		}
+		var refused struct {
+			Code   string
+			Issues []struct{ Path []string }
+		}
+		for path, code := range map[string]string{"/api/events?state=x": "state", "/api/events?type=A": "type", "/api/events?limit=0": "limit", "/api/events?cursor=x": "cursor", "/api/events/stream?type=a.b": "type"} {
+			if err := p.call(t.Context(), "GET", path, "", nil, 400, &refused); err != nil || refused.Code != "VALIDATION_ERROR" || len(refused.Issues) != 1 || refused.Issues[0].Path[0] != code {
+				t.Errorf("%s: %+v, %v", path, refused, err)
+			}
+		}
+		stranger := *p
+		stranger.key = "sk_test_nobodys"
+		for _, path := range []string{"/api/events", "/api/events/stream"} {
+			if err := stranger.call(t.Context(), "GET", path, "", nil, 401, &refused); err != nil || refused.Code != "UNAUTHORIZED" || len(refused.Issues) != 0 {
+				t.Errorf("%s: %+v, %v", path, refused, err)
+			}
+		}
+	})
 
 	t.Run("curl", func(t *testing.T) {
 		lines := runClient(t, nil, nil, "curl", "-sN", "-H", "X-API-Key: "+p.key, "http://"+p.address+"/api/events/stream?types=order.*")

@@ -9,8 +9,6 @@ import (
 	"sluice/pkg/attempts"
 	"sluice/pkg/attempts/index"
 	"sluice/pkg/attempts/postgres"
-	"sluice/pkg/event"
-	"sluice/replay"
 )
 
 // attemptsDir is the index of deliveries, in the data directory. It may be removed
@@ -21,8 +19,8 @@ const attemptsDir = "attempts"
 // answers them.
 //
 //	tier.0s, held, dead, attempts ─► view ─► index in --data, or --attempts-db ─► GET …/deliveries
-func (n *node) serveDeliveries(server *web.Server, core *manage.Core, past map[event.Environment]*replay.Reader) (*manage.Deliveries, error) {
-	calls := &manage.Deliveries{Core: core, Log: n.log, Past: past, Logger: n.cfg.Logger}
+func (n *node) serveDeliveries(server *web.Server, core *manage.Core, events *manage.Events) (*manage.Deliveries, error) {
+	calls := &manage.Deliveries{Core: core, Events: events, Log: n.log}
 	store, err := n.attemptsStore()
 	if err != nil {
 		return nil, err

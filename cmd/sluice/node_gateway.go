@@ -133,7 +133,7 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 			c.JSON(answer.Status, answer.Body)
 			return nil
 		}})
-	listed := manage.Events{Past: past, Append: appendEvent(), Logger: n.cfg.Logger}
+	listed := &manage.Events{Past: past, Append: appendEvent(), Logger: n.cfg.Logger}
 	for _, route := range listed.Routes() {
 		server.Handle(route)
 	}
@@ -141,7 +141,7 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 	for _, route := range core.ReplayRoutes() {
 		server.Handle(route)
 	}
-	calls, err := n.serveDeliveries(server, core, past)
+	calls, err := n.serveDeliveries(server, core, listed)
 	if err != nil {
 		return err
 	}

@@ -7,7 +7,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"log/slog"
 	"slices"
 	"strconv"
 	"time"
@@ -20,7 +19,6 @@ import (
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
 	"sluice/pkg/key"
-	"sluice/replay"
 )
 
 // Deliveries serves what became of deliveries, to the owners of endpoints,
@@ -34,10 +32,9 @@ import (
 // It is all that dialects' calls may ask for, too.
 type Deliveries struct {
 	*Core
-	View   *attempts.View // nil: this process has none
-	Log    eventlog.Reader
-	Past   map[event.Environment]*replay.Reader
-	Logger *slog.Logger // nil: none
+	*Events
+	View *attempts.View // nil: this process has none
+	Log  eventlog.Reader
 }
 
 var _ dialect.Core = (*Deliveries)(nil)

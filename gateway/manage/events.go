@@ -31,7 +31,6 @@ const (
 	defaultPage  = 50
 	maxPage      = 1000
 	pageBytes    = 8 << 20 // of data
-	maxPatterns  = 100
 	readWithin   = 10 * time.Second
 	lookForFirst = 2 * time.Second // for a page that isn't empty
 )
@@ -62,21 +61,16 @@ func (e *Events) Routes() []web.Route {
 // List answers GET /v1/events: {"data":[…],"nextCursor":"…","hasMore":…}.
 // nextCursor is always there, to go on from or to poll.
 func (e *Events) List(ctx context.Context, p *key.Principal, query func(name string) string) ([]byte, error) {
-	q, err := readQuery(query)
+	q := dialect.EventQuery{From: query("from"), To: query("to"), Limit: query("limit"), Cursor: query("cursor")}
+	var wrong *dialect.Error
+	if q.Types, wrong = dialect.Types("types", query("types")); wrong != nil {
+		return nil, wrong
+	}
+	page, err := e.EventsPage(ctx, p, q)
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, readWithin)
-	defer cancel()
 	past := e.Past[p.Environment]
-	page, err := q.page(ctx, past, p.Org)
-	if errors.Is(err, replay.ErrCursorExpired) && q.cursor == "" {
-		// The oldest that was shown when the span was looked up isn't any more.
-		page, err = q.page(ctx, past, p.Org)
-	}
-	if err != nil {
-		return nil, e.refusal(err)
-	}
 	dst := append(make([]byte, 0, 4<<10), `{"data":[`...)
 	for i, ev := range page.Events {
 		if i > 0 {
@@ -84,11 +78,30 @@ func (e *Events) List(ctx context.Context, p *key.Principal, query func(name str
 		}
 		dst = e.Append(dst, ev, past.Cursor(ev.Offset+1))
 	}
-	dst = append(dst, `],"nextCursor":"`...)
-	dst = past.Cursor(page.Next).Append(dst)
+	dst = append(append(dst, `],"nextCursor":"`...), page.Next...)
 	dst = append(dst, `","hasMore":`...)
 	dst = strconv.AppendBool(dst, page.More)
 	return append(dst, '}'), nil
+}
+
+// EventsPage reads a page of what the caller may see.
+func (e *Events) EventsPage(ctx context.Context, p *key.Principal, asked dialect.EventQuery) (dialect.EventPage, error) {
+	q, err := readQuery(asked)
+	if err != nil {
+		return dialect.EventPage{}, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, readWithin)
+	defer cancel()
+	past := e.Past[p.Environment]
+	page, err := q.page(ctx, past, p.Org)
+	if errors.Is(err, replay.ErrCursorExpired) && asked.Cursor == "" {
+		// The oldest that was shown when the span was looked up isn't any more.
+		page, err = q.page(ctx, past, p.Org)
+	}
+	if err != nil {
+		return dialect.EventPage{}, e.refusal(err)
+	}
+	return dialect.EventPage{Events: page.Events, Next: past.Cursor(page.Next).String(), More: page.More}, nil
 }
 
 // One answers GET /v1/events/{id}. What the org may not see doesn't exist.
@@ -109,56 +122,36 @@ func (e *Events) One(ctx context.Context, p *key.Principal, id string) ([]byte, 
 	return e.Append(nil, ev, past.Cursor(ev.Offset+1)), nil
 }
 
-// eventQuery is what GET /v1/events asks for.
+// eventQuery is what is asked for, read.
 type eventQuery struct {
-	types    event.Patterns // nil: all
-	from, to time.Time      // when the log took them; zero: no bound. to itself is outside
+	dialect.EventQuery
+	from, to time.Time // when the log took them; zero: no bound. to itself is outside
 	limit    int
-	cursor   string
 }
 
-func readQuery(query func(name string) string) (q eventQuery, err error) {
-	if s := query("types"); s != "" {
-		if q.types, err = readTypes(s); err != nil {
-			return q, err
-		}
-	}
-	if q.from, err = readTime("from", query("from"), 0); err != nil {
+func readQuery(asked dialect.EventQuery) (q eventQuery, err error) {
+	q.EventQuery = asked
+	if q.from, err = readTime("from", asked.From, 0); err != nil {
 		return q, err
 	}
 	// A bare date means the whole day.
-	if q.to, err = readTime("to", query("to"), 24*time.Hour); err != nil {
+	if q.to, err = readTime("to", asked.To, 24*time.Hour); err != nil {
 		return q, err
 	}
 	from := q.from
-	if len(query("to")) == len(time.DateOnly) {
+	if len(asked.To) == len(time.DateOnly) {
 		from = from.Add(1) // the end of a day is the first moment that is later than it
 	}
 	if !q.from.IsZero() && !q.to.IsZero() && from.After(q.to) {
 		return q, wrong("from", "is later than to")
 	}
 	q.limit = defaultPage
-	if s := query("limit"); s != "" {
-		if q.limit, err = strconv.Atoi(s); err != nil || q.limit < 1 || q.limit > maxPage {
+	if asked.Limit != "" {
+		if q.limit, err = strconv.Atoi(asked.Limit); err != nil || q.limit < 1 || q.limit > maxPage {
 			return q, wrong("limit", fmt.Sprintf("must be a number from 1 to %d", maxPage))
 		}
 	}
-	q.cursor = query("cursor")
 	return q, nil
-}
-
-func readTypes(s string) (event.Patterns, error) {
-	var types event.Patterns
-	for text := range strings.SplitSeq(s, ",") {
-		p, err := event.ParsePattern(strings.TrimSpace(text))
-		if err != nil {
-			return nil, wrong("types", err.Error()+`, and a comma stands between two, as in "rfq.*,quote.received"`)
-		}
-		if types = append(types, p); len(types) > maxPatterns {
-			return nil, wrong("types", fmt.Sprintf("has more than %d patterns", maxPatterns))
-		}
-	}
-	return types, nil
 }
 
 // readTime reads RFC 3339, or a date in UTC, to which day is added.
@@ -183,7 +176,7 @@ func (q *eventQuery) page(ctx context.Context, past *replay.Reader, org string) 
 		return replay.Page{}, err
 	}
 	match := func(ev *event.Event) bool {
-		return ev.Audience.Includes(org) && (q.types == nil || q.types.Match(ev.Type))
+		return ev.Audience.Includes(org) && (q.Types == nil || q.Types.Match(ev.Type)) && (q.Match == nil || q.Match(ev))
 	}
 	page, err := past.Forward(ctx, from, to, q.limit, pageBytes, match)
 	for begun := time.Now(); err == nil && page.More && len(page.Events) == 0 && time.Since(begun) < lookForFirst; {
@@ -207,8 +200,8 @@ func (q *eventQuery) span(ctx context.Context, past *replay.Reader) (from, to in
 	if from, err = past.At(ctx, q.from); err != nil { // the zero time: the oldest that is shown
 		return 0, 0, err
 	}
-	if q.cursor != "" {
-		place, err := past.Place(ctx, q.cursor)
+	if q.Cursor != "" {
+		place, err := past.Place(ctx, q.Cursor)
 		if err != nil {
 			return 0, 0, err
 		}

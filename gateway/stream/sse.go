@@ -35,6 +35,9 @@ func (h *Hub) EventRoutes(n int) (routes []web.Route) {
 	return routes
 }
 
+// all is what a request asks for that names no types.
+var all, _ = parsePatterns([]string{"*"})
+
 const eventStreamType = "text/event-stream"
 
 // serveEvents answers with a stream in the form of that number.
@@ -46,9 +49,12 @@ func (h *Hub) serveEvents(c *web.Call, n int) error {
 	if err := c.OnlyQuery("types", "lastEventId"); err != nil {
 		return err
 	}
-	types, wrong := h.readTypes(c.Query("types"))
+	types, wrong := dialect.Types("types", c.Query("types"))
 	if wrong != nil {
 		return wrong
+	}
+	if types == nil {
+		types = all
 	}
 	if reason := h.closedTo(c.Principal.Org, len(types)); reason != "" {
 		return h.later(c, named, reason)
@@ -110,25 +116,6 @@ func unwanted(params string) bool {
 		}
 	}
 	return false
-}
-
-// readTypes reads the patterns that a request asks for; none stand for all.
-func (h *Hub) readTypes(list string) (event.Patterns, *dialect.Error) {
-	if list == "" {
-		list = "*"
-	}
-	var words []string
-	for word := range strings.SplitSeq(list, ",") {
-		words = append(words, strings.TrimSpace(word))
-	}
-	types, wrong := parsePatterns(words)
-	if wrong == nil && len(types) > h.limits.Patterns {
-		wrong = &dialect.Error{Message: "there are more than " + strconv.Itoa(h.limits.Patterns) + " patterns"}
-	}
-	if wrong != nil {
-		return nil, dialect.Invalid(dialect.Issue{Path: []string{"types"}, Message: wrong.Message})
-	}
-	return types, nil
 }
 
 // closedTo says why no connection of the org with so many patterns is taken now;

@@ -129,6 +129,11 @@ func (s *Server) Handle(r Route) {
 func (s *Server) HandleDialect(d *dialect.Dialect, core dialect.Core) {
 	for _, r := range d.Routes {
 		s.Handle(Route{Method: r.Method, Path: r.Path, Scope: r.Scope, Errors: d.AppendError, Serve: func(c *Call) error {
+			if r.Params != nil {
+				if err := c.OnlyQuery(r.Params...); err != nil {
+					return err
+				}
+			}
 			if d.Admit != nil {
 				if refused := d.Admit(c.Principal, c.Header); refused != nil {
 					return refused

@@ -4,9 +4,12 @@ import (
 	"errors"
 	"reflect"
 	"strconv"
+	"strings"
 
 	"github.com/go-json-experiment/json"
 	"github.com/go-json-experiment/json/jsontext"
+
+	"sluice/pkg/event"
 )
 
 // DecodeStrict reads the body of a call into v, a pointer to a struct. A member
@@ -48,6 +51,30 @@ func Limit(s string) (int, *Error) {
 		return 0, Invalid(Issue{Path: []string{"limit"}, Message: "must be 1 to 100"})
 	}
 	return n, nil
+}
+
+const maxTypes = 100
+
+// Types reads the parameter of that name, which lists event types and globs with
+// commas between; empty: none.
+func Types(name, list string) (event.Patterns, *Error) {
+	wrong := func(message string) (event.Patterns, *Error) {
+		return nil, &Error{Status: 400, Code: BadRequest, Message: name + " " + message, Issues: []Issue{{Path: []string{name}, Message: message}}}
+	}
+	if list == "" {
+		return nil, nil
+	}
+	var types event.Patterns
+	for text := range strings.SplitSeq(list, ",") {
+		p, err := event.ParsePattern(strings.TrimSpace(text))
+		if err != nil {
+			return wrong(err.Error() + `, and a comma stands between two, as in "order.*,payment.succeeded"`)
+		}
+		if types = append(types, p); len(types) > maxTypes {
+			return wrong("has more than " + strconv.Itoa(maxTypes) + " patterns")
+		}
+	}
+	return types, nil
 }
 
 // Secret gives the secret that a call brings along; empty: one is to be made.

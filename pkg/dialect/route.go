@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
 	"sluice/pkg/key"
 )
 
@@ -14,6 +15,8 @@ type Route struct {
 	Method string
 	Path   string // segments in braces are parameters: /v1/webhooks/{id}
 	Scope  key.Scope
+	// Params are the parameters of the query that it takes; nil: others aren't looked at.
+	Params []string
 	Serve  func(ctx context.Context, core Core, r *Request) (*Response, error)
 }
 
@@ -54,6 +57,25 @@ type Core interface {
 	// Deliveries lists what became of an endpoint's deliveries, the newest events
 	// first, as Endpoints does. A page may be short though the list goes on.
 	Deliveries(ctx context.Context, p *key.Principal, id, cursor string, limit int) (page []Delivery, next string, err error)
+	// EventsPage reads what the caller may see of the last seven days. A page may be short,
+	// or empty, though there is more.
+	EventsPage(ctx context.Context, p *key.Principal, q EventQuery) (EventPage, error)
+}
+
+// EventQuery says which events are asked for.
+type EventQuery struct {
+	Types    event.Patterns             // nil: all
+	From, To string                     // when they were logged: RFC 3339, or a date, which To includes; empty: no bound
+	Limit    string                     // of a page; empty: 50
+	Cursor   string                     // behind which; empty: from the oldest
+	Match    func(ev *event.Event) bool // beside all that; nil: any
+}
+
+// EventPage is what there is.
+type EventPage struct {
+	Events []*event.Event // oldest first
+	Next   string         // where to go on, or to ask for what comes
+	More   bool           // there may be more already
 }
 
 // Delivery is what became of one event owed to an endpoint.

@@ -32,7 +32,7 @@ func calls(t *testing.T, d *dialect.Dialect, file string) {
 		if !found {
 			continue
 		}
-		core := &stub{name: d.Name}
+		core := &stub{t: t, name: d.Name}
 		route, answer := call(t, d, core, sent)
 		made[route] = true
 		lines = append(append(append(lines, "> "+sent), core.asked...), answer)
@@ -107,6 +107,7 @@ func find(d *dialect.Dialect, method, path string) (best *dialect.Route, params 
 // wh_disabled, and wh_other, which is another dialect's; and writes down what it
 // is asked.
 type stub struct {
+	t     *testing.T
 	name  string
 	asked []string
 }
@@ -223,6 +224,21 @@ func (c *stub) EnableEndpoint(_ context.Context, _ *key.Principal, id string, re
 		ep.Status = endpoint.Active
 	}
 	return ep, err
+}
+
+// EventsPage has a page of the samples that match, then an empty one, the last.
+func (c *stub) EventsPage(_ context.Context, _ *key.Principal, q dialect.EventQuery) (dialect.EventPage, error) {
+	c.ask("events %v from=%q to=%q limit=%q cursor=%q", q.Types, q.From, q.To, q.Limit, q.Cursor)
+	if q.Cursor != "" {
+		return dialect.EventPage{Next: "third"}, nil
+	}
+	page := dialect.EventPage{Next: "second", More: true}
+	for _, ev := range samples(c.t) {
+		if q.Match == nil || q.Match(ev) {
+			page.Events = append(page.Events, ev)
+		}
+	}
+	return page, nil
 }
 
 func (c *stub) Deliveries(_ context.Context, _ *key.Principal, id, cursor string, limit int) ([]dialect.Delivery, string, error) {

@@ -4,6 +4,7 @@
 //
 //	events.golden    one line for each sample: the message on the WebSocket
 //	bodies.golden    one line for each sample: a webhook's body
+//	sse.golden       data of each sample, then name and data of each reply, as server-sent events
 //	replies.golden   one line for each reply; "-" where the dialect says nothing
 //	commands.golden  what clients send, each with what is read from it
 //	headers.golden   the headers of attempts: the first, one in a rotation's overlap
@@ -40,6 +41,9 @@ func Run(t *testing.T, d *dialect.Dialect, dir string) {
 		t.Run("replies", func(t *testing.T) { replies(t, d.Stream, filepath.Join(dir, "replies.golden")) })
 		t.Run("commands", func(t *testing.T) { commands(t, d.Stream, filepath.Join(dir, "commands.golden")) })
 		t.Run("nonsense", func(t *testing.T) { nonsense(t, d.Stream) })
+	}
+	if d.SSE != nil {
+		t.Run("sse", func(t *testing.T) { sse(t, d.SSE, filepath.Join(dir, "sse.golden")) })
 	}
 	if len(d.Routes) > 0 {
 		t.Run("calls", func(t *testing.T) { calls(t, d, filepath.Join(dir, "calls.golden")) })
@@ -121,7 +125,36 @@ func headers(t *testing.T, w *dialect.Webhook, file string) {
 	golden(t, file, lines)
 }
 
+// sse writes data of events, then names and data of all else that is said.
+func sse(t *testing.T, s *dialect.SSE, file string) {
+	var lines []string
+	for _, ev := range samples(t) {
+		lines = append(lines, appended(t, func(dst []byte) []byte { return s.AppendData(dst, ev) }))
+	}
+	for _, r := range allReplies() {
+		var name string
+		data := appended(t, func(dst []byte) []byte { dst, name = s.AppendReply(dst, &r); return dst })
+		if (name == "") != (data == "-") || strings.Contains(name, ".") {
+			t.Errorf("%s is named %q", data, name)
+		}
+		lines = append(lines, strings.TrimSpace(name+" "+data))
+	}
+	golden(t, file, lines)
+}
+
 func replies(t *testing.T, s *dialect.Stream, file string) {
+	all := allReplies()
+	var lines []string
+	for i := range all {
+		lines = append(lines, appended(t, func(dst []byte) []byte { return s.AppendReply(dst, &all[i]) }))
+	}
+	golden(t, file, lines)
+	if unknown := s.AppendReply(nil, &dialect.Reply{Kind: 255}); len(unknown) > 0 {
+		t.Errorf("a reply that it doesn't know is written as %s", unknown)
+	}
+}
+
+func allReplies() []dialect.Reply {
 	c := cursor.String()
 	all := []dialect.Reply{
 		{Kind: dialect.ReplyAuthOK, Environment: event.Sandbox},
@@ -140,14 +173,7 @@ func replies(t *testing.T, s *dialect.Stream, file string) {
 	for _, code := range []dialect.Code{dialect.BadRequest, dialect.Unauthorized, dialect.Forbidden, dialect.RateLimited, dialect.CursorExpired, dialect.InvalidCursor, dialect.Unavailable} {
 		all = append(all, dialect.Reply{Kind: dialect.ReplyError, Error: &dialect.Error{Code: code, Message: "what is \"wrong\", \xff and the remedy"}})
 	}
-	var lines []string
-	for i := range all {
-		lines = append(lines, appended(t, func(dst []byte) []byte { return s.AppendReply(dst, &all[i]) }))
-	}
-	golden(t, file, lines)
-	if unknown := s.AppendReply(nil, &dialect.Reply{Kind: 255}); len(unknown) > 0 {
-		t.Errorf("a reply that it doesn't know is written as %s", unknown)
-	}
+	return all
 }
 
 // appended checks what every message must be: one JSON value of valid UTF-8 with

@@ -4,9 +4,11 @@
 //	stream      GET /api/events/stream: server-sent events, named by type; data is the event's, in one line
 //	resume      Last-Event-ID, or ?lastEventId=; without loss, for as long as events are kept
 //	narrowed    ?types=order.*,payment.succeeded
+//	list        GET /api/events?limit=&cursor=&type=&status=&from=&to= → {items:[{id,type,timestamp,data}],nextCursor}
 //	errors      {code,message,issues:[{path,message}]}, codes in capitals
 //
-// Source: the marketplace's "Integrations & Reliability" (SSE, error model, QA checklist).
+// Source: the marketplace's "Integrations & Reliability" (SSE, error model, pagination,
+// QA checklist).
 package marketplace
 
 import "sluice/pkg/dialect"
@@ -16,6 +18,7 @@ const name = "marketplace"
 // Dialect is the marketplace's API.
 var Dialect = &dialect.Dialect{
 	Name:        name,
+	Routes:      routes,
 	SSE:         stream,
 	AppendError: appendError,
 }

@@ -17,8 +17,7 @@ func appendData(dst []byte, ev *event.Event) []byte { return append(dst, ev.Data
 func appendReply(dst []byte, r *dialect.Reply) ([]byte, string) {
 	switch r.Kind {
 	case dialect.ReplyGoingAway:
-		dst = dialect.AppendString(append(dst, `{"cursor":`...), r.Cursor)
-		return append(dst, '}'), "going_away"
+		return append(dialect.AppendString(append(dst, `{"cursor":`...), r.Cursor), '}'), "going_away"
 	case dialect.ReplyError:
 		return appendError(dst, r.Error), string(r.Error.Code)
 	}

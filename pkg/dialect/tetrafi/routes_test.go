@@ -114,6 +114,11 @@ func (c *stubCore) Deliveries(_ context.Context, p *key.Principal, id, _ string,
 	return nil, "", c.err
 }
 
+func (c *stubCore) EventsPage(_ context.Context, p *key.Principal, _ dialect.EventQuery) (dialect.EventPage, error) {
+	c.ask(p, "events")
+	return dialect.EventPage{}, c.err
+}
+
 func (c *stubCore) EnableEndpoint(_ context.Context, p *key.Principal, id string, replay bool) (*endpoint.Endpoint, error) {
 	c.ask(p, "enable %s replay=%v", id, replay)
 	ep := c.ep
