@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 TESTFLAGS  ?= -race -timeout 15m
 
-.PHONY: help build demo test test-quick lint fuzz soak ugly autobahn check-deploy bench kafka-up kafka-down clean
+.PHONY: help build demo test test-quick lint fuzz soak ugly autobahn browser check-deploy bench kafka-up kafka-down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -47,6 +47,9 @@ ugly: ## SLUICE_UGLY=100000 connections that leave in every way that is no good,
 
 autobahn: ## Autobahn's cases against our WebSocket framing; needs Python 2.7, and installs the suite
 	loadtest/autobahn/run
+
+browser: ## Chromium's EventSource against our streams, over kills; needs Node 20 with npm, and installs the browser
+	loadtest/browser/run
 
 check-deploy: ## what deploy/ holds, against the schemas of those who read it; needs Python 3
 	deploy/check

@@ -220,7 +220,7 @@ func TestEventsRefused(t *testing.T) {
 		{"?type=a.b", nil, 400, `"type"`},
 		{"?token=" + s.token, nil, 400, `"token"`},
 		{"?types=,", nil, 400, `"types"`},
-		{"?types=" + strings.Repeat("a.b1,", 50) + "a.b" + strings.Repeat(",a.*", 60), nil, 200, ""},
+		{"?types=" + strings.Repeat("a.b1,", 50) + "a.b" + strings.Repeat(",a.*", 49), nil, 200, ""},
 		{"", []string{"X-API-Key: sk_test_other"}, 400, "two different keys"},
 	} {
 		r, err := s.tryRead(tt.query, tt.headers...)
