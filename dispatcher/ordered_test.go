@@ -11,7 +11,9 @@ import (
 
 	"sluice/pkg/control"
 	"sluice/pkg/delivery"
+	"sluice/pkg/dialect"
 	"sluice/pkg/endpoint"
+	"sluice/pkg/event"
 )
 
 // keys gives an ordered endpoint's events to it, and what became of them.
@@ -185,4 +187,32 @@ func TestOrderedTriesOverKills(t *testing.T) {
 			})
 		})
 	}
+}
+
+// The failures of one that is tried again from where it lies each count for the next
+// owner, too, where the journal alone knows of them.
+func TestOrderedFailuresOverKills(t *testing.T) {
+	webhook := *testDialect.Webhook
+	webhook.Schedule = []time.Duration{0, time.Second, time.Second, time.Second, time.Second}
+	inWorld(t, func(t *testing.T, w *world) {
+		yes := true
+		ep := w.do(&control.CreateEndpoint{Org: "org", Environment: event.Live, Dialect: "hasty", URL: "http://a",
+			Patterns: []string{"*"}, Secret: endpoint.Secret("12345678"), Options: endpoint.OptionsPatch{Ordered: &yes}}).Endpoint
+		w.set(func(request) delivery.Outcome { return broken })
+		m := w.unkillable(w.log)
+		w.startOn(m, true)
+		sleep(10 * time.Second)
+		w.publish(1) // a snapshot follows the first attempt, and the next 5 s later
+		sleep(3500 * time.Millisecond)
+		m.kill()
+		w.stop()
+		if n := len(w.of(ep.URL)); n != 4 {
+			t.Fatalf("%d attempts before the kill", n)
+		}
+		w.start()
+		sleep(time.Minute)
+		if n := len(w.of(ep.URL)); n != 5 || w.status(ep.ID) != endpoint.Disabled {
+			t.Errorf("after %d attempts that failed, without a success, it is %s", n, w.status(ep.ID))
+		}
+	}, &dialect.Dialect{Name: "hasty", Webhook: &webhook})
 }

@@ -117,7 +117,7 @@ func (l *Lane) replay(ctx context.Context) (_ *replayed, err error) {
 			err = fmt.Errorf("no snapshot that this release can read says where the lane stands, so it begins at 0: %w", err)
 		}
 	}()
-	jr := &replayed{l: l, st: st, folded: make(map[delivery.Place]struct{}), buried: make(map[delivery.Place]struct{}), sent: make(map[string]int64)}
+	jr := &replayed{l: l, st: st, folded: make(map[made]struct{}), buried: make(map[delivery.Place]struct{}), sent: make(map[string]int64)}
 	if err := jr.begin(); err != nil {
 		return nil, err
 	}
@@ -145,12 +145,19 @@ func (l *Lane) replay(ctx context.Context) (_ *replayed, err error) {
 type replayed struct {
 	l        *Lane
 	st       *state
-	folded   map[delivery.Place]struct{} // attempts whose outcome was counted
+	folded   map[made]struct{} // whose outcome was counted
 	finished []origin
 	buried   map[delivery.Place]struct{} // records with the dead letters
 	bad      []job                       // records that can't be read
 	badIn    []string                    // their topics
 	sent     map[string]int64            // by endpoint: behind the newest dead letter that was sent again
+}
+
+// made names an attempt by where its delivery lay and when it began, in nanoseconds:
+// what is tried again from where it lies was there at each of them.
+type made struct {
+	delivery.Place
+	began int64
 }
 
 type origin struct {
@@ -333,10 +340,11 @@ func (jr *replayed) damaged(r *eventlog.Record, err error) {
 
 // fold counts an outcome, once.
 func (jr *replayed) fold(id string, at delivery.Place, o *delivery.Outcome) {
-	if _, done := jr.folded[at]; done {
+	this := made{at, o.Started.UnixNano()}
+	if _, done := jr.folded[this]; done {
 		return
 	}
-	jr.folded[at] = struct{}{}
+	jr.folded[this] = struct{}{}
 	t := jr.target(id, o.Epoch)
 	if t == nil || t.hook == nil {
 		return
