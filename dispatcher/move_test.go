@@ -97,6 +97,7 @@ func (u untouched) Trim(context.Context, eventlog.Partition, int64) error {
 func (u untouched) Own(context.Context, string, func(context.Context, eventlog.Share)) error {
 	return eventlog.ErrClosed
 }
+func (u untouched) Scarce() bool { return false }
 func (u untouched) Close() error { return nil }
 
 // A log is left while an endpoint has dead letters, a streak, retries and held

@@ -285,6 +285,9 @@ func (l *Lane) mayReplay(c *cursor, now time.Time) bool {
 	switch {
 	case c.replay.Cancelled, !t.open(), t.behind(), t.waiting() > 0, l.journal.bytes >= busy/2:
 		return false
+	case l.cfg.Log.Scarce():
+		l.setAlarm(t, now.Add(tryAgain)) // nobody tells when there is room
+		return false
 	case l.replays.inflight[of]+l.replays.kept[of] >= l.mostReplayed(), len(t.org.waiting[of]) > 0, !l.room(t, false):
 		return false
 	case t.ep.Options.RatePerSecond > 0 && now.Before(t.next):

@@ -39,6 +39,7 @@ import (
 type Log interface {
 	Append(ctx context.Context, records []eventlog.Record) ([]int64, error)
 	Bounds(ctx context.Context, p eventlog.Partition) (start, end int64, err error)
+	Scarce() bool
 }
 
 // Core answers dialects' calls from the control state. Whatever isn't of the

@@ -72,6 +72,9 @@ func (c *Core) StartReplay(ctx context.Context, p *key.Principal, id string, bod
 	if err != nil {
 		return nil, err
 	}
+	if c.log.Scarce() {
+		return nil, &dialect.Error{Status: 503, Code: dialect.Unavailable, Message: "the log is full; nothing was begun, try again later", RetryAfter: 30}
+	}
 	cmd.Endpoint = id
 	change, err := c.control.Do(ctx, cmd)
 	switch {

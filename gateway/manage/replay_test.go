@@ -6,9 +6,11 @@ import (
 	"testing"
 	"time"
 
+	"sluice/gateway/manage"
 	"sluice/pkg/control"
 	"sluice/pkg/dialect"
 	"sluice/pkg/endpoint"
+	"sluice/pkg/eventlog"
 	"sluice/pkg/key"
 )
 
@@ -47,6 +49,28 @@ func TestReplayChecksWhatItIsGiven(t *testing.T) {
 		if len(e.Issues) != 1 || strings.Join(e.Issues[0].Path, ".") != path {
 			t.Errorf("%s: %+v", body, e.Issues)
 		}
+	}
+}
+
+// narrow is a log that has little room.
+type narrow struct{ eventlog.Log }
+
+func (narrow) Scarce() bool { return true }
+
+// While the log has little room nobody begins what can wait.
+func TestReplayIsRefusedWithoutRoom(t *testing.T) {
+	w := openWorld(t)
+	ep, err := w.core.CreateEndpoint(t.Context(), owner, spec())
+	if err != nil {
+		t.Fatal(err)
+	}
+	core := manage.NewCore(w.control, narrow{w.log}, checkURL, dialects)
+	_, err = core.StartReplay(t.Context(), owner, ep.ID, []byte(`{"from":"2026-11-22"}`))
+	if e := wantError(t, err, 503, dialect.Unavailable); e.RetryAfter == 0 {
+		t.Errorf("%+v doesn't say when to try again", e)
+	}
+	if n := len(w.control.Replays(ep.ID)); n != 0 {
+		t.Errorf("%d were begun", n)
 	}
 }
 

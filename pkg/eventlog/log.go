@@ -155,6 +155,10 @@ type Keeper interface {
 	// Own returns when ctx has ended and all work has returned.
 	Own(ctx context.Context, topic string, work func(ctx context.Context, share Share)) error
 
+	// Scarce reports whether appends to topics that yield are refused for want of
+	// room: whoever makes work that can wait leaves it then. It costs next to nothing.
+	Scarce() bool
+
 	// Close waits for what is being appended, then gives the log up.
 	Close() error
 }

@@ -67,6 +67,9 @@ func (l *Log) admit(yields bool, bytes int64) error {
 	return nil
 }
 
+// Scarce implements eventlog.Keeper.
+func (l *Log) Scarce() bool { return l.space.yielding.shut.Load() }
+
 // Space is how full the log is. Zero is what isn't known, or no limit.
 type Space struct {
 	Used  int64 // bytes of the log on disk; what Pebble is about to give back doesn't count

@@ -69,6 +69,9 @@ func TestLimit(t *testing.T) {
 			t.Fatal("the log took 1 GB")
 		}
 		s, err := l.Space()
+		if l.Scarce() != s.YieldingRefused {
+			t.Errorf("that room is scarce is said to be %v: %+v", l.Scarce(), s)
+		}
 		if err != nil || !s.YieldingRefused && s.Used < limit/2 || s.AllRefused || s.Used > limit {
 			t.Errorf("after %d events: %+v, %v", first, s, err)
 		}

@@ -175,6 +175,9 @@ func (l *Log) OffsetAt(ctx context.Context, p eventlog.Partition, t time.Time) (
 	return offset, nil
 }
 
+// Scarce implements eventlog.Keeper: brokers don't tell.
+func (l *Log) Scarce() bool { return false }
+
 // Trim implements eventlog.Keeper.
 func (l *Log) Trim(ctx context.Context, p eventlog.Partition, before int64) error {
 	ctx, done, err := l.call(ctx, p)
