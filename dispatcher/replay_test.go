@@ -374,19 +374,27 @@ func (l aged) OffsetAt(ctx context.Context, p eventlog.Partition, t time.Time) (
 	return l.Log.OffsetAt(ctx, p, t)
 }
 
+func (w *world) age() {
+	w.t.Helper()
+	w.control.Close()
+	w.log = aged{w.log}
+	sealer, err := control.NewSealer(make([]byte, 32))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	if w.control, err = control.Open(w.t.Context(), control.Config{Log: w.log, Sealer: sealer, Lanes: delivery.Lanes}); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+// sinceEver asks for all that an aged log has.
+func sinceEver(cmd *control.StartReplay) { cmd.Since = time.Now().Add(-event.Kept) }
+
 // Events that are too old to be shown aren't sent, and said; a replay that waits
 // meanwhile passes over what grows too old.
 func TestReplayOfOld(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
-		w.control.Close()
-		w.log = aged{w.log}
-		sealer, err := control.NewSealer(make([]byte, 32))
-		if err != nil {
-			t.Fatal(err)
-		}
-		if w.control, err = control.Open(t.Context(), control.Config{Log: w.log, Sealer: sealer, Lanes: delivery.Lanes}); err != nil {
-			t.Fatal(err)
-		}
+		w.age()
 		ep := w.endpoint("http://a")
 		w.start()
 		w.publish(3)
@@ -396,15 +404,14 @@ func TestReplayOfOld(t *testing.T) {
 		w.publish(5)
 		sleep(time.Minute)
 		w.forget()
-		since := func(cmd *control.StartReplay) { cmd.Since = time.Now().Add(-event.Kept) }
-		r := w.replay(ep, since)
+		r := w.replay(ep, sinceEver)
 		sleep(time.Minute)
 		if r = w.ended(r); r.Expired != 3 || r.Delivered != 9 || r.Total != 9 {
 			t.Errorf("it ended with %+v", r.Progress)
 		}
 		paused, active := endpoint.Paused, endpoint.Active
 		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &paused})
-		r = w.replay(ep, since)
+		r = w.replay(ep, sinceEver)
 		sleep(30 * time.Minute)
 		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &active})
 		sleep(time.Minute)

@@ -278,8 +278,6 @@ func (l *Lane) feed(t *target, j *job, r *eventlog.Record, now time.Time) {
 	switch {
 	case j.bad != nil:
 		l.bury(j, "the record can't be read: "+j.bad.Error())
-	case l.cancelled(j.delivery):
-		l.drop(j, reasonCancelled)
 	case now.Sub(r.Time) >= l.cfg.HeldFor, l.skipped(j):
 		l.miss(j)
 	case l.park(j, now):

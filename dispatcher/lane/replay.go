@@ -32,6 +32,7 @@ type cursor struct {
 	order     []fed              // begun and not finished, or above one that isn't
 	done      map[int64]struct{} // finished from next on, as the snapshot or the journal said
 	count     control.Progress   // but for Done and Total
+	passed    []passed           // of what is counted as expired, what may be looked at again
 	unread    string             // what a later release's snapshot says of it
 
 	ready    []*job
@@ -43,6 +44,9 @@ type cursor struct {
 	tell    time.Time        // not before
 	telling bool             // the command is under way
 }
+
+// passed is what was too old to be sent: so many records from a place on.
+type passed struct{ at, n int64 }
 
 // The bounds of replays beside live deliveries.
 const (
@@ -77,7 +81,7 @@ func (l *Lane) syncReplay(t *target) {
 			l.dropCursor(c)
 		case r.Cancelled && !c.replay.Cancelled:
 			c.replay = r
-			l.cancel(c)
+			l.rewind(c) // what is under way ends, and is counted
 		}
 	}
 	if t.replay != nil {
@@ -115,28 +119,10 @@ func (l *Lane) dropCursor(c *cursor) {
 	l.dirty = true
 }
 
-// cancel has nothing more sent for a replay. What is under way ends, and is counted.
-func (l *Lane) cancel(c *cursor) {
-	l.rewind(c)
-	q := &c.target.retries
-	var kept, dropped []*job
-	for _, j := range q.jobs {
-		if j.delivery.Replay() == c.replay.ID {
-			dropped = append(dropped, j)
-		} else {
-			kept = append(kept, j)
-		}
-	}
-	q.jobs = kept
-	for _, j := range dropped {
-		l.unqueued(j)
-		l.drop(j, reasonCancelled)
-	}
-}
-
 const reasonCancelled = "its replay was cancelled"
 
-// cancelled reports whether the delivery is of a replay that was cancelled.
+// cancelled reports whether the delivery is of a replay that was cancelled. It is
+// asked where a delivery comes in, and again where it would go out.
 func (l *Lane) cancelled(d *delivery.Delivery) bool {
 	id := d.Replay()
 	if id == "" {
@@ -150,6 +136,8 @@ func (l *Lane) cancelled(d *delivery.Delivery) bool {
 func (l *Lane) rewind(c *cursor) {
 	if len(c.ready) > 0 {
 		c.read = c.ready[0].offset
+		c.count.Expired -= c.expiredFrom(c.read)
+		c.passed = slices.DeleteFunc(c.passed, func(p passed) bool { return p.at >= c.read })
 	}
 	l.replays.bytes -= c.bytes
 	c.ready, c.bytes = nil, 0
@@ -197,6 +185,29 @@ func (c *cursor) first(event int64) bool {
 	}
 	c.begun[event] = struct{}{}
 	return true
+}
+
+// expire counts what is too old to be sent, but for what was finished before it was.
+func (c *cursor) expire(p passed) {
+	n := p.n
+	for at := range c.done {
+		if p.at <= at && at < p.at+p.n {
+			n--
+		}
+	}
+	c.count.Expired += n
+	c.passed = append(c.passed, passed{p.at, n})
+}
+
+// expiredFrom is how much of what is counted as expired lies at a place or above:
+// whoever goes on from there counts it again.
+func (c *cursor) expiredFrom(place int64) (n int64) {
+	for _, p := range c.passed {
+		if p.at >= place {
+			n += p.n
+		}
+	}
+	return n
 }
 
 func (c *cursor) add(delivered bool) {
@@ -420,7 +431,8 @@ func (p *places) settle() {
 func (c *cursor) append(b []byte) []byte {
 	b = appendText(appendText(b, c.replay.ID), c.replay.Endpoint)
 	next := c.next()
-	for _, n := range []int64{c.from, c.end, next, c.count.Delivered, c.count.Failed, c.count.Expired} {
+	c.passed = slices.DeleteFunc(c.passed, func(p passed) bool { return p.at < next })
+	for _, n := range []int64{c.from, c.end, next, c.count.Delivered, c.count.Failed, c.count.Expired - c.expiredFrom(next)} {
 		b = binary.AppendVarint(b, n)
 	}
 	for _, f := range c.order {

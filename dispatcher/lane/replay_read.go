@@ -21,7 +21,7 @@ type found struct {
 	from, end int64 // of dead letters, looked up for the first chunk
 	at, next  int64 // what was looked at
 	jobs      []*job
-	expired   int64
+	expired   []passed
 }
 
 // readReplay begins a replay's next chunk. Where memory is full of what others can't
@@ -105,7 +105,7 @@ func (k *lookup) expire(ctx context.Context, past *replay.Reader) error {
 	start, _, err := k.lane.cfg.Log.Bounds(ctx, eventlog.Partition{Topic: k.ep.Environment.Topic()})
 	from := k.next
 	k.next = max(from, min(max(oldest, start), k.end))
-	k.expired = k.next - from
+	k.expired = append(k.expired, passed{from, k.next - from})
 	return err
 }
 
@@ -162,7 +162,7 @@ func (k *lookup) letters(ctx context.Context) error {
 		case ev.Offset < r.From || ev.Offset >= r.To || r.Patterns != nil && !r.Patterns.Match(ev.Type):
 		case !k.marks.count(rec.Offset, d.Generation):
 		case ev.Offset < oldest:
-			k.expired++
+			k.expired = append(k.expired, passed{rec.Offset, 1})
 		default:
 			k.add(rec.Offset, ev, d.Reference, rec.Time)
 		}
@@ -186,7 +186,9 @@ func (l *Lane) foundReplay(f found) {
 		return
 	}
 	c.from, c.end, c.read = f.from, f.end, f.next
-	c.count.Expired += f.expired
+	for _, p := range f.expired {
+		c.expire(p)
+	}
 	for _, j := range f.jobs {
 		if _, done := c.done[j.offset]; !done {
 			c.ready = append(c.ready, j)

@@ -229,6 +229,10 @@ func (l *Lane) sendNext(t *target, q *queue, turn bool) bool {
 	j := q.jobs[0]
 	q.pop()
 	l.unqueued(j)
+	if l.cancelled(j.delivery) {
+		l.drop(j, reasonCancelled)
+		return true
+	}
 	t.began(now)
 	l.start(j)
 	return true
