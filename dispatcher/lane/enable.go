@@ -123,7 +123,7 @@ func (l *Lane) forget(t *target) {
 	delete(l.targets, t.id)
 	for _, j := range slices.Concat(t.queue.jobs, t.retries.jobs) {
 		l.unqueued(j)
-		l.drop(j, "its endpoint was deleted")
+		l.drop(j, reasonDeleted)
 	}
 	t.queue.jobs, t.retries.jobs = nil, nil
 	l.leave(t.org)
@@ -134,7 +134,7 @@ func (l *Lane) forget(t *target) {
 	for _, k := range t.lines {
 		for _, j := range k.jobs {
 			l.unqueued(j)
-			l.drop(j, "its endpoint was deleted")
+			l.drop(j, reasonDeleted)
 		}
 	}
 	t.lines, t.ripe, t.tries = nil, nil, nil

@@ -106,7 +106,7 @@ func (l *Lane) route(j *job, now time.Time) {
 	t := j.target
 	switch {
 	case t.gone:
-		l.drop(j, "its endpoint was deleted")
+		l.drop(j, reasonDeleted)
 	case j.delivery.Test && t.hook == nil:
 		l.bury(j, "its endpoint's dialect isn't known here")
 	case j.delivery.Test:
@@ -161,8 +161,8 @@ func (t *target) queueOf(j *job) *queue {
 
 func (l *Lane) unqueued(j *job) {
 	l.weigh(j, -j.bytes)
-	if t := j.target; j.source != nil && !j.retry() && !j.delivery.Test {
-		t.fresh--
+	if j.fresh() {
+		j.target.fresh--
 	}
 }
 

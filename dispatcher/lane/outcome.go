@@ -22,6 +22,7 @@ import (
 //	failed, endpoint deleted      nothing more
 //	can never be sent             dead
 //	cut off                       nothing: it counts for nothing
+//	couldn't be made              the same again, to where its endpoint is by then
 
 // Reasons of dead letters. Only those that ran out of attempts are sent again
 // when their endpoint is enabled.
@@ -51,7 +52,10 @@ func (l *Lane) ended(j *job) error {
 		return errSilent
 	case res.cut && l.workers.ctx.Err() == nil:
 		return errCut
-	case res.cut, res.silent:
+	case res.unmade && !l.winding:
+		l.unmade(j)
+		return nil
+	case res.cut, res.silent, res.unmade:
 		l.release(j)
 		return nil
 	case res.fatal != "":
@@ -80,6 +84,31 @@ func (l *Lane) ended(j *job) error {
 	l.hop(j, hop, next.Topic)
 	l.settle(t)
 	return nil
+}
+
+// unmade puts a delivery whose attempt couldn't be made in front of those that wait:
+// the endpoint may be elsewhere by now, sign otherwise, or get nothing more.
+func (l *Lane) unmade(j *job) {
+	t := j.target
+	l.release(j)
+	switch {
+	case t.gone:
+		l.drop(j, reasonDeleted)
+	case j.replay == nil:
+		l.weigh(j, j.bytes)
+		if j.fresh() {
+			t.fresh++
+		}
+		q := t.queueOf(j)
+		q.jobs = append([]*job{j}, q.jobs...)
+		l.settle(t)
+	case l.cancelled(j.delivery):
+		l.drop(j, reasonCancelled)
+	case t.open():
+		l.start(j)
+	default:
+		l.hold(j)
+	}
 }
 
 // next gives the next hop of a delivery whose attempt ended, and where it goes;

@@ -157,7 +157,7 @@ func (c *cursor) next() int64 {
 // finish notes that nothing more follows from what lies at the job's offset, and
 // what came of it.
 func (c *cursor) finish(j *job) {
-	if o := &j.result; !j.target.gone && (o.outcome.Class != "" || o.fatal != "") {
+	if o := &j.result; !j.target.gone && (o.outcome.Class != "" || o.fatal != "" || o.unmade) {
 		c.add(o.fatal == "" && o.outcome.OK())
 	}
 	for i := range c.order {

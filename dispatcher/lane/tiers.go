@@ -62,6 +62,9 @@ func (j *job) retry() bool {
 	return j.tried || j.source != nil && (j.source.delay > 0 || j.delivery.ByHand())
 }
 
+// fresh reports whether the delivery is new, and comes from where new ones come.
+func (j *job) fresh() bool { return j.source != nil && !j.retry() && !j.delivery.Test }
+
 // place is where the delivery's record lies: the origin of what follows from it.
 func (j *job) place() delivery.Place {
 	switch {
@@ -261,7 +264,7 @@ func (l *Lane) owed(s *source, j *job) bool {
 	j.target = l.target(j.delivery.Endpoint)
 	if j.target == nil {
 		if !done {
-			l.drop(j, "its endpoint was deleted")
+			l.drop(j, reasonDeleted)
 		}
 		return false
 	}
@@ -295,6 +298,8 @@ func (j *job) generation() uint64 {
 	}
 	return j.marker
 }
+
+const reasonDeleted = "its endpoint was deleted"
 
 // drop ends a delivery that nobody is owed any more.
 func (l *Lane) drop(j *job, why string) {

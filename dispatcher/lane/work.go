@@ -33,6 +33,7 @@ type result struct {
 	kept    time.Duration     // how long it kept a worker
 	cut     bool              // it counts for nothing
 	silent  bool              // it wasn't made: the lane may be another's
+	unmade  bool              // it couldn't be made, by nobody's fault but ours
 	fatal   string            // why it can never be sent
 }
 
@@ -92,16 +93,16 @@ func (l *Lane) attempt(r *attempt.Request, j *job) {
 		}
 		d = full
 	}
-	var now, began time.Time
-	var outcome delivery.Outcome
-	for err := attempt.ErrNotMade; errors.Is(err, attempt.ErrNotMade); res.cut = err != nil {
-		now, began = l.cfg.Clock.wall(), l.cfg.Clock.now() // it may have waited: signed anew
-		attempt.Build(r, res.hook, d, res.ep, d.Attempts+1, now)
-		if res.silent = !l.ours(); res.silent {
-			return
-		}
-		outcome, err = l.cfg.Sender.Send(l.workers.ctx, r)
+	now, began := l.cfg.Clock.wall(), l.cfg.Clock.now()
+	attempt.Build(r, res.hook, d, res.ep, d.Attempts+1, now)
+	if res.silent = !l.ours(); res.silent {
+		return
 	}
+	outcome, err := l.cfg.Sender.Send(l.workers.ctx, r)
+	if res.unmade = errors.Is(err, attempt.ErrNotMade); res.unmade {
+		return
+	}
+	res.cut = err != nil
 	outcome.Epoch = res.ep.Epoch
 	// Not what it took from when it began: the sender begins later than we know.
 	res.ended = l.cfg.Clock.now()
