@@ -3,6 +3,7 @@ package dispatcher_test
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"sync"
@@ -133,6 +134,34 @@ func TestAsFastAsItAnswers(t *testing.T) {
 	})
 }
 
+// An event that very many endpoints want is fanned out in several appends. A kill in
+// the middle has it done again, and no endpoint gets it once more for that, or never.
+func TestOneEventToMany(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		const many = control.MaxEndpoints
+		for i := range many {
+			w.endpoint(fmt.Sprintf("http://%d", i))
+		}
+		m := &mortal{Log: w.log, rnd: rand.New(rand.NewPCG(1, 1))}
+		m.left.Store(1 << 40)
+		w.startOn(m, false)
+		sleep(time.Minute)
+		owed := w.publishAs("test.event", 1, 4080) // 4.3 MB of deliveries, which are two appends
+		m.left.Store(2)
+		sleep(time.Minute)
+		m.kill()
+		w.stop()
+		w.start()
+		sleep(time.Minute)
+		for i := range many {
+			// Twice, if it was in flight.
+			if got := ids(w.of(fmt.Sprintf("http://%d", i))); len(got) > 2 || !slices.Equal(slices.Compact(got), owed) {
+				t.Fatalf("%d got %v", i, got)
+			}
+		}
+	})
+}
+
 // A receiver that takes one in five is never disabled, whatever it is sent.
 func TestFlapping(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
@@ -163,6 +192,40 @@ func TestFlapping(t *testing.T) {
 			t.Errorf("%d of %d neither came nor died: %v", len(left), len(owed), left)
 		}
 	})
+}
+
+// A delivery that its endpoint never takes disables it only if it takes nothing else
+// either: what waits goes ahead of the attempt that would be counted, and soon.
+func TestRefusedAlone(t *testing.T) {
+	for _, ordered := range []bool{false, true} {
+		for after, soon := range map[time.Duration]time.Duration{
+			10 * time.Second: 35 * time.Second, 2 * time.Minute: 335 * time.Second, 10 * time.Minute: 3935 * time.Second,
+		} {
+			t.Run(fmt.Sprintf("ordered %v, another after %v", ordered, after), func(t *testing.T) {
+				inWorld(t, func(t *testing.T, w *world) {
+					w.start()
+					ep := w.endpointOf("org", "http://a", endpoint.OptionsPatch{Ordered: &ordered})
+					w.set(func(r request) delivery.Outcome {
+						if r.event == "e00001" {
+							return broken
+						}
+						return takes(time.Second)
+					})
+					began := time.Now()
+					w.publishTo("org", "k", 1)
+					sleep(after)
+					other := w.publishTo("org", "other", 1)
+					sleep(2 * time.Hour)
+					if late := w.latest(ep.URL, began, other); late > soon+10*time.Millisecond {
+						t.Errorf("the other came after %v, want %v", late, soon)
+					}
+					if w.status(ep.ID) != endpoint.Active || len(w.deliveries("dead", ep.ID)) != 1 {
+						t.Errorf("the endpoint is %s, with %d dead letters", w.status(ep.ID), len(w.deliveries("dead", ep.ID)))
+					}
+				})
+			})
+		}
+	}
 }
 
 // endpointIn makes an endpoint whose lane is that one.

@@ -29,6 +29,7 @@ type target struct {
 	// Of this life.
 	org       *org
 	inflight  int
+	probes    int           // of them, those that are no retries
 	takes     time.Duration // how long a request keeps its room, on average over the last few
 	known     bool          // one has ended
 	swift     bool          // what waits for it is gone in no time
@@ -88,16 +89,27 @@ func (t *target) failing() bool { return t.streak.count >= failingFrom }
 // failingFrom is how many counted failures hold new deliveries.
 const failingFrom = 2
 
-// probeGrace is how much later than a retry in its place a probe goes out, so
-// that there is a probe only where there is no retry.
-const probeGrace = time.Second
-
 func (t *target) probeAt() time.Time {
-	return t.streak.last.Add(pace(t.hook, t.streak.count) + probeGrace)
+	return t.streak.last.Add(pace(t.hook, t.streak.count))
 }
 
 func (t *target) mayProbe(now time.Time) bool {
-	return t.inflight == 0 && t.waiting() == 0 && !now.Before(t.probeAt())
+	return t.probes == 0 && len(t.queue.jobs) == 0 && !now.Before(t.probeAt())
+}
+
+// probesFirst reports whether a retry to an endpoint that fails waits for a probe:
+// for its outcome, or until it is read, where one is due. A success takes the failures
+// back. Were the retry first, a delivery that is refused at once would count alone
+// each time, and disable an endpoint that takes all others.
+func (l *Lane) probesFirst(t *target, now time.Time) bool {
+	if t.probes > 0 {
+		return true
+	}
+	if !t.mayProbe(now) || !(t.held.unfed() && l.wants(t, now)) && !t.mayUnparkNew() {
+		return false
+	}
+	l.wantSweep(t)
+	return true
 }
 
 // route decides where a delivery goes that is due: out, behind others in memory,

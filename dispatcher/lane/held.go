@@ -238,6 +238,7 @@ func (l *Lane) chunk(c chunk) {
 		l.sweep.line = nil
 		l.unpark(first, k, c, now)
 		l.wantSweep(first)
+		l.pump(first)
 		return
 	}
 	full := make(map[*target]bool) // who had to leave one out gets none behind it
@@ -257,9 +258,10 @@ func (l *Lane) chunk(c chunk) {
 	if !full[first] {
 		first.held.pass(c.from, c.to)
 	}
-	l.wantSweep(first)
+	full[first] = true
 	for t := range full {
 		l.wantSweep(t)
+		l.pump(t) // its retries may have waited for what isn't there
 	}
 }
 

@@ -130,6 +130,12 @@ func (t *target) mayUnpark(now time.Time) bool {
 	return slices.ContainsFunc(t.ripe, func(k *line) bool { return t.ripens(k, now) })
 }
 
+// mayUnparkNew reports whether a line's next may be read that wasn't tried before, if
+// anything new may go.
+func (t *target) mayUnparkNew() bool {
+	return slices.ContainsFunc(t.ripe, func(k *line) bool { return len(k.parked) > 0 && t.tries[k.parked[0]] == nil })
+}
+
 // ripest gives a line whose next is to be read; nil: there is none.
 func (t *target) ripest(now time.Time) *line {
 	t.ripe = slices.DeleteFunc(t.ripe, func(k *line) bool {

@@ -163,6 +163,9 @@ func (l *Lane) occupy(j *job) {
 	j.under, j.class = true, t.class(j.retry())
 	t.inflight++
 	l.inflight++
+	if j.class&retried == 0 {
+		t.probes++
+	}
 	l.share(j, 1)
 }
 
@@ -175,6 +178,9 @@ func (l *Lane) release(j *job) {
 	j.under = false
 	j.target.inflight--
 	l.inflight--
+	if j.class&retried == 0 {
+		j.target.probes--
+	}
 	l.share(j, -1)
 }
 
@@ -218,6 +224,9 @@ func (l *Lane) sendNext(t *target, q *queue, turn bool) bool {
 		return false // what it has under way comes back here
 	}
 	now := l.cfg.Clock.now()
+	if retry && t.failing() && !q.jobs[0].delivery.ByHand() && l.probesFirst(t, now) {
+		return false
+	}
 	if t.ep.Options.RatePerSecond > 0 && now.Before(t.next) {
 		l.setAlarm(t, t.next)
 		return false
