@@ -59,7 +59,7 @@ func ofAttempt(r *eventlog.Record, a *delivery.Attempt) Row {
 		row.Step = stepOf(a.Number, stepFailed)
 	case a.ByHand, a.Next.Topic == "":
 		row.Step = stepNone
-	case a.Next.Topic == delivery.HeldTopic:
+	case a.Next.Topic == delivery.HeldTopic && a.Next.Due.IsZero(): // else it is tried again from there
 		row.Step = stepOf(a.Number, stepHeld)
 	case a.Next.Topic == delivery.DeadTopic:
 		row.Step = stepOf(a.Number, stepDead)

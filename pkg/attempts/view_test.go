@@ -181,6 +181,27 @@ func TestLife(t *testing.T) {
 	})
 }
 
+// TestOrderedIsRetried: one that failed and is tried again from where it lies, held,
+// is shown with the time of its next attempt, as any.
+func TestOrderedIsRetried(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		ep := w.endpoint()
+		d := newDelivery(ep.ID, 1)
+		w.append("tier.0s", ep.ID, d.AppendRecord(nil))
+		w.append("held", ep.ID, d.Next(delivery.Place{Topic: "tier.0s"}).AppendRecord(nil))
+		w.is(d, attempts.Held)
+		a := attempt(d, 1, delivery.Timeout, "held", 0)
+		a.Next.Due = time.Now().Add(5 * time.Second)
+		w.append("attempts", ep.ID, a.AppendRecord(nil))
+		w.is(d, attempts.Retrying)
+		if row, err := w.view.Find(t.Context(), ep.ID, d.ID); err != nil || !row.Next.Equal(a.Next.Due) {
+			t.Errorf("%+v, %v", row, err)
+		}
+		w.append("attempts", ep.ID, attempt(d, 2, delivery.Timeout, "held", 0).AppendRecord(nil)) // its endpoint gets nothing more
+		w.is(d, attempts.Held)
+	})
+}
+
 func (w *world) everything(id string) []attempts.Row {
 	w.t.Helper()
 	page, err := w.view.List(w.t.Context(), attempts.Query{Endpoint: id, Limit: 100})
