@@ -234,6 +234,27 @@ func TestNoMailForAHiccup(t *testing.T) {
 	})
 }
 
+// A warning is sent once, though another takes the notices over while its endpoint
+// still fails.
+func TestWarnedOnce(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.reachable()
+		w.endpoint("http://dead")
+		w.set(broken500("http://dead"))
+		box := new(postbox)
+		w.start()
+		w.publish(1)
+		for range 4 {
+			stop := w.notify(w.log, box)
+			sleep(4 * time.Minute)
+			stop()
+		}
+		if n := len(box.about("is failing")); n != 1 {
+			t.Errorf("%d warnings", n)
+		}
+	})
+}
+
 // Fifty endpoints of one receiver that dies: a mail that warns, one that tells,
 // and an event for each; events that tell of others disable nobody twice.
 func TestOneMailForMany(t *testing.T) {

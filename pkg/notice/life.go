@@ -152,6 +152,9 @@ func (l *life) record(ctx context.Context, rec *eventlog.Record) *record {
 	case kindTold:
 		if !l.running {
 			l.told[r.Endpoint] = r.told
+			if ep := l.cfg.Control.Endpoint(r.Endpoint); ep != nil && time.Since(r.WarnedAt) < daily {
+				l.take(ep.Org, itemKey{failing, r.Endpoint}) // that was before, and is what it warned of
+			}
 			break
 		}
 		t := l.told[r.Endpoint] // it may know more by now
