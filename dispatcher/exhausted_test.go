@@ -66,7 +66,7 @@ func TestExhaustedDisables(t *testing.T) {
 		w.forget()
 		w.set(nil)
 		w.do(&control.EnableEndpoint{Endpoint: ep.ID})
-		sleep(time.Minute)
+		sleep(time.Hour) // what was tried meanwhile waits for its delay
 		came := make(map[string]bool)
 		for _, id := range ids(w.of("http://a")) {
 			came[id] = true
