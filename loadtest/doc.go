@@ -20,4 +20,5 @@
 //	nemesis_test.go   faults by seed    rolling_test.go, gateway_test.go one fault each
 //	balancer_test.go  one address       watch_test.go, gauges_test.go    what processes keep
 //	ugly_test.go      clients that leave in every way that is no good (guest_test.go)
+//	states_test.go    what is shown and counted meanwhile
 package loadtest

@@ -29,6 +29,7 @@ type manners struct {
 	takes    time.Duration                       // until it answers
 	answer   func(event string, attempt int) int // nil: 200
 	late     time.Duration                       // of ledger.Endpoint
+	ordered  bool
 }
 
 // receiver is an endpoint and the server behind it.
@@ -52,20 +53,23 @@ func (l *load) receive(t *testing.T, o org, m manners) *receiver {
 	go server.Serve(ln)
 	t.Cleanup(func() { server.Close() })
 	var made struct{ ID, Secret string }
-	in := map[string]any{"url": "http://" + ln.Addr().String() + "/" + m.name, "events": m.patterns}
+	in := map[string]any{"url": "http://" + ln.Addr().String() + "/" + m.name, "events": m.patterns, "ordered": m.ordered}
 	l.call(t, l.fleet.with("api")[0].address, "POST", "/v1/webhooks", o.key, in, &made)
 	if r.webhook, err = standardwebhooks.NewWebhook(made.Secret); err != nil {
 		t.Fatal(err)
 	}
 	r.id = made.ID
 	l.ledger.Registered(ledger.Endpoint{ID: made.ID, Org: o.id, Environment: "sandbox", Patterns: m.patterns, Since: time.Now(),
-		Schedule: schedule, InFlight: inFlight, Late: m.late})
+		Schedule: schedule, InFlight: inFlight, Late: m.late, Ordered: m.ordered})
 	return r
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	a := ledger.Attempt{Endpoint: r.id, Delivery: req.Header.Get("X-TetraFi-DeliveryId"), Started: time.Now(), Status: http.StatusOK}
 	a.Number, _ = strconv.Atoi(req.Header.Get("X-TetraFi-Attempt"))
+	if signed, err := strconv.ParseInt(req.Header.Get("webhook-timestamp"), 10, 64); err == nil {
+		a.Signed = time.Unix(signed, 0)
+	}
 	body, err := io.ReadAll(req.Body)
 	if err != nil {
 		return // its sender has died, or was cut off, in the middle

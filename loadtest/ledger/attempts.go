@@ -17,6 +17,7 @@ func (c *check) theAttempts() {
 		var repeats []repeat
 		var first []attempt
 		arrived := make(map[uint32]bool)
+		all := rest
 		for len(rest) > 0 && int(rest[0].endpoint) == number {
 			n := 1
 			for n < len(rest) && rest[n].endpoint == rest[0].endpoint && rest[n].event == rest[0].event {
@@ -31,7 +32,13 @@ func (c *check) theAttempts() {
 			arrived[of[0].event] = done
 			repeats = append(repeats, again...)
 		}
+		all = all[:len(all)-len(rest)]
 		c.lost(ep, uint16(number), arrived)
+		c.barred(ep, uint16(number), all)
+		c.counted(ep, uint16(number), all, arrived, len(repeats))
+		if ep.Ordered {
+			c.overtaken(ep, uint16(number), all)
+		}
 		slices.SortFunc(first, func(a, b attempt) int { return cmp.Compare(a.started, b.started) })
 		c.repeated(ep, repeats, first)
 		c.order(ep, first)
@@ -51,6 +58,9 @@ func (c *check) delivery(ep *Endpoint, of []attempt) (done bool, again []repeat)
 		}
 		if !a.verified {
 			c.violated(Unsigned, e, ep.ID, a.started, "attempt %d", a.number)
+		}
+		if off := a.started - a.signed; a.signed != 0 && off.Abs() > c.rules.Slack+time.Second { // it says whole seconds
+			c.violated(Stale, e, ep.ID, a.started, "attempt %d was signed %v before it came", a.number, off)
 		}
 		if a.delivery != of[0].delivery {
 			c.violated(Misnumbered, e, ep.ID, a.started, "attempt %d has another delivery id than the one before", a.number)

@@ -14,6 +14,7 @@ type check struct {
 	report  *Report
 	wants   map[string]bool // whether patterns match a type, by both
 	matches map[string][]uint32
+	tallies map[string]*tally // by endpoint, and by org
 }
 
 // Check holds everything that was written down against what must hold. It may be
@@ -21,10 +22,11 @@ type check struct {
 func (l *Ledger) Check() *Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := &check{Ledger: l, report: &Report{Count: make(map[Kind]int)}, wants: make(map[string]bool), matches: make(map[string][]uint32)}
+	c := &check{Ledger: l, report: &Report{Count: make(map[Kind]int)}, wants: make(map[string]bool), matches: make(map[string][]uint32), tallies: make(map[string]*tally)}
 	slices.SortFunc(l.faults, func(a, b Fault) int { return a.From.Compare(b.From) })
 	c.theLog()
 	c.theAttempts()
+	c.theStates()
 	c.theStreams()
 	c.report.Attempts, c.report.Faults = len(l.attempts), len(l.faults)
 	for _, f := range l.faults {

@@ -7,7 +7,8 @@
 //	receivers ─── Attempted ──┤
 //	clients ───── Stream ─────┼──► Ledger ──► Check ──► Report: figures, violations
 //	the log ───── Logged ─────┤                           │
-//	nemesis ───── Broke ──────┘                           └──► History of one event
+//	nemesis ───── Broke ──────┤                           └──► History of one event
+//	the API ───── Closed, Stood, Owed, Counted
 //
 // What must hold, and the kind of violation when it doesn't:
 //
@@ -19,17 +20,22 @@
 //   - A delivery comes again only when something broke, and then no more of them
 //     than were in flight (Repeated). Attempts are numbered in turn (Misnumbered)
 //     and keep to the schedule (Early, Late).
-//   - First attempts of one key begin in the log's order (Reordered).
+//   - What comes was signed just now (Stale).
+//   - First attempts of one key begin in the log's order (Reordered); to an ordered
+//     endpoint none begins before the one before it is over (Overtaken).
+//   - An endpoint that is paused, disabled or deleted gets nothing (Barred).
+//   - What is shown of a delivery goes forward only (Regressed); that, and what is
+//     counted, is what came (Disagrees).
 //   - A stream's offsets rise (Backwards), over any number of connections; between
 //     two frames nothing is missing that wasn't declared (Hole), and nothing is
 //     declared that wasn't missing (Miscounted).
 //
-// It is all in memory: about 330 bytes for an event, 48 for an attempt, 40 for a
+// It is all in memory: about 330 bytes for an event, 56 for an attempt, 40 for a
 // frame. Half an hour at 300 events a second, each delivered three times and
-// streamed to ten clients, takes 440 MB, and the check of it seconds.
+// streamed to ten clients, takes 450 MB, and the check of it seconds.
 //
-// Reading order: ledger.go stream.go; check.go attempts.go frames.go; report.go
-// history.go.
+// Reading order: ledger.go stream.go states.go; check.go attempts.go frames.go;
+// report.go history.go.
 package ledger
 
 import (
@@ -70,6 +76,7 @@ type Endpoint struct {
 	Since                time.Time
 	Schedule             []time.Duration // delays before the second attempt, the third, …
 	InFlight             int             // how many deliveries may be under way at once
+	Ordered              bool            // it gets one delivery of a key at a time, in the log's order
 	Late                 time.Duration   // how much later than the schedule an attempt may begin; 0: any
 }
 
@@ -78,8 +85,9 @@ type Attempt struct {
 	Event, Endpoint, Delivery string
 	Number                    int // as it said: 1, 2, …
 	Data                      uint64
-	Canary                    string // the org that the data names as its own
-	Verified                  bool   // the signature is right
+	Canary                    string    // the org that the data names as its own
+	Verified                  bool      // the signature is right
+	Signed                    time.Time // when, as it says; zero: nobody looked
 	Started, Ended            time.Time
 	Status                    int // the answer it was given; 0: none
 }
@@ -109,6 +117,9 @@ type Ledger struct {
 	byID      map[string]int // endpoints
 	attempts  []attempt
 	owed      map[pair]string
+	closures  []closure
+	stood     map[string][]standing // by delivery, in the order in which it was seen
+	counts    []count
 	streams   []*Stream
 	faults    []Fault
 	logged    bool // the log was read to its end
@@ -127,6 +138,7 @@ type event struct {
 // attempt is an Attempt, compact.
 type attempt struct {
 	started, ended time.Duration // since the ledger began
+	signed         time.Duration // 0: nobody looked
 	data           uint64
 	delivery       uint64 // hash of its id
 	event          uint32
@@ -146,7 +158,7 @@ type pair struct {
 // New makes an empty ledger.
 func New(rules Rules) *Ledger {
 	return &Ledger{rules: rules, began: time.Now(), index: make(map[string]uint32), nameless: make(map[uint64]int),
-		byID: make(map[string]int), owed: make(map[pair]string)}
+		byID: make(map[string]int), owed: make(map[pair]string), stood: make(map[string][]standing)}
 }
 
 var seed = maphash.MakeSeed()
@@ -198,8 +210,12 @@ func (l *Ledger) Registered(e Endpoint) {
 func (l *Ledger) Attempted(a Attempt) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	var signed time.Duration
+	if !a.Signed.IsZero() {
+		signed = a.Signed.Sub(l.began)
+	}
 	l.attempts = append(l.attempts, attempt{
-		started: a.Started.Sub(l.began), ended: a.Ended.Sub(l.began),
+		signed: signed, started: a.Started.Sub(l.began), ended: a.Ended.Sub(l.began),
 		data: a.Data, delivery: Hash([]byte(a.Delivery)), event: l.event(a.Event), endpoint: uint16(l.byID[a.Endpoint]),
 		canary: l.orgs.number(a.Canary), number: uint16(a.Number), status: uint16(a.Status), verified: a.Verified,
 	})

@@ -25,7 +25,12 @@ const (
 	Misnumbered Kind = "misnumbered" // an attempt's number doesn't follow, or the delivery's id changed
 	Early       Kind = "early"       // before its turn in the schedule
 	Late        Kind = "late"        // long after it
+	Stale       Kind = "stale"       // signed at another time than that at which it came
 	Reordered   Kind = "reordered"   // begun after a later event of its key had ended
+	Overtaken   Kind = "overtaken"   // sent to an ordered endpoint before the one before it was over
+	Barred      Kind = "barred"      // sent to an endpoint that gets nothing
+	Regressed   Kind = "regressed"   // shown to stand where it had been beyond
+	Disagrees   Kind = "disagrees"   // shown, or counted, otherwise than it came
 	Backwards   Kind = "backwards"   // a frame at or before the client's place
 	Hole        Kind = "hole"        // missing, and not declared
 	Miscounted  Kind = "miscounted"  // declared, and not missing
