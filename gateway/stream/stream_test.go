@@ -415,7 +415,19 @@ func testTooManyPatternsOfAnOrg(t *testing.T) {
 	eventually(t, "it is gone", func() bool { return s.count("sluice_stream_connections", "authenticated") == 2 })
 	more(first, "a.g")
 	first.want("subscribe.ok")
-	if n := s.count("sluice_stream_refused_total", "patterns"); n != 12 {
+
+	full := func() { // for server-sent events, too
+		t.Helper()
+		if r, err := s.tryRead("?types=a.z"); err != nil || r.resp.StatusCode != 503 {
+			t.Errorf("one more: %v, %v", r.resp, err)
+		}
+	}
+	full()
+	first.ws.CloseNow()
+	eventually(t, "it is gone", func() bool { return s.count("sluice_stream_connections", "authenticated") == 1 })
+	s.read("?types=a.1,a.2,a.3,a.4,a.5")
+	full()
+	if n := s.count("sluice_stream_refused_total", "patterns"); n != 14 {
 		t.Errorf("%v were counted", n)
 	}
 }
