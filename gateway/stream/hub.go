@@ -209,15 +209,28 @@ func pause(ctx context.Context, d time.Duration) {
 	}
 }
 
-// jump makes next the place of the environment's streams, whatever was before.
+// jump makes next the place of the environment's streams, whatever was before, and
+// closes those that there are. Nobody is told before all shards have moved on: who is
+// may be back at once, on any of them, and what it missed lies before next there.
 func (h *Hub) jump(env event.Environment, next int64) {
 	if w := h.cfg.Windows[env]; w != nil {
 		w.Reset(next)
 	}
+	var lost []*conn
 	for _, s := range h.shards {
-		s.call(func() { s.rooms[env].next = next })
+		s.call(func() {
+			for _, c := range s.conns {
+				if c.environment == env {
+					lost = append(lost, c)
+				}
+			}
+			s.rooms[env].next = next
+		})
 	}
 	h.stand(env, next)
+	for _, c := range lost {
+		c.end(&endLogLost, nil)
+	}
 }
 
 // follow hands an environment's events to the shards until ctx ends. When the
@@ -236,7 +249,8 @@ func (h *Hub) follow(ctx context.Context, env event.Environment) {
 		delay = min(2*delay, retryLongest)
 		if errors.Is(err, eventlog.ErrTooOld) || errors.Is(err, eventlog.ErrPastEnd) {
 			if _, end, err := h.cfg.Log.Bounds(ctx, partition(env)); err == nil {
-				h.lose(env, end)
+				h.cfg.Logger.Error("place in the events was lost, its connections are closed", "environment", env.String(), "offset", h.position[env].Load(), "next", end)
+				h.jump(env, end)
 			}
 		}
 	}
@@ -301,21 +315,6 @@ func (h *Hub) publish(ctx context.Context, env event.Environment, records []even
 func (h *Hub) stand(env event.Environment, next int64) {
 	h.position[env].Store(next)
 	h.metrics.position.WithLabelValues(env.String()).Set(float64(next))
-}
-
-// lose gives the place up and goes on at next.
-func (h *Hub) lose(env event.Environment, next int64) {
-	h.cfg.Logger.Error("place in the events was lost, its connections are closed", "environment", env.String(), "offset", h.position[env].Load(), "next", next)
-	for _, s := range h.shards {
-		s.call(func() {
-			for _, c := range s.conns {
-				if c.environment == env {
-					c.end(&endLogLost, nil)
-				}
-			}
-		})
-	}
-	h.jump(env, next)
 }
 
 // watch ends the connections of a key that is taken away, be it with its org.
