@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -82,6 +83,28 @@ func (a *asked) ask(t *testing.T, address, publisher string) string {
 		return said + "\n" // taken as it should be; what is in it differs each time
 	}
 	return said + "\n\t" + strings.ReplaceAll(string(body), publisher, "THE KEY") + "\n"
+}
+
+// made sends the request, and gives the id of what it made.
+func (a *asked) made(t *testing.T, address string) string {
+	t.Helper()
+	conn, err := net.Dial("tcp", address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	conn.SetDeadline(time.Now().Add(20 * time.Second))
+	io.WriteString(conn, a.bytes(""))
+	resp, err := http.ReadResponse(bufio.NewReader(conn), nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	body, _ := io.ReadAll(resp.Body)
+	id := regexp.MustCompile(`wh_\w+`).FindString(string(body))
+	if resp.StatusCode != http.StatusCreated || id == "" {
+		t.Fatalf("%s: %d %s", a.line, resp.StatusCode, body)
+	}
+	return id
 }
 
 // TestBadInput asks what nobody should, and some of what everybody may, and holds
@@ -234,9 +257,15 @@ func TestBadInput(t *testing.T) {
 			break
 		}
 	}
-	path := filepath.Join("testdata", "bad_input.txt")
+	holdAnswers(t, "bad_input.txt", got.String())
+}
+
+// holdAnswers compares what was answered with a file of testdata, line by line.
+func holdAnswers(t *testing.T, file, got string) {
+	t.Helper()
+	path := filepath.Join("testdata", file)
 	if *update {
-		if err := os.WriteFile(path, []byte(got.String()), 0o644); err != nil {
+		if err := os.WriteFile(path, []byte(got), 0o644); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -244,13 +273,13 @@ func TestBadInput(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	is, should := strings.Split(got.String(), "\n"), strings.Split(string(want), "\n")
+	is, should := strings.Split(got, "\n"), strings.Split(string(want), "\n")
 	for i := range min(len(is), len(should)) {
 		if is[i] != should[i] {
-			t.Errorf("line %d is\n%.600s\nand not\n%.600s", i+1, is[i], should[i])
+			t.Errorf("%s: line %d is\n%.600s\nand not\n%.600s", file, i+1, is[i], should[i])
 		}
 	}
 	if len(is) != len(should) {
-		t.Errorf("%d lines, not %d", len(is), len(should))
+		t.Errorf("%s: %d lines, not %d", file, len(is), len(should))
 	}
 }

@@ -1,0 +1,254 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/coder/websocket"
+
+	"sluice/pkg/event"
+	"sluice/pkg/key"
+)
+
+// asks is what TestBadDialects needs to know of a dialect to ask what nobody should.
+type asks struct {
+	create, list, endpoint string // paths; %s stands for an id
+	change                 string // method and path of a call with a body about one endpoint
+	headers                string // beside the key, ended with \r\n
+	stream                 string
+	enter                  string // a message that lets in; %s stands for the key
+	subscribe              string // one that subscribes; %s stands for a list of patterns
+	more                   []asked
+	said                   [][]string // messages on the stream, and what they come to
+}
+
+// TestBadDialects holds every answer to bad input, to the letter, in the words of
+// the dialect: in testdata/bad_<dialect>.txt; -update writes it anew.
+func TestBadDialects(t *testing.T) {
+	n := startStory(t, nodeConfig{})
+	a, b := n.member(t), n.member(t)
+	json := "Content-Type: application/json\r\n"
+	tenant := "X-Tenant-ID: " + a.org + "\r\n"
+	for name, d := range map[string]asks{
+		"tenzro": {
+			create: "/api/events/webhook", list: "/api/events/webhook/list", endpoint: "/api/events/webhook/%s", change: "POST /api/events/webhook/%s/enable",
+			stream: "/events/stream", enter: `{"type":"subscribe","events":["a.b"],"apiKey":"%s"}`, subscribe: `{"type":"subscribe","events":[%s]}`,
+			said: [][]string{{`{"type":"subscribe","events":["a.b"],"apiKey":"` + b.token + `"}`}},
+		},
+		"quub": {
+			create: "/events/v1/webhooks", list: "/events/v1/webhooks", endpoint: "/events/v1/webhooks/%s", change: "PATCH /events/v1/webhooks/%s",
+			headers: tenant, stream: "/events/v1/stream",
+			enter: `{"type":"auth","token":"%s","orgId":"` + a.org + `"}`, subscribe: `{"type":"subscribe","events":[%s]}`,
+			more: []asked{
+				{name: "31 no tenant", line: "GET /events/v1/webhooks"},
+				{name: "31 a tenant that the key isn't of", line: "GET /events/v1/webhooks", headers: "X-Tenant-ID: " + b.org + "\r\n"},
+				{name: "31 two tenants", line: "GET /events/v1/webhooks", headers: tenant + "X-Tenant-ID: " + b.org + "\r\n"},
+				{name: "31 no tenant, and no key", line: "GET /events/v1/webhooks", key: "-"},
+				{name: "50 a test of no type", line: "POST /events/v1/webhooks/{mine}/test", headers: tenant + json, body: `{"eventType":"Not A Type"}`},
+				{name: "50 a test of a number", line: "POST /events/v1/webhooks/{mine}/test", headers: tenant + json, body: `{"eventType":7}`},
+				{name: "36 logs, limit 0", line: "GET /events/v1/webhooks/{mine}/logs?limit=0", headers: tenant},
+				{name: "37 logs, cursor no cursor", line: "GET /events/v1/webhooks/{mine}/logs?cursor=garbage", headers: tenant},
+			},
+			said: [][]string{
+				{`{"type":"auth","token":"` + b.token + `","orgId":"` + b.org + `"}`},
+				{`{"type":"auth","token":"` + a.token + `","orgId":"` + b.org + `"}`},
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			s := badStage{t: t, n: n, a: a, b: b, d: d}
+			got := s.calls() + s.streams()
+			got = strings.NewReplacer(a.org, "ORG", b.org, "OTHER ORG", a.token, "THE KEY", b.token, "OTHER KEY").Replace(got)
+			holdAnswers(t, "bad_"+name+".txt", got)
+		})
+	}
+}
+
+type badStage struct {
+	t    *testing.T
+	n    *storyNode
+	a, b member
+	d    asks
+}
+
+// calls asks by HTTP.
+func (s *badStage) calls() string {
+	t, d := s.t, &s.d
+	made := make(map[string]string) // an endpoint of each org's
+	for who, m := range map[string]member{"mine": s.a, "theirs": s.b} {
+		headers := strings.ReplaceAll(d.headers, s.a.org, m.org)
+		first := asked{line: "POST " + d.create, key: m.token, headers: headers + "Content-Type: application/json\r\n", body: `{"url":"https://example.com/","events":["a.b"]}`}
+		made[who] = first.made(t, strings.TrimPrefix(s.n.URL(), "http://"))
+	}
+	poor, revoked := s.key("subscribe"), s.key("manage")
+	if _, err := s.n.admin.call(t.Context(), "DELETE", "/admin/v1/orgs/"+s.a.org+"/keys/"+revoked.ID, nil, nil); err != nil {
+		t.Fatal(err)
+	}
+	const ok = `{"url":"https://example.com/","events":["a.b"]}`
+	url := func(u string) string { return `{"url":"` + u + `","events":["a.b"]}` }
+	events := func(list string) string { return `{"url":"https://example.com/","events":` + list + `}` }
+	secret := func(text string) string {
+		return `{"url":"https://example.com/","events":["a.b"],"secret":"` + text + `"}`
+	}
+	at := func(id string) string { return fmt.Sprintf(d.endpoint, id) }
+	cases := []asked{
+		{name: "1 nothing"},
+		{name: "2 an open brace", body: `{`},
+		{name: "3 a list", body: `[]`},
+		{name: "3 a text", body: `"x"`},
+		{name: "3 null", body: `null`},
+		{name: "4 something behind", body: ok + ok},
+		{name: "5 a name twice", body: `{"url":"https://example.com/","url":"https://example.com/","events":["a.b"]}`},
+		{name: "6 bad UTF-8", body: url("https://example.com/\xff")},
+		{name: "7 a lone surrogate", body: url(`https://example.com/\ud800`)},
+		{name: "8 a million brackets", body: strings.Repeat("[", 1<<20)},
+		{name: "11 one byte more", body: strings.Repeat(" ", 1<<20+1)},
+		{name: "13 much declared, nothing sent", headers: "Content-Length: 999999999\r\n"},
+		{name: "14 XML", headers: "Content-Type: text/xml\r\n", body: `<a/>`},
+		{name: "15 compressed", headers: "Content-Encoding: gzip\r\n", body: ok},
+		{name: "16 a byte order mark", body: "\ufeff" + ok},
+		{name: "23 a member of another name", body: `{"url":"https://example.com/","events":["a.b"],"retries":3}`},
+		{name: "25 no key", key: "-", body: ok},
+		{name: "26 a key with a mistake", key: "sk_test_" + strings.Repeat("x", 38), body: ok},
+		{name: "26 a key of nobody's", key: string(key.New(event.Sandbox)), body: ok},
+		{name: "27 a revoked key", key: revoked.Key, body: ok},
+		{name: "29 two keys", headers: "X-API-Key: another\r\n", body: ok},
+		{name: "30 a key in the query", line: "GET " + d.list + "?apiKey=" + s.a.token, key: "-"},
+		{name: "31 a key that may not manage", key: poor.Key, body: ok},
+		{name: "32 to remove another org's endpoint", line: "DELETE " + at(made["theirs"])},
+		{name: "32 to change another org's endpoint", line: fmt.Sprintf(d.change, made["theirs"]), body: `{}`},
+		{name: "33 an id with a slash", line: "DELETE " + at("a/b")},
+		{name: "33 an id with a slash, encoded", line: "DELETE " + at("a%2Fb")},
+		{name: "33 an id with a zero byte", line: "DELETE " + at("a%00b")},
+		{name: "33 an id of 10 kB", line: "DELETE " + at(strings.Repeat("x", 10<<10))},
+		{name: "34 another method", line: "PUT " + d.create},
+		{name: "34 another method for one endpoint", line: "PUT " + at(made["mine"])},
+		{name: "35 a slash behind", line: "GET " + d.list + "/"},
+		{name: "36 limit 0", line: "GET " + d.list + "?limit=0"},
+		{name: "36 limit -1", line: "GET " + d.list + "?limit=-1"},
+		{name: "36 limit 1e9", line: "GET " + d.list + "?limit=1000000000"},
+		{name: "36 limit a word", line: "GET " + d.list + "?limit=abc"},
+		{name: "37 cursor no cursor", line: "GET " + d.list + "?cursor=garbage"},
+		{name: "40 no URL", body: `{"events":["a.b"]}`},
+		{name: "40 URL a number", body: `{"url":7,"events":["a.b"]}`},
+		{name: "40 URL of another scheme", body: url("ftp://example.com/")},
+		{name: "40 URL a program", body: url("javascript:alert(1)")},
+		{name: "40 URL of no host", body: url("/hook")},
+		{name: "42 URL with a password", body: url("https://user:word@example.com/")},
+		{name: "44 URL with port 0", body: url("https://example.com:0/")},
+		{name: "44 URL with port 65536", body: url("https://example.com:65536/")},
+		{name: "45 URL of 2,049 bytes", body: url("https://example.com/" + strings.Repeat("x", 2029))},
+		{name: "47 no events", body: events(`[]`)},
+		{name: "47 events left out", body: `{"url":"https://example.com/"}`},
+		{name: "47 101 events", body: events(`["a.b"` + strings.Repeat(`,"a.b"`, 100) + `]`)},
+		{name: "47 two stars", body: events(`["a.b","**"]`)},
+		{name: "47 an event that is a number", body: events(`["a.b",7]`)},
+		{name: "47 an event with a capital", body: events(`["Order.filled"]`)},
+		{name: "48 secret empty", body: secret("")},
+		{name: "48 secret of one byte", body: secret("x")},
+		{name: "48 secret of 10 kB", body: secret(strings.Repeat("x", 10<<10))},
+		{name: "48 secret with a control character", body: secret(`12345678\u0007`)},
+		{name: "48 secret that is no base64", body: secret("whsec_no base64")},
+		{name: "50 a change of another name", line: fmt.Sprintf(d.change, made["mine"]), body: `{"id":"wh_1"}`},
+		{name: "51 to remove", line: "DELETE " + at(made["mine"])},
+		{name: "51 to remove once more", line: "DELETE " + at(made["mine"])},
+	}
+	var said strings.Builder
+	for i := range cases {
+		cases[i].headers += d.headers
+	}
+	for _, c := range append(d.more, cases...) {
+		if c.line == "" {
+			c.line = "POST " + d.create
+		}
+		if c.body != "" && !strings.Contains(c.headers, "Content-Type") {
+			c.headers += "Content-Type: application/json\r\n"
+		}
+		c.line = strings.ReplaceAll(c.line, "{mine}", made["mine"])
+		began := time.Now()
+		answer := c.ask(t, strings.TrimPrefix(s.n.URL(), "http://"), s.a.token)
+		said.WriteString(strings.NewReplacer(made["mine"], "MINE", made["theirs"], "THEIRS").Replace(answer))
+		if took := time.Since(began); took > 10*time.Second {
+			t.Errorf("%s: answered after %v", c.name, took)
+		}
+	}
+	return said.String()
+}
+
+func (s *badStage) key(scopes ...string) (made apiKey) {
+	s.t.Helper()
+	in := map[string]any{"environment": "sandbox", "scopes": scopes}
+	if _, err := s.n.admin.call(s.t.Context(), "POST", "/admin/v1/orgs/"+s.a.org+"/keys", in, &made); err != nil {
+		s.t.Fatal(err)
+	}
+	return made
+}
+
+// streams says on a WebSocket what nobody should, each time on a new one.
+func (s *badStage) streams() string {
+	d := &s.d
+	enter := fmt.Sprintf(d.enter, s.a.token)
+	subscribe := func(list string) string { return fmt.Sprintf(d.subscribe, list) }
+	bad := `{"type":"no such thing"}`
+	talks := [][]string{
+		{fmt.Sprintf(d.enter, "sk_test_nobodys")},
+		{subscribe(`"a.b"`)},
+		{bad, "[]", "not JSON", "binary", `{"type":7}`},
+		{enter, "\xff"},
+		{enter, `{"type":"` + strings.Repeat("x", 64<<10) + `"}`},
+		{enter, subscribe(`"a.b"` + strings.Repeat(`,"a.b"`, 100))},
+		{enter, subscribe(`"` + strings.Repeat("x", 257) + `"`)},
+		{enter, subscribe(`"` + strings.Repeat("a*", 60) + `"`)},
+		{enter, subscribe(`"a.b","**"`)},
+		{enter, strings.Replace(subscribe(`"a.b"`), `"type"`, `"cursor":"garbage","type"`, 1)},
+	}
+	for _, more := range d.said {
+		talks = append(talks, append([]string{enter}, more...))
+	}
+	var said strings.Builder
+	for _, talk := range talks {
+		said.WriteString(s.talk(talk))
+	}
+	return said.String()
+}
+
+// talk says one message after the other, and what each is answered with until the
+// next is: all that comes before the answer to a ping.
+func (s *badStage) talk(messages []string) string {
+	s.t.Helper()
+	ctx := s.t.Context()
+	conn, _, err := websocket.Dial(ctx, "ws"+strings.TrimPrefix(s.n.URL(), "http")+s.d.stream, nil)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer conn.CloseNow()
+	var said strings.Builder
+	for _, m := range messages {
+		fmt.Fprintf(&said, "> %.120q\n", m)
+		kind := websocket.MessageText
+		if m == "binary" {
+			kind = websocket.MessageBinary
+		}
+		conn.Write(ctx, kind, []byte(m))
+		conn.Write(ctx, websocket.MessageText, []byte(`{"type":"ping"}`))
+		for {
+			_, text, err := conn.Read(ctx)
+			var closed websocket.CloseError
+			if errors.As(err, &closed) {
+				fmt.Fprintf(&said, "\tclosed with %d %s\n", closed.Code, closed.Reason)
+				return said.String()
+			} else if err != nil {
+				s.t.Fatalf("%.100q: %v", m, err)
+			}
+			if string(text) == `{"type":"pong"}` {
+				break
+			}
+			before, _, _ := strings.Cut(string(text), `,"cursor":`) // which differs each time
+			fmt.Fprintf(&said, "\t%s\n", before)
+		}
+	}
+	return said.String()
+}
