@@ -5,6 +5,7 @@ import (
 	"sluice/pkg/dialect"
 	"sluice/pkg/dialect/marketplace"
 	"sluice/pkg/dialect/quub"
+	"sluice/pkg/dialect/standardwebhooks"
 	"sluice/pkg/dialect/tenzro"
 	"sluice/pkg/dialect/tetrafi"
 )
@@ -15,6 +16,7 @@ var Dialects = []*dialect.Dialect{
 	marketplace.Dialect,
 	tenzro.Dialect,
 	quub.Dialect,
+	standardwebhooks.Dialect,
 }
 
 // ByName gives the dialect of an endpoint, or nil.
