@@ -129,7 +129,9 @@ func TestExhaustedOverKills(t *testing.T) {
 				w.startOn(m, false)
 				w.set(func(request) delivery.Outcome { return broken })
 				w.publish(1)
-				sleep(wholeSchedule - time.Second/4)
+				sleep(wholeSchedule - time.Second)
+				w.publish(1) // is held, and so there is a snapshot now, and none for 5 s
+				sleep(time.Second * 3 / 4)
 				told.now.Store(true)
 				sleep(time.Second/4 + wait)
 				m.kill()
