@@ -7,8 +7,8 @@ import (
 )
 
 // Chunk gives the events of [from, to) that match, oldest first, out of about so
-// many bytes of the log, and the place to go on from: to itself, at last. It is
-// one read, for whoever goes through the past at a pace of its own.
+// many bytes, and the place to go on from: to itself, at last. It is for whoever goes
+// through the past at a pace of its own.
 //
 // ErrCursorExpired says that from isn't shown any more.
 func (r *Reader) Chunk(ctx context.Context, from, to int64, bytes int, match func(*event.Event) bool) (events []*event.Event, next int64, err error) {
@@ -21,17 +21,19 @@ func (r *Reader) Chunk(ctx context.Context, from, to int64, bytes int, match fun
 	case from >= to:
 		return nil, to, nil
 	}
-	all, next, err := r.read(ctx, from, to, bytes)
+	looked := 0
+	next, err = r.ascend(ctx, from, to, func(ev *event.Event) bool {
+		if match(ev) {
+			events = append(events, ev)
+		}
+		looked += weight(ev)
+		return looked < bytes
+	})
 	if err != nil {
 		return nil, from, err
 	}
 	if next <= from { // the log ends before to
 		next = to
-	}
-	for _, ev := range all {
-		if match(ev) {
-			events = append(events, ev)
-		}
 	}
 	return events, next, nil
 }

@@ -2,7 +2,6 @@ package replay
 
 import (
 	"context"
-	"slices"
 
 	"sluice/pkg/event"
 )
@@ -14,83 +13,92 @@ const CountBound = 64 << 10
 // logSpan is how many offsets Newest reads at a time where the window has none.
 const logSpan = 1024
 
-// Last is what Newest found.
-type Last struct {
-	Events  []*event.Event // oldest first
-	Skipped int64          // matches in the span that are older than these
-	AtLeast bool           // there may be more than Skipped
+// Newest looks for where the newest few events of a span begin that match. If they
+// exist it finds them, however far back; older ones it only counts, and not
+// without end: CountBound. It goes a step at a time, so that others may come in
+// between, and holds no event. It is one goroutine's.
+type Newest struct {
+	// What was found so far.
+	From    int64 // the place of the oldest of them; the end of the span if there is none
+	Found   int   // how many
+	Skipped int64 // matches in the span that are older
+	AtLeast bool  // there may be more than Skipped
+
+	r       *Reader
+	begin   int64
+	end     int64 // of what wasn't looked at yet
+	limit   int
+	match   func(*event.Event) bool
+	counted int64 // offsets looked at since limit was reached
 }
 
-// Newest gives the newest events of [from, to) that match, at most limit. If
-// they exist it finds them, however far back; older ones it only counts, and
-// not without end: CountBound.
-func (r *Reader) Newest(ctx context.Context, from, to int64, limit int, match func(*event.Event) bool) (Last, error) {
+// Newest begins to look for the newest events of [from, to) that match, at most
+// limit.
+func (r *Reader) Newest(ctx context.Context, from, to int64, limit int, match func(*event.Event) bool) (*Newest, error) {
 	oldest, err := r.Oldest(ctx)
 	if err != nil {
-		return Last{}, err
+		return nil, err
 	}
-	var last Last
+	n := &Newest{From: to, r: r, begin: from, end: to, limit: limit, match: match}
 	if from < oldest { // it expired since it was a place
-		from, last.AtLeast = oldest, true
+		n.begin, n.AtLeast = oldest, true
 	}
-	counted := int64(0) // offsets looked at since limit was reached
-	for to > from {
-		if len(last.Events) >= limit && counted >= CountBound {
-			last.AtLeast = true
-			break
-		}
-		next, err := r.before(ctx, from, to, limit, match, &last)
-		if err != nil {
-			return Last{}, err
-		}
-		if len(last.Events) >= limit {
-			counted += to - next
-		}
-		to = next
-	}
-	slices.Reverse(last.Events)
-	return last, nil
+	return n, nil
 }
 
-// before looks at a part of [from, to) that ends at to, and gives the place
-// where it begins. last.Events is newest first meanwhile.
-func (r *Reader) before(ctx context.Context, from, to int64, limit int, match func(*event.Event) bool, last *Last) (int64, error) {
+// Step looks at the next part, from the end towards the beginning; false: there is
+// nothing more to be looked at.
+func (n *Newest) Step(ctx context.Context) (more bool, err error) {
+	if n.end <= n.begin {
+		return false, nil
+	}
+	if n.Found >= n.limit && n.counted >= CountBound {
+		n.AtLeast = true
+		return false, nil
+	}
 	if err := ctx.Err(); err != nil {
-		return to, err
+		return false, err
 	}
+	to := n.end
 	var buf [windowStep]*event.Event
-	if n, next, ok := r.cfg.Window.descend(buf[:], from, to); ok {
-		for _, ev := range buf[:n] {
-			last.add(ev, limit, match)
+	if some, next, ok := n.r.cfg.Window.descend(buf[:], n.begin, to); ok {
+		for _, ev := range buf[:some] {
+			if n.match(ev) {
+				n.add(ev.Offset)
+			}
 		}
-		return next, nil
+		n.end = next
+	} else if err := n.readBack(ctx); err != nil {
+		return false, err
 	}
-	// The log is read forwards only. Of what matches, no more is held than wanted.
-	begin := max(from, to-logSpan)
-	want := limit - len(last.Events)
-	var found []*event.Event
-	_, err := r.ascend(ctx, begin, to, func(ev *event.Event) bool {
-		if !match(ev) {
-			return true
-		}
-		if found = append(found, ev); len(found) > want {
-			found[0] = nil
-			found = found[1:]
-			last.Skipped++
+	if n.Found >= n.limit {
+		n.counted += to - n.end
+	}
+	return n.end > n.begin, nil
+}
+
+// readBack looks at a part of the log, which is read forwards only.
+func (n *Newest) readBack(ctx context.Context) error {
+	from := max(n.begin, n.end-logSpan)
+	var places []int64
+	_, err := n.r.ascend(ctx, from, n.end, func(ev *event.Event) bool {
+		if n.match(ev) {
+			places = append(places, ev.Offset)
 		}
 		return true
 	})
-	slices.Reverse(found)
-	last.Events = append(last.Events, found...)
-	return begin, err
+	for i := len(places) - 1; i >= 0; i-- {
+		n.add(places[i])
+	}
+	n.end = from
+	return err
 }
 
-func (l *Last) add(ev *event.Event, limit int, match func(*event.Event) bool) {
-	switch {
-	case !match(ev):
-	case len(l.Events) < limit:
-		l.Events = append(l.Events, ev)
-	default:
-		l.Skipped++
+func (n *Newest) add(place int64) {
+	if n.Found == n.limit {
+		n.Skipped++
+		return
 	}
+	n.From = place
+	n.Found++
 }

@@ -20,7 +20,7 @@ type Config struct {
 	Incarnation event.Incarnation     // of the log; a cursor of another one has expired
 	Window      *Window               // nil: all is read from the log
 	Metrics     prometheus.Registerer // nil: none
-	Scans       int                   // chunks of the log read at a time, by all calls together; 0: 4
+	Scans       int                   // pages of the log read at a time, by all calls together; 0: 4
 }
 
 // The ways in which a cursor can be no place to read from.
@@ -33,16 +33,18 @@ var (
 )
 
 // Reader reads one environment's past. All methods may be called from any number
-// of goroutines; reading the log is admitted a chunk at a time, so that a crowd
-// that resumes shares it evenly and leaves the tail its part.
+// of goroutines. The log is read a page at a time, few at once, and what one has
+// read serves all who want it: so a crowd that resumes leaves the tail its part.
 //
 // Nothing that was logged longer than event.Shown ago is ever returned.
 type Reader struct {
 	cfg       Config
 	partition eventlog.Partition
-	scans     chan struct{} // holds a token for each chunk being read
+	scans     chan struct{} // holds a token for each page being read
 	finds     chan struct{} // holds a token for each search through all that is kept
+	pages     pages
 	poisoned  prometheus.Counter
+	wanted    *prometheus.CounterVec // source; of pages
 
 	lookup chan struct{} // holds a token while the oldest place is being looked up
 	mu     sync.Mutex
@@ -63,12 +65,18 @@ func New(cfg Config) *Reader {
 		Help:        "Records passed over, over and over, because they are no event.",
 		ConstLabels: prometheus.Labels{"environment": cfg.Environment.String()},
 	})
+	wanted := prometheus.NewCounterVec(prometheus.CounterOpts{
+		Name:        "sluice_replay_pages_total",
+		Help:        "Pages of the past that were wanted, by where they came from.",
+		ConstLabels: prometheus.Labels{"environment": cfg.Environment.String()},
+	}, []string{"source"})
 	if cfg.Metrics != nil {
-		cfg.Metrics.MustRegister(poisoned)
+		cfg.Metrics.MustRegister(poisoned, wanted)
 	}
 	return &Reader{
 		cfg:       cfg,
 		poisoned:  poisoned,
+		wanted:    wanted,
 		partition: eventlog.Partition{Topic: cfg.Environment.Topic()},
 		scans:     make(chan struct{}, cfg.Scans),
 		finds:     make(chan struct{}, max(1, cfg.Scans/2)),

@@ -9,10 +9,7 @@ import (
 	"sluice/pkg/eventlog"
 )
 
-const (
-	readBytes  = 1 << 20 // of the log, at a time
-	windowStep = 256     // events of the window, at a time
-)
+const windowStep = 256 // events of the window, at a time
 
 // ascend visits the events of [from, to), oldest first, until visit returns
 // false, and gives the place behind the last one visited.
@@ -22,11 +19,8 @@ func (r *Reader) ascend(ctx context.Context, from, to int64, visit func(*event.E
 		if err := ctx.Err(); err != nil {
 			return from, err
 		}
-		var events []*event.Event
-		n, next, ok := r.cfg.Window.ascend(buf[:], from, to)
-		if ok {
-			events = buf[:n]
-		} else if events, next, err = r.read(ctx, from, to, readBytes); err != nil {
+		events, next, err := r.some(ctx, buf[:], from, to)
+		if err != nil {
 			return from, err
 		}
 		for _, ev := range events {
@@ -42,16 +36,19 @@ func (r *Reader) ascend(ctx context.Context, from, to int64, visit func(*event.E
 	return from, nil
 }
 
-// read gives some events of [from, to), out of about so many bytes of the log, and
-// the place behind what it looked at; from itself if the log ends there.
-func (r *Reader) read(ctx context.Context, from, to int64, bytes int) ([]*event.Event, int64, error) {
-	select {
-	case r.scans <- struct{}{}:
-		defer func() { <-r.scans }()
-	case <-ctx.Done():
-		return nil, from, ctx.Err()
+// some gives some events of [from, to), of the window in buf, or of a page; and the
+// place behind what it looked at, from itself if the log ends there.
+func (r *Reader) some(ctx context.Context, buf []*event.Event, from, to int64) ([]*event.Event, int64, error) {
+	if n, next, ok := r.cfg.Window.ascend(buf, from, to); ok {
+		return buf[:n], next, nil
 	}
-	records, err := r.cfg.Log.Read(ctx, r.partition, from, bytes)
+	return r.page(ctx, from, to)
+}
+
+// read gives some events of [from, to) out of the log, and the place behind what it
+// looked at; from itself if the log ends there.
+func (r *Reader) read(ctx context.Context, from, to int64) ([]*event.Event, int64, error) {
+	records, err := r.cfg.Log.Read(ctx, r.partition, from, pageBytes)
 	if errors.Is(err, eventlog.ErrTooOld) {
 		return nil, from, ErrCursorExpired
 	}

@@ -1,0 +1,112 @@
+package replay
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	dto "github.com/prometheus/client_model/go"
+
+	"sluice/pkg/event"
+)
+
+// Whatever spans are read at the same time, and however pages come and go, each
+// reader sees every event of its span, once.
+func TestPages(t *testing.T) {
+	p := newPast(t, 0)
+	const total = 6000
+	var all []*event.Event
+	for i := range total {
+		ev := published(fmt.Sprint(i), "a.b", "org_a")
+		ev.Data = []byte(`{"pad":"` + strings.Repeat("x", 8<<(i%10)) + `"}`)
+		if i%97 == 0 {
+			ev = nil
+		}
+		all = append(all, ev)
+	}
+	p.append(all...)
+	var readers sync.WaitGroup
+	for i := range 8 {
+		readers.Go(func() {
+			rnd := rand.New(rand.NewPCG(uint64(i), 9))
+			for range 60 {
+				from := rnd.Int64N(total)
+				to := from + rnd.Int64N(min(total+1-from, 1000))
+				at := from
+				next, err := p.reader.ascend(t.Context(), from, to, func(ev *event.Event) bool {
+					if at%97 == 0 {
+						at++
+					}
+					if ev.Offset != at || ev.ID != fmt.Sprint(at) {
+						t.Errorf("[%d, %d): %d instead of %d", from, to, ev.Offset, at)
+						return false
+					}
+					at++
+					return true
+				})
+				if err != nil || next != to && !t.Failed() {
+					t.Errorf("[%d, %d): to %d, %v", from, to, next, err)
+				}
+			}
+		})
+	}
+	readers.Wait()
+	weight := 0
+	for i, page := range p.reader.pages.kept {
+		weight += page.weight
+		if i > 0 && p.reader.pages.kept[i-1].next > page.from {
+			t.Errorf("pages overlap at %d", page.from)
+		}
+	}
+	if weight != p.reader.pages.weight || weight > pagesKept {
+		t.Errorf("they weigh %d, and %d is said", weight, p.reader.pages.weight)
+	}
+}
+
+// A crowd that comes back with cursors near one another reads the log about once.
+// What nobody uses any more is given up.
+func TestCrowdSharesPages(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &list{slow: time.Millisecond}
+		p := pastOf(t, log, 0)
+		for i := range 300 {
+			p.append(published(fmt.Sprint(i), "a.b", "org_a"))
+		}
+		var crowd sync.WaitGroup
+		for i := range 2000 {
+			crowd.Go(func() {
+				from := int64(100 + i%100)
+				page, err := p.reader.Forward(t.Context(), from, 300, 1000, func(*event.Event) bool { return true })
+				if err != nil || len(page.Events) != 300-int(from) {
+					t.Errorf("from %d: %d events, %v", from, len(page.Events), err)
+				}
+			})
+		}
+		crowd.Wait()
+		if read := wantedFrom(t, p.reader, "log"); read > 20 {
+			t.Errorf("the log was read %v times", read)
+		}
+		if shared := wantedFrom(t, p.reader, "memory"); shared < 1900 {
+			t.Errorf("%v were shared", shared)
+		}
+		time.Sleep(3 * pagesFor)
+		p.reader.pages.mu.Lock()
+		defer p.reader.pages.mu.Unlock()
+		if p.reader.pages.kept != nil || p.reader.pages.weight != 0 {
+			t.Error("pages are kept for nobody")
+		}
+	})
+}
+
+func wantedFrom(t *testing.T, r *Reader, source string) float64 {
+	t.Helper()
+	var m dto.Metric
+	if err := r.wanted.WithLabelValues(source).Write(&m); err != nil {
+		t.Fatal(err)
+	}
+	return m.Counter.GetValue()
+}
