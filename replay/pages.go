@@ -13,7 +13,7 @@ import (
 
 // The bounds of pages.
 const (
-	pageBytes = 256 << 10        // of the log, in one page
+	readBytes = 256 << 10        // of the log, at a time: a page
 	pagesKept = 16 << 20         // weight of all pages of a reader
 	pagesFor  = 30 * time.Second // that nobody uses any page, until all are given up
 )

@@ -122,11 +122,11 @@ func ids(events []*event.Event) string {
 	return strings.Join(out, " ")
 }
 
-// The same questions, over a window that holds all, some or nothing of the log,
-// against a plain list.
 // pageBytes bounds the data of a page.
 const pageBytes = 8 << 20
 
+// The same questions, over a window that holds all, some or nothing of the log,
+// against a plain list.
 func TestNewestAndForward(t *testing.T) {
 	for _, size := range []int{0, 1, 700, 1 << 14} {
 		t.Run(fmt.Sprint("window of ", size), func(t *testing.T) {

@@ -48,7 +48,7 @@ func (r *Reader) some(ctx context.Context, buf []*event.Event, from, to int64) (
 // read gives some events of [from, to) out of the log, and the place behind what it
 // looked at; from itself if the log ends there.
 func (r *Reader) read(ctx context.Context, from, to int64) ([]*event.Event, int64, error) {
-	records, err := r.cfg.Log.Read(ctx, r.partition, from, pageBytes)
+	records, err := r.cfg.Log.Read(ctx, r.partition, from, readBytes)
 	if errors.Is(err, eventlog.ErrTooOld) {
 		return nil, from, ErrCursorExpired
 	}

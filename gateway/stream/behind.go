@@ -28,13 +28,8 @@ type readOn struct {
 	failed time.Duration
 }
 
-// The bounds of what is read at a time: what a connection holds that is far behind.
-const (
-	chunkEvents = 64
-	chunkData   = 32 << 10 // bytes, but for the first event
-	// spliceWithin is how close, in offsets, the shard itself reads up what is left.
-	spliceWithin = 256
-)
+// spliceWithin is how close, in offsets, the shard itself reads up what is left.
+const spliceWithin = 256
 
 // fallBehind has the connection read on from that offset. The shard calls it, with
 // c.mu held.
@@ -57,7 +52,7 @@ func (c *conn) stands() event.Cursor {
 
 // do reads a little and has the shard queue it.
 func (t *readOn) do(c *conn) error {
-	ctx, cancel := context.WithTimeout(c.hub.ctx, c.limits.ReplayWithin)
+	ctx, cancel := context.WithCancel(c.hub.ctx)
 	defer cancel()
 	if !c.cancelWith(cancel) {
 		return nil
@@ -66,7 +61,7 @@ func (t *readOn) do(c *conn) error {
 	if c.ended() != nil {
 		return nil // told where it stands
 	}
-	frames, next, err := c.chunk(ctx, t.from)
+	frames, next, err := c.chunk(ctx, t.from, c.hub.position[c.environment].Load(), c.isFor)
 	switch {
 	case errors.Is(err, replay.ErrCursorExpired):
 		c.hub.metrics.replays.WithLabelValues("expired").Inc()
@@ -81,33 +76,9 @@ func (t *readOn) do(c *conn) error {
 	return nil
 }
 
-// chunk reads some of what the connection is to have from there on, in the form in
-// which it is sent, and gives the place behind it.
-func (c *conn) chunk(ctx context.Context, from int64) (frames []frame, next int64, err error) {
-	next = from
-	err = c.hub.inTurn(ctx, func() error {
-		page, err := c.hub.cfg.Past[c.environment].Forward(ctx, from, c.hub.position[c.environment].Load(), chunkEvents, chunkData, c.isFor)
-		for _, ev := range page.Events {
-			frames = c.appendFrame(frames, ev)
-		}
-		if err == nil {
-			next = page.Next
-		}
-		return err
-	})
-	return frames, next, err
-}
-
 // isFor reports whether the connection is to have the event. What it is subscribed to
 // doesn't change while it reads on.
 func (c *conn) isFor(ev *event.Event) bool { return ev.Audience.Includes(c.org) && c.wants(ev) }
-
-func (c *conn) appendFrame(frames []frame, ev *event.Event) []frame {
-	if b := c.form.event(ev, c.org, place(c.hub.cfg.Incarnation, c.environment, ev.Offset+1)); b != nil {
-		frames = append(frames, frame{bytes: b, offset: ev.Offset})
-	}
-	return frames
-}
 
 // goOn queues what was read, and the next turn behind it, unless there is little left
 // and at hand: then the connection is live again. The shard calls it.

@@ -29,7 +29,8 @@ type Hub struct {
 	ready    chan struct{} // closed when both tails stand
 	ctx      context.Context
 	stop     context.CancelFunc
-	replays  chan struct{}                        // a token per replay that may read
+	turns    *turns                               // of replays to read
+	sharing  map[event.Environment]*sharing       // of their frames
 	position map[event.Environment]*atomic.Int64  // offset behind what the shards were given
 	doubles  map[event.Environment]*event.Doubles // each the tail's of its environment
 
@@ -55,12 +56,13 @@ func New(cfg Config) *Hub {
 		metrics:  newMetrics(cfg.Metrics),
 		started:  time.Now(),
 		ready:    make(chan struct{}),
-		replays:  make(chan struct{}, cfg.Limits.Replays),
+		sharing:  make(map[event.Environment]*sharing),
 		position: make(map[event.Environment]*atomic.Int64),
 		doubles:  make(map[event.Environment]*event.Doubles),
 		from:     make(map[netip.Prefix]int),
 		orgs:     make(map[string]*holding),
 	}
+	h.turns = newTurns(cfg.Limits.Replays, h.metrics.waiting)
 	h.ctx, h.stop = context.WithCancel(context.Background())
 	for _, s := range cfg.Streams {
 		h.forms = append(h.forms, webSocket{s})
@@ -69,7 +71,7 @@ func New(cfg Config) *Hub {
 		h.forms = append(h.forms, eventStream{s})
 	}
 	for _, env := range event.Environments {
-		h.position[env], h.doubles[env] = new(atomic.Int64), new(event.Doubles)
+		h.position[env], h.doubles[env], h.sharing[env] = new(atomic.Int64), new(event.Doubles), new(sharing)
 	}
 	for range cfg.Shards {
 		h.shards = append(h.shards, newShard(h))
@@ -130,21 +132,29 @@ func (h *Hub) Run(ctx context.Context) error {
 	return failed
 }
 
+// sharingFor is how many seconds what replays share is kept for others.
+const sharingFor = 30
+
 // crowd is how many connections leave enough behind, from their handshakes and
 // first messages, that it is worth a collection of its own.
 const crowd = 1000
 
 // giveBack returns the memory that a crowd took to come in to the system once all
-// are there. They are idle then, and nothing else would see to that for long.
+// are there, and what replays shared once none does. They are idle then, and nothing else would see to that for long.
 func (h *Hub) giveBack(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
 	given, before := 0, 0
-	for {
+	for seconds := 1; ; seconds++ {
 		select {
 		case <-ctx.Done():
 			return
 		case <-tick.C:
+		}
+		if seconds%sharingFor == 0 {
+			for _, s := range h.sharing {
+				s.rest()
+			}
 		}
 		h.mu.Lock()
 		number := h.number
@@ -278,7 +288,7 @@ func (h *Hub) tail(ctx context.Context, env event.Environment, alive func()) err
 // record that is no event of this environment, or the copy of an event, is passed
 // over, and counted.
 func (h *Hub) publish(ctx context.Context, env event.Environment, records []eventlog.Record) error {
-	w := work{env: env, entries: make([]*entry, 0, len(records))}
+	w := news{env: env, entries: make([]*entry, 0, len(records))}
 	events := make([]*event.Event, 0, len(records))
 	for i := range records {
 		r := &records[i]

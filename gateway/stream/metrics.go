@@ -15,6 +15,7 @@ type metrics struct {
 	endings     *prometheus.CounterVec // ending, code
 	replays     *prometheus.CounterVec // result
 	resumes     *prometheus.CounterVec // source
+	waiting     prometheus.Gauge
 	poisoned    *prometheus.CounterVec // environment
 	doubles     prometheus.Counter
 	refused     *prometheus.CounterVec // reason
@@ -37,6 +38,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "sluice_stream_replays_total", Help: "Subscribes with a cursor, by what came of them."}, []string{"result"}),
 		resumes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_stream_resumes_total", Help: "Subscribes with a good cursor, by what has the events behind it."}, []string{"source"}),
+		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
+			Name: "sluice_stream_replays_waiting", Help: "Replays that wait for their turn to read the past."}),
 		poisoned: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_stream_records_poisoned_total", Help: "Records that are no event and were passed over."}, []string{"environment"}),
 		doubles: prometheus.NewCounter(prometheus.CounterOpts{
@@ -50,7 +53,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.endings.WithLabelValues(endings[i].Name, endings[i].code())
 	}
 	if r != nil {
-		r.MustRegister(m.connections, m.sent, m.dropped, m.behind, m.endings, m.replays, m.resumes, m.poisoned, m.doubles, m.refused, m.position)
+		r.MustRegister(m.connections, m.sent, m.dropped, m.behind, m.endings, m.replays, m.resumes, m.waiting, m.poisoned, m.doubles, m.refused, m.position)
 	}
 	return m
 }

@@ -48,34 +48,26 @@ func (t *catchUp) covered(ev *event.Event) bool {
 	return false
 }
 
-// do reads and writes the replay.
+// do looks for where the replay begins, then reads and writes it a piece at a time. It
+// isn't queued: a replay waits for its client and loses nothing, and holds no more
+// than what is being written.
 func (t *catchUp) do(c *conn) error {
 	defer c.caughtUp()
-	ctx, cancel := context.WithTimeout(c.hub.ctx, c.limits.ReplayWithin)
+	ctx, cancel := context.WithCancel(c.hub.ctx)
 	defer cancel()
 	if !c.cancelWith(cancel) {
 		return nil // the end is queued
 	}
 	defer c.cancelWith(nil)
 
-	last, err := c.readPast(ctx, t)
+	last, err := t.lookBack(ctx, c)
 	if err != nil {
-		if c.cancelled() {
-			return nil // the end is queued
-		}
-		c.hub.cfg.Logger.Warn("replay not read", "environment", t.env.String(), "from", t.from, "to", t.to, "error", err)
-		c.hub.metrics.replays.WithLabelValues("failed").Inc()
-		c.correct(t, t.to)
-		return c.carrier.write([][]byte{c.replyFrame(errorReply(dialect.Unavailable, "the past can't be read now: the stream goes on live, resume again from your cursor"))})
+		return t.failed(c, t.from, err)
 	}
 	result := "whole"
 	if last.Skipped > 0 || last.AtLeast {
 		result = "truncated"
-		begin := t.to
-		if len(last.Events) > 0 {
-			begin = last.Events[0].Offset
-		}
-		c.correct(t, begin)
+		c.correct(t, last.From)
 		if err := c.carrier.write([][]byte{c.replyFrame(&dialect.Reply{
 			Kind: dialect.ReplyTruncated, Count: last.Skipped, AtLeast: last.AtLeast,
 			Cursor: place(c.hub.cfg.Incarnation, t.env, t.from).String(),
@@ -83,44 +75,88 @@ func (t *catchUp) do(c *conn) error {
 			return err
 		}
 	}
-	c.hub.metrics.replays.WithLabelValues(result).Inc()
-
-	// Written a few at a time, and not queued: a replay waits for its client and
-	// loses nothing.
-	for events := range slices.Chunk(last.Events, batchFrames/4) {
-		var frames [][]byte
-		for _, ev := range events {
-			if f := c.form.event(ev, c.org, place(c.hub.cfg.Incarnation, t.env, ev.Offset+1)); f != nil {
-				frames = append(frames, f)
-			}
+	for at := last.From; at < t.to; {
+		frames, next, err := c.chunk(ctx, at, t.to, t.wants)
+		if err != nil {
+			return t.failed(c, at, err)
 		}
-		n := len(frames)
-		if err := c.carrier.write(frames); err != nil {
+		var bufs [][]byte
+		for _, f := range frames {
+			bufs = append(bufs, f.bytes)
+		}
+		if err := c.carrier.write(bufs); err != nil {
 			return err
 		}
-		c.sent(n)
+		c.sent(len(bufs))
+		at = next
 	}
+	c.hub.metrics.replays.WithLabelValues(result).Inc()
 	return nil
 }
 
-// readPast reads what is to be replayed.
-func (c *conn) readPast(ctx context.Context, t *catchUp) (last replay.Last, err error) {
-	err = c.hub.inTurn(ctx, func() error {
-		last, err = c.hub.cfg.Past[t.env].Newest(ctx, t.from, t.to, c.limits.Replay, t.wants)
-		return err
-	})
+// failed tells the client that the replay stops at that place, for now. The stream
+// goes on.
+func (t *catchUp) failed(c *conn, at int64, err error) error {
+	if c.cancelled() {
+		return nil // the end is queued
+	}
+	c.hub.cfg.Logger.Warn("replay not read", "environment", t.env.String(), "from", t.from, "at", at, "to", t.to, "error", err)
+	c.hub.metrics.replays.WithLabelValues("failed").Inc()
+	c.correct(t, t.to)
+	return c.carrier.write([][]byte{c.replyFrame(errorReply(dialect.Unavailable, "the past can't be read now: the stream goes on live, resume again from your cursor"))})
+}
+
+// lookBack finds where the newest few begin. Others that look come in between.
+func (t *catchUp) lookBack(ctx context.Context, c *conn) (*replay.Newest, error) {
+	ctx, cancel := context.WithTimeout(ctx, c.limits.ReplayWithin)
+	defer cancel()
+	last, err := c.hub.cfg.Past[t.env].Newest(ctx, t.from, t.to, c.limits.Replay, t.wants)
+	for more := true; more && err == nil; {
+		err = c.hub.turns.take(ctx, t.org, func() error {
+			more, err = last.Step(ctx)
+			return err
+		})
+	}
 	return last, err
 }
 
-// inTurn reads the past as one of a bounded number that do.
-func (h *Hub) inTurn(ctx context.Context, read func() error) error {
-	select {
-	case h.replays <- struct{}{}:
-		defer func() { <-h.replays }()
-		return read()
-	case <-ctx.Done():
-		return ctx.Err()
+// The bounds of what is read at a time, and so of what a connection holds whose
+// client doesn't take it.
+const (
+	chunkEvents = 64
+	chunkData   = 32 << 10 // bytes, but for the first event
+)
+
+// chunk reads some events of [from, to) that the client wants, in the form in which
+// they are sent, and gives the place behind them.
+func (c *conn) chunk(ctx context.Context, from, to int64, wants func(*event.Event) bool) (frames []frame, next int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, c.limits.ReplayWithin)
+	defer cancel()
+	next = from
+	err = c.hub.turns.take(ctx, c.org, func() error {
+		page, err := c.hub.cfg.Past[c.environment].Forward(ctx, from, to, chunkEvents, chunkData, wants)
+		for _, ev := range page.Events {
+			frames = c.appendFrame(frames, ev)
+		}
+		if err != nil {
+			return err
+		}
+		if next = page.Next; next == from { // the log ends before to
+			next = to
+		}
+		return nil
+	})
+	return frames, next, err
+}
+
+// appendFrame adds an event of the past. Its frame is others' as well, unless each
+// org has its own.
+func (c *conn) appendFrame(frames []frame, ev *event.Event) []frame {
+	e := c.hub.sharing[c.environment].entry(c.hub, ev, c.form.perOrg())
+	if b := e.frame(c.speaks, c.form, c.org); b != nil {
+		frames = append(frames, frame{bytes: b, offset: ev.Offset})
 	}
+	return frames
 }
 
 // correct has the pair begin where its replay really did, so that a later

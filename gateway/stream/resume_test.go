@@ -1,13 +1,19 @@
 package stream_test
 
 import (
+	"context"
 	"math/rand/v2"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"sluice/gateway/stream"
+	"sluice/pkg/dialect"
+	"sluice/pkg/dialect/tetrafi"
 	"sluice/pkg/event"
+	"sluice/pkg/eventlog"
+	"sluice/replay"
 )
 
 func TestResume(t *testing.T) { carried(t, testResume) }
@@ -90,6 +96,73 @@ func testResumeTruncated(t *testing.T) {
 	if s.count("sluice_stream_replays_total", "truncated") != 1 || s.count("sluice_stream_replays_total", "whole") != 1 {
 		t.Error("replays aren't counted")
 	}
+}
+
+// TestCrowdResumes: clients that come back at once, with cursors near one another
+// and older than the window, each get what they missed; the log is read and frames
+// are encoded for about one of them.
+func TestCrowdResumes(t *testing.T) { carried(t, testCrowdResumes) }
+
+func testCrowdResumes(t *testing.T) {
+	const crowd, missed = 120, 90
+	var encoded atomic.Int64
+	var log *countedLog
+	s := open(t, func(c *stream.Config) {
+		counting := *tetrafi.Dialect.Stream
+		counting.AppendEvent = func(dst []byte, ev *event.Event, cursor event.Cursor) []byte {
+			encoded.Add(1)
+			return tetrafi.Dialect.Stream.AppendEvent(dst, ev, cursor)
+		}
+		log = &countedLog{Reader: c.Log}
+		c.Past[event.Sandbox] = replay.New(replay.Config{Log: log, Environment: event.Sandbox, Incarnation: c.Incarnation, Window: c.Windows[event.Sandbox]})
+		c.Streams = []*dialect.Stream{&counting}
+	})
+	for range crowd / 2 {
+		s.publish("quote.received") // where the cursors are
+	}
+	s.publishAll(missed, "rfq.created")
+	s.publishAll(1000, "quote.received")
+	s.settle()
+	var clients sync.WaitGroup
+	for i := range crowd {
+		clients.Go(func() {
+			c, err := s.tryDial(nil)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			c.say(`{"type":"auth","token":"` + s.token + `"}`)
+			c.say(`{"type":"subscribe","channels":["rfq.*"],"cursor":"` + s.cursor(int64(i/2)) + `"}`)
+			for n := int64(-2); n < missed; n++ {
+				m, err := c.hear()
+				if err != nil || n >= 0 && (m.N == nil || *m.N != crowd/2+n) {
+					t.Errorf("client %d wants %d, and got %s %v", i, n, m.text, err)
+					return
+				}
+			}
+		})
+	}
+	clients.Wait()
+	if n := log.reads.Load(); n > 4*4 {
+		t.Errorf("the log was read %d times", n)
+	}
+	if n := encoded.Load(); n > 8*missed {
+		t.Errorf("%d frames were encoded", n)
+	}
+	eventually(t, "all are counted", func() bool {
+		return s.count("sluice_stream_replays_total", "whole") == crowd && s.count("sluice_stream_replays_waiting", "") == 0
+	})
+}
+
+// countedLog counts what is read of the past.
+type countedLog struct {
+	eventlog.Reader
+	reads atomic.Int64
+}
+
+func (l *countedLog) Read(ctx context.Context, p eventlog.Partition, from int64, bytes int) ([]eventlog.Record, error) {
+	l.reads.Add(1)
+	return l.Reader.Read(ctx, p, from, bytes)
 }
 
 func TestBadCursors(t *testing.T) { carried(t, testBadCursors) }

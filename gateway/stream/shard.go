@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/gateway/stream/epoll"
@@ -18,6 +19,7 @@ type shard struct {
 	conns []*conn
 	done  chan struct{} // closed when nothing posted is run any more
 
+	news    []news        // being handed out
 	dirty   []*conn       // with events queued since the last flush
 	since   bounds        // events delivered since
 	most    bounds        // of these: no queue of a client that keeps up overflows
@@ -51,9 +53,11 @@ func (s *shard) run() {
 		var open bool
 		work, open = s.inbox.take(work[:0])
 		for i := range work {
+			s.deliver()
 			s.do(&work[i])
 			work[i] = workNone
 		}
+		s.deliver()
 		if wait := s.coalesce(); wait > 0 && open {
 			later.Reset(wait)
 		} else if len(s.dirty) > 0 {
@@ -80,27 +84,40 @@ func (s *shard) coalesce() time.Duration {
 	return s.flushed + s.hub.cfg.Coalesce - s.hub.now()
 }
 
+// deliver hands out the events that came. They go before all else that waits:
+// however many come and go, who is there gets its events.
+func (s *shard) deliver() {
+	if !s.inbox.news.Load() {
+		return
+	}
+	s.news = s.inbox.takeNews(s.news[:0])
+	for i := range s.news {
+		n := &s.news[i]
+		r := s.rooms[n.env]
+		for _, e := range n.entries {
+			r.deliver(e)
+			s.since.events++
+			s.since.bytes += len(e.ev.Data)
+			if s.since.events >= s.most.events || s.since.bytes >= s.most.bytes {
+				s.flush()
+			}
+		}
+		r.next = n.next
+		*n = news{}
+	}
+	if len(s.dirty) > 0 && s.coalesce() <= 0 {
+		s.flush()
+	}
+}
+
 func (s *shard) do(w *work) {
-	switch {
-	case w.fn != nil:
+	if w.fn != nil {
 		w.fn()
 		return
-	case w.flush != nil:
-		w.flush.posted.Store(false)
-		s.clock = time.Now().UnixMilli()
-		w.flush.flush()
-		return
 	}
-	r := s.rooms[w.env]
-	for _, e := range w.entries {
-		r.deliver(e)
-		s.since.events++
-		s.since.bytes += len(e.ev.Data)
-		if s.since.events >= s.most.events || s.since.bytes >= s.most.bytes {
-			s.flush()
-		}
-	}
-	r.next = w.next
+	w.flush.posted.Store(false)
+	s.clock = time.Now().UnixMilli()
+	w.flush.flush()
 }
 
 // clockEvery is for how many writes in a row one look at the clock does.
@@ -155,14 +172,18 @@ func (s *shard) remove(c *conn) {
 	s.conns = s.conns[:last]
 }
 
-// work is one entry of an inbox: events, or something to be done between them.
-type work struct {
+// news is events of one environment, for a shard.
+type news struct {
 	env     event.Environment
 	entries []*entry
 	next    int64 // offset behind them
 	bytes   int
-	fn      func()
-	flush   *taken
+}
+
+// work is something else that a shard is to do.
+type work struct {
+	fn    func()
+	flush *taken
 }
 
 var workNone work
@@ -171,12 +192,14 @@ var workNone work
 // waits. What else is posted isn't: each connection has two things there at most.
 type inbox struct {
 	wake chan struct{} // holds one
+	news atomic.Bool   // there are events
 
 	mu     sync.Mutex
 	room   sync.Cond
-	work   []work
-	bytes  int
+	events []news
+	bytes  int // of events
 	bound  int
+	work   []work
 	closed bool
 }
 
@@ -193,12 +216,13 @@ func (in *inbox) post(w work) bool {
 	if in.closed {
 		return false
 	}
-	in.put(w)
+	in.work = append(in.work, w)
+	in.rouse()
 	return true
 }
 
 // push adds events as soon as there is room.
-func (in *inbox) push(ctx context.Context, w work) error {
+func (in *inbox) push(ctx context.Context, n news) error {
 	stop := context.AfterFunc(ctx, func() {
 		in.mu.Lock()
 		defer in.mu.Unlock()
@@ -216,26 +240,36 @@ func (in *inbox) push(ctx context.Context, w work) error {
 	if in.closed {
 		return context.Canceled
 	}
-	in.bytes += w.bytes
-	in.put(w)
+	in.bytes += n.bytes
+	in.events = append(in.events, n)
+	in.news.Store(true)
+	in.rouse()
 	return nil
 }
 
-func (in *inbox) put(w work) {
-	in.work = append(in.work, w)
+func (in *inbox) rouse() {
 	select {
 	case in.wake <- struct{}{}:
 	default:
 	}
 }
 
-// take moves all that waits behind dst.
+// takeNews moves the events that wait behind dst.
+func (in *inbox) takeNews(dst []news) []news {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	dst, in.events = in.events, dst // the two slices take turns
+	in.bytes = 0
+	in.news.Store(false)
+	in.room.Broadcast()
+	return dst
+}
+
+// take moves all else that waits behind dst.
 func (in *inbox) take(dst []work) (all []work, open bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	dst, in.work = in.work, dst // the two slices take turns
-	in.bytes = 0
-	in.room.Broadcast()
+	dst, in.work = in.work, dst // as above
 	return dst, !in.closed
 }
 
@@ -244,8 +278,5 @@ func (in *inbox) close() {
 	defer in.mu.Unlock()
 	in.closed = true
 	in.room.Broadcast()
-	select {
-	case in.wake <- struct{}{}:
-	default:
-	}
+	in.rouse()
 }

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
@@ -19,6 +20,7 @@ type listener struct {
 	log              *slog.Logger
 	most, perAddress int // 0: no bound
 	refused          func()
+	taken            int // by Accept, which one goroutine calls
 
 	mu   sync.Mutex
 	room sync.Cond // a connection closed, or the listener did
@@ -37,6 +39,10 @@ func newListener(below net.Listener, cfg *Config, refused func()) *listener {
 	return l
 }
 
+// inARow is how many connections are taken before their goroutines, and all others,
+// get their turn: a crowd of newcomers doesn't go before who is there.
+const inARow = 8
+
 func (l *listener) Accept() (net.Conn, error) {
 	const shortest, longest = 5 * time.Millisecond, time.Second
 	for delay := shortest; ; {
@@ -44,6 +50,9 @@ func (l *listener) Accept() (net.Conn, error) {
 		c, err := l.Listener.Accept()
 		switch {
 		case err == nil:
+			if l.taken++; l.taken%inARow == 0 {
+				runtime.Gosched()
+			}
 			if c := l.admit(c); c != nil {
 				return c, nil
 			}

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net"
 	"os"
+	"runtime"
 	"sync"
 	"syscall"
 	"unsafe"
@@ -128,6 +129,10 @@ func New() (*Poller, error) {
 	return p, nil
 }
 
+// inARow is how many watchers are told before the readers that they start, and all
+// other goroutines, get their turn: a crowd doesn't go before who is there.
+const inARow = 8
+
 // run waits for what is ready, until the file is closed.
 func (p *Poller) run(raw syscall.RawConn) {
 	defer close(p.done)
@@ -158,6 +163,9 @@ func (p *Poller) run(raw syscall.RawConn) {
 				w.Ready(e&(unix.EPOLLIN|unix.EPOLLRDHUP|gone) != 0, e&(unix.EPOLLOUT|gone) != 0)
 			}
 			told[i] = nil
+			if i%inARow == inARow-1 {
+				runtime.Gosched()
+			}
 		}
 	}
 }
