@@ -9,6 +9,8 @@
 //	fanout.go    one event to many WebSocket connections, at a pace
 //	saturate.go  the same as fast as it goes
 //	sse.go       the same over server-sent events
+//	stalled.go   the same, with clients that never read
+//	resume.go    clients that come back at once, with cursors; comeback.go is their process
 //	idle.go      connections that get nothing: memory, and what they cost to make
 //	webhook.go   signed POSTs to one endpoint
 //	start.go     exec to ready over a log that has much in it
@@ -48,6 +50,7 @@ type sample struct {
 	p50   time.Duration
 	p99   time.Duration
 	rssMB float64
+	apart float64  // cpu, less what the same events cost where nobody gets them; 0: not measured
 	more  []figure // what else the row measures, in the same order every time
 }
 
@@ -70,7 +73,7 @@ type row struct {
 	figures func(ctx context.Context, cfg *Config) ([]figure, error)
 }
 
-var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, saturateRow, fewRow, sseRow, webhookRow, wideRow, idleRow, startRow, handoverRow}
+var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, saturateRow, fewRow, sseRow, webhookRow, stalledRow, wideRow, idleRow, resumeRow, startRow, handoverRow}
 
 // Names lists the rows that can be asked for: those that are measured when none is
 // named, and those that aren't.
@@ -171,8 +174,12 @@ func (r *row) print(cfg *Config, floor, product []sample) {
 	print("sluice", product)
 	more(cfg.Out, "floor", floor)
 	more(cfg.Out, "sluice", product)
-	fmt.Fprintf(cfg.Out, "  sluice spends %.2f times the floor (medians of %d rounds)\n\n",
-		median(of(product, func(s sample) float64 { return s.cpu }))/median(of(floor, func(s sample) float64 { return s.cpu })), cfg.Rounds)
+	least := median(of(floor, func(s sample) float64 { return s.cpu }))
+	fmt.Fprintf(cfg.Out, "  sluice spends %.2f times the floor (medians of %d rounds)\n", median(of(product, func(s sample) float64 { return s.cpu }))/least, cfg.Rounds)
+	if apart := median(of(product, func(s sample) float64 { return s.apart })); apart > 0 {
+		fmt.Fprintf(cfg.Out, "  without ingest and log, %.4f and %.2f times the floor\n", apart, apart/least)
+	}
+	fmt.Fprintln(cfg.Out)
 }
 
 // more prints the figures that have no column.

@@ -21,7 +21,8 @@ type population struct {
 	conns    []net.Conn
 	readers  sync.WaitGroup
 	events   atomic.Int64
-	latency  *hdrhistogram.Histogram // of the first connection alone, in microseconds
+	owed     int64                   // events that it is to have had
+	latency  *hdrhistogram.Histogram // of each tenth connection, in microseconds
 	latencyM sync.Mutex
 }
 
@@ -41,7 +42,7 @@ func newPopulation() *population {
 
 // add counts what comes over the connection until it ends.
 func (p *population) add(conn net.Conn, r *bufio.Reader, next func(*bufio.Reader) ([]byte, error)) {
-	first := len(p.conns) == 0
+	observed := len(p.conns)%10 == 0
 	p.conns = append(p.conns, conn)
 	p.readers.Go(func() {
 		for {
@@ -54,7 +55,7 @@ func (p *population) add(conn net.Conn, r *bufio.Reader, next func(*bufio.Reader
 				continue
 			}
 			p.events.Add(1)
-			if first {
+			if observed {
 				p.observe(frame[i+len(sentMark):])
 			}
 		}
@@ -77,6 +78,31 @@ func (p *population) quantile(q float64) time.Duration {
 	return time.Duration(p.latency.ValueAtQuantile(q)) * time.Microsecond
 }
 
+// forget has the quantiles begin anew.
+func (p *population) forget() {
+	p.latencyM.Lock()
+	defer p.latencyM.Unlock()
+	p.latency.Reset()
+}
+
+// missing tells how many events didn't come; less than none: some came twice.
+func (p *population) missing() int64 { return p.owed - p.events.Load() }
+
+// narrow has the kernel hold little of what comes and isn't read.
+func (p *population) narrow() {
+	for _, c := range p.conns {
+		c.(*net.TCPConn).SetReadBuffer(4 << 10)
+	}
+}
+
+// stall has nobody read any more. The connections stay open.
+func (p *population) stall() {
+	for _, c := range p.conns {
+		c.SetReadDeadline(time.Unix(1, 0))
+	}
+	p.readers.Wait()
+}
+
 func (p *population) close() {
 	for _, c := range p.conns {
 		c.Close()
@@ -94,13 +120,22 @@ func (p *population) await(n int64) error {
 	return fmt.Errorf("%d of %d events came", p.events.Load(), n)
 }
 
+// handshake is a client's, for a host.
+const handshake = "GET /v1/ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+
 // dialWebSocket connects, authenticates and subscribes to everything.
 func dialWebSocket(address, token string) (net.Conn, *bufio.Reader, error) {
+	return dialSubscribe(address, token, `{"type":"subscribe","channels":["*"]}`)
+}
+
+// dialSubscribe connects, authenticates and sends a subscribe, and returns behind
+// its answer.
+func dialSubscribe(address, token, subscribe string) (net.Conn, *bufio.Reader, error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		return nil, nil, err
 	}
-	fmt.Fprintf(conn, "GET /v1/ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n", address)
+	fmt.Fprintf(conn, handshake, address)
 	r := bufio.NewReaderSize(conn, 8<<10)
 	for {
 		line, err := r.ReadString('\n')
@@ -112,7 +147,7 @@ func dialWebSocket(address, token string) (net.Conn, *bufio.Reader, error) {
 		}
 	}
 	conn.Write(maskedText(`{"type":"auth","token":"` + token + `"}`))
-	conn.Write(maskedText(`{"type":"subscribe","channels":["*"]}`))
+	conn.Write(maskedText(subscribe))
 	for {
 		frame, err := nextFrame(r)
 		if err != nil {

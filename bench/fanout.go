@@ -23,7 +23,8 @@ const (
 
 // The fan-out rows: the floor is one thread that writes each message to each
 // socket with one write(); the product does the same work over WebSocket, and its
-// CPU includes taking each event over HTTP and making it durable.
+// CPU includes taking each event over HTTP and making it durable. What that alone
+// costs is measured first, with nobody to get the events, and told apart.
 var (
 	fanoutRow = fanout{name: "fanout", connections: 1000, rate: 100}.asRow()
 	wideRow   = fanout{name: "wide", connections: 10_000, rate: 10, unasked: "it holds 10,000 connections"}.asRow()
@@ -116,7 +117,8 @@ func (f fanout) runFloor(ctx context.Context, cfg *Config) (sample, error) {
 		return sample{}, err
 	}
 	defer w.stop()
-	return f.measure(w.process, w.clients, func() error { return w.publish(1) })
+	s, _, err := f.measure(w.process, w.clients, func() error { return w.publish(1) })
+	return s, err
 }
 
 func (f fanout) runProduct(ctx context.Context, cfg *Config) (sample, error) {
@@ -125,32 +127,43 @@ func (f fanout) runProduct(ctx context.Context, cfg *Config) (sample, error) {
 		return sample{}, err
 	}
 	defer p.stop()
-	clients, pad, more, err := f.connect(p)
+	pad := fanoutPad
+	if f.events {
+		pad = ssePad
+	}
+	publish := func() error { return p.publish(tick(nil, pad), "application/json") }
+	_, unheard, err := f.measure(p.process, newPopulation(), publish)
+	if err != nil {
+		return sample{}, err
+	}
+	clients, more, err := f.connect(p)
 	defer clients.close()
 	if err != nil {
 		return sample{}, err
 	}
-	s, err := f.measure(p.process, clients, func() error { return p.publish(tick(nil, pad), "application/json") })
-	s.more = more
+	s, all, err := f.measure(p.process, clients, publish)
+	s.apart, s.more = s.cpu*(all-unheard)/all, more
 	return s, err
 }
 
-// connect connects those who are to have the events, and says with what these are
-// filled up.
-func (f fanout) connect(p *product) (clients *population, pad string, more []figure, err error) {
+// connect connects those who are to have the events.
+func (f fanout) connect(p *product) (clients *population, more []figure, err error) {
 	if f.events {
 		clients, memory, err := p.listen(f.connections)
-		return clients, ssePad, []figure{memory}, err
+		return clients, []figure{memory}, err
 	}
 	clients, err = p.subscribe(f.connections)
-	return clients, fanoutPad, nil, err
+	return clients, nil, err
 }
 
 // subscribe connects n clients, subscribed to everything.
-func (p *product) subscribe(n int) (*population, error) {
+func (p *product) subscribe(n int) (*population, error) { return p.subscribeTo("*", n) }
+
+// subscribeTo connects n clients, subscribed to events of these types.
+func (p *product) subscribeTo(types string, n int) (*population, error) {
 	clients := newPopulation()
 	for range n {
-		conn, r, err := dialWebSocket(p.ws, p.key)
+		conn, r, err := dialSubscribe(p.ws, p.key, `{"type":"subscribe","channels":["`+types+`"]}`)
 		if err != nil {
 			return clients, err
 		}
@@ -173,36 +186,20 @@ func tick(dst []byte, pad string) []byte {
 const published = 64
 
 // measure publishes at the row's rate and reads the CPU clock around the time
-// after the warm-up.
-func (f fanout) measure(p *process, clients *population, publish func() error) (sample, error) {
-	sent := 0
-	run := func(d time.Duration) error {
-		var under errgroup.Group
-		under.SetLimit(published)
-		tick := time.NewTicker(time.Second / time.Duration(f.rate))
-		defer tick.Stop()
-		for end := time.Now().Add(d); time.Now().Before(end); sent++ {
-			<-tick.C
-			under.Go(publish)
-		}
-		if err := under.Wait(); err != nil {
-			return err
-		}
-		return clients.await(int64(sent * f.connections))
-	}
+// after the warm-up; all is the CPU time that this took, in seconds.
+func (f fanout) measure(p *process, clients *population, publish func() error) (s sample, all float64, err error) {
+	run := func(d time.Duration) error { return clients.hear(f.rate, d, publish) }
 	if err := run(fanoutWarm); err != nil {
-		return sample{}, err
+		return sample{}, 0, err
 	}
-	clients.latencyM.Lock()
-	clients.latency.Reset()
-	clients.latencyM.Unlock()
+	clients.forget()
 	before, err := p.cpu()
 	if err != nil {
-		return sample{}, err
+		return sample{}, 0, err
 	}
 	begun, eventsBefore := time.Now(), clients.events.Load()
 	if err := run(fanoutMeasure); err != nil {
-		return sample{}, err
+		return sample{}, 0, err
 	}
 	after, err := p.cpu()
 	events := float64(clients.events.Load() - eventsBefore)
@@ -212,7 +209,23 @@ func (f fanout) measure(p *process, clients *population, publish func() error) (
 		p50:   clients.quantile(50),
 		p99:   clients.quantile(99),
 		rssMB: p.rssMB(),
-	}, err
+	}, after - before, err
+}
+
+// hear publishes so many events a second, and waits until everybody has them.
+func (p *population) hear(rate int, d time.Duration, publish func() error) error {
+	var under errgroup.Group
+	under.SetLimit(published)
+	tick := time.NewTicker(time.Second / time.Duration(rate))
+	defer tick.Stop()
+	for end := time.Now().Add(d); time.Now().Before(end); p.owed += int64(len(p.conns)) {
+		<-tick.C
+		under.Go(publish)
+	}
+	if err := under.Wait(); err != nil {
+		return err
+	}
+	return p.await(p.owed)
 }
 
 func (p *product) publish(body []byte, contentType string) error {
@@ -225,6 +238,10 @@ func (p *product) post(path string, body []byte, contentType string, want int) e
 	return err
 }
 
+// publisher keeps as many connections as it has requests under way: a new one would
+// have to wait behind whoever else comes.
+var publisher = http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: published}}
+
 // call is post with any method, for whom the answer matters.
 func (p *product) call(method, path string, body []byte, contentType string, want int) (answer []byte, err error) {
 	req, err := http.NewRequest(method, p.url+path, bytes.NewReader(body))
@@ -235,7 +252,7 @@ func (p *product) call(method, path string, body []byte, contentType string, wan
 	if contentType != "" {
 		req.Header.Set("Content-Type", contentType)
 	}
-	r, err := http.DefaultClient.Do(req)
+	r, err := publisher.Do(req)
 	if err != nil {
 		return nil, err
 	}

@@ -25,8 +25,8 @@ import (
 	"sluice/pkg/eventlog/embedded"
 )
 
-// Floor does the work of a floor's process, as its arguments say, and returns
-// when it is done.
+// Floor does the work of a floor's process, or of clients that are to be in none of
+// those that are measured, as its arguments say, and returns when it is done.
 func Floor(args []string) error {
 	if len(args) < 4 {
 		return fmt.Errorf("a floor takes a name, an address, a number, a size, and maybe one more")
@@ -54,6 +54,8 @@ func Floor(args []string) error {
 		return floorPost(args[1], n, size)
 	case "open":
 		return floorOpen(args[1], args[4])
+	case "comeback":
+		return comeBack(args[1], n, size, args[4], args[5])
 	}
 	return fmt.Errorf("no floor is named %q", args[0])
 }

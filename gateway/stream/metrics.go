@@ -39,7 +39,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		resumes: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_stream_resumes_total", Help: "Subscribes with a good cursor, by what has the events behind it."}, []string{"source"}),
 		waiting: prometheus.NewGauge(prometheus.GaugeOpts{
-			Name: "sluice_stream_replays_waiting", Help: "Replays that wait for their turn to read the past."}),
+			Name: "sluice_stream_replays_waiting", Help: "Connections that wait for their turn to read the past."}),
 		poisoned: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_stream_records_poisoned_total", Help: "Records that are no event and were passed over."}, []string{"environment"}),
 		doubles: prometheus.NewCounter(prometheus.CounterOpts{
