@@ -28,7 +28,7 @@ func (benchCmd) Help() string {
 	return `Prints the CPU time, rate and latency of a unit of work, of sluice and of its floor: a bare program
 that does the same work and nothing else. The rows: ` + strings.Join(usual, ", ") + `.
 
-Measured only where they are named: ` + strings.Join(unasked, ", ") + `. The rows wide and idle have 10,000 connections, and need as many
+Measured only where they are named: ` + strings.Join(unasked, ", ") + `. The rows wide, idle and resume have 10,000 connections, and need as many
 open files (ulimit -n 16000). A round of start takes minutes, with its events and endpoints some more before the first. The row handover has no floor and needs --brokers: it measures the time until lanes that
 another process had send again.
 

@@ -27,8 +27,8 @@
 //     that reads and one that writes.
 //
 // Reading order: hub.go shard.go index.go filter.go; upgrade.go admit.go conn.go
-// taken.go wrapped.go input.go commands.go sse.go; queue.go output.go resume.go behind.go;
-// clock.go drain.go ending.go lag.go metrics.go; form.go frame.go parser.go utf8.go; echo.go.
+// taken.go wrapped.go input.go commands.go sse.go; queue.go output.go resume.go behind.go
+// turns.go sharing.go; clock.go drain.go ending.go lag.go metrics.go; form.go frame.go parser.go utf8.go; echo.go.
 package stream
 
 import (
@@ -97,7 +97,7 @@ type Limits struct {
 	OrgPatterns  int           // of all connections of one org together (200,000)
 	Unauth       int           // connections that aren't authenticated (4,096); one address has half of them at most
 	Replay       int           // events replayed at most (100)
-	Replays      int           // replays that read at the same time (16)
+	Replays      int           // connections that read the past at the same time (16)
 	ReplayWithin time.Duration // until a replay is given up (30 s)
 
 	Auth      time.Duration // from the connection to its auth (10 s)
