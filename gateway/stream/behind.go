@@ -28,8 +28,9 @@ type readOn struct {
 	failed time.Duration
 }
 
-// spliceWithin is how close, in offsets, the shard itself reads up what is left.
-const spliceWithin = 256
+// spliceWithin is through how many offsets, at most, the shard itself looks for what
+// is left.
+const spliceWithin = 4096
 
 // fallBehind has the connection read on from that offset. The shard calls it, with
 // c.mu held.
@@ -71,6 +72,8 @@ func (t *readOn) do(c *conn) error {
 		c.hub.cfg.Logger.Warn("past not read, trying again", "environment", c.environment.String(), "from", t.from, "error", err)
 		t.failed = max(retryShortest, min(2*t.failed, retryLongest))
 		pause(ctx, t.failed)
+	default:
+		t.failed = 0
 	}
 	c.shard.call(func() { c.goOn(t, frames, next) })
 	return nil
@@ -83,24 +86,13 @@ func (c *conn) isFor(ev *event.Event) bool { return ev.Audience.Includes(c.org) 
 // goOn queues what was read, and the next turn behind it, unless there is little left
 // and at hand: then the connection is live again. The shard calls it.
 func (c *conn) goOn(t *readOn, frames []frame, next int64) {
-	to := c.shard.rooms[c.environment].next
-	live := next >= to
-	if !live && to-next <= spliceWithin && c.hub.cfg.Windows[c.environment] != nil {
-		var events []*event.Event
-		if events, live = c.hub.cfg.Windows[c.environment].Since(next, to, spliceWithin); live {
-			for _, ev := range events {
-				if c.isFor(ev) {
-					frames = c.appendFrame(frames, ev)
-				}
-			}
-		}
-	}
+	rest, live := c.upTo(next, c.shard.rooms[c.environment].next)
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending != nil {
 		return
 	}
-	for _, f := range frames {
+	for _, f := range append(frames, rest...) {
 		c.queue.keepEvent(f)
 	}
 	if live {
@@ -109,6 +101,32 @@ func (c *conn) goOn(t *readOn, frames []frame, next int64) {
 	}
 	t.from = next
 	c.put(item{task: t})
+}
+
+// upTo gives what the connection is to have of [from, to), where the window has that
+// and a queue holds it.
+func (c *conn) upTo(from, to int64) (frames []frame, all bool) {
+	if from >= to {
+		return nil, true
+	}
+	window, most := c.hub.cfg.Windows[c.environment], c.bounds()
+	if window == nil || to-from > spliceWithin {
+		return nil, false
+	}
+	events, all := window.Since(from, to, int(to-from))
+	if !all {
+		return nil, false
+	}
+	for _, ev := range events {
+		if !c.isFor(ev) {
+			continue
+		}
+		if most.bytes -= len(ev.Data); most.bytes < 0 || len(frames) == most.events {
+			return nil, false
+		}
+		frames = c.appendFrame(frames, ev)
+	}
+	return frames, true
 }
 
 // giveUp goes on live, and says that what was before is no longer kept. The shard

@@ -35,8 +35,8 @@ func (h *Hub) EventRoutes(n int) (routes []web.Route) {
 	return routes
 }
 
-// all is what a request asks for that names no types.
-var all, _ = parsePatterns([]string{"*"})
+// allTypes is what a request asks for that names none.
+var allTypes, _ = parsePatterns([]string{"*"})
 
 const eventStreamType = "text/event-stream"
 
@@ -54,7 +54,7 @@ func (h *Hub) serveEvents(c *web.Call, n int) error {
 		return wrong
 	}
 	if types == nil {
-		types = all
+		types = allTypes
 	}
 	if reason := h.closedTo(c.Principal.Org, len(types)); reason != "" {
 		return h.later(c, named, reason)
