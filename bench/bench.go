@@ -73,7 +73,7 @@ type row struct {
 	figures func(ctx context.Context, cfg *Config) ([]figure, error)
 }
 
-var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, saturateRow, fewRow, sseRow, webhookRow, stalledRow, wideRow, idleRow, resumeRow, startRow, handoverRow}
+var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, saturateRow, fewRow, sseRow, webhookRow, stalledRow, wideRow, deflateRow, idleRow, resumeRow, startRow, handoverRow}
 
 // Names lists the rows that can be asked for: those that are measured when none is
 // named, and those that aren't.

@@ -3,11 +3,13 @@ package bench
 import (
 	"bufio"
 	"bytes"
+	"compress/flate"
 	"encoding/binary"
 	"fmt"
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -120,8 +122,8 @@ func (p *population) await(n int64) error {
 	return fmt.Errorf("%d of %d events came", p.events.Load(), n)
 }
 
-// handshake is a client's, for a host.
-const handshake = "GET /v1/ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n\r\n"
+// handshake is a client's, for a host, with more lines.
+const handshake = "GET /v1/ws HTTP/1.1\r\nHost: %s\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA==\r\n%s\r\n"
 
 // dialWebSocket connects, authenticates and subscribes to everything.
 func dialWebSocket(address, token string) (net.Conn, *bufio.Reader, error) {
@@ -129,13 +131,13 @@ func dialWebSocket(address, token string) (net.Conn, *bufio.Reader, error) {
 }
 
 // dialSubscribe connects, authenticates and sends a subscribe, and returns behind
-// its answer.
-func dialSubscribe(address, token, subscribe string) (net.Conn, *bufio.Reader, error) {
+// its answer. headers are whole lines of the handshake.
+func dialSubscribe(address, token, subscribe string, headers ...string) (net.Conn, *bufio.Reader, error) {
 	conn, err := net.Dial("tcp", address)
 	if err != nil {
 		return nil, nil, err
 	}
-	fmt.Fprintf(conn, handshake, address)
+	fmt.Fprintf(conn, handshake, address, strings.Join(headers, ""))
 	r := bufio.NewReaderSize(conn, 8<<10)
 	for {
 		line, err := r.ReadString('\n')
@@ -193,6 +195,29 @@ func nextFrame(r *bufio.Reader) ([]byte, error) {
 	}
 	_, err = r.Discard(header + size)
 	return frame[header:], err
+}
+
+// offerDeflate is the header line of who inflates.
+const offerDeflate = "Sec-WebSocket-Extensions: permessage-deflate\r\n"
+
+// nextDeflated is nextFrame for who inflates. Only where it is to look is anything
+// inflated; else whatever came deflated is taken for an event, as nothing else does.
+func nextDeflated(look bool) func(*bufio.Reader) ([]byte, error) {
+	return func(r *bufio.Reader) ([]byte, error) {
+		head, err := r.Peek(1)
+		if err != nil {
+			return nil, err
+		}
+		deflated := head[0]&0x40 != 0
+		frame, err := nextFrame(r)
+		switch {
+		case err != nil || !deflated:
+			return frame, err
+		case !look:
+			return sentMark, nil
+		}
+		return io.ReadAll(flate.NewReader(io.MultiReader(bytes.NewReader(frame), strings.NewReader("\x00\x00\xff\xff\x01\x00\x00\xff\xff"))))
+	}
 }
 
 // nextFixed reads messages of a fixed size, as the floor writes them.

@@ -80,7 +80,7 @@ func (c *crowd) resume(i int) (later time.Duration, err error) {
 	}
 	c.conns[i] = conn
 	conn.SetDeadline(time.Now().Add(resumeWithin))
-	fmt.Fprintf(conn, handshake, c.address)
+	fmt.Fprintf(conn, handshake, c.address, "")
 	in := bufio.NewReaderSize(conn, 4<<10)
 	if later, err := answered(in); err != nil || later > 0 {
 		conn.Close()

@@ -26,9 +26,10 @@ const (
 // CPU includes taking each event over HTTP and making it durable. What that alone
 // costs is measured first, with nobody to get the events, and told apart.
 var (
-	fanoutRow = fanout{name: "fanout", connections: 1000, rate: 100}.asRow()
-	wideRow   = fanout{name: "wide", connections: 10_000, rate: 10, unasked: "it holds 10,000 connections"}.asRow()
-	fewRow    = fanout{name: "few", connections: 10, rate: 1000}.asRow()
+	fanoutRow  = fanout{name: "fanout", connections: 1000, rate: 100}.asRow()
+	wideRow    = fanout{name: "wide", connections: 10_000, rate: 10, unasked: "it holds 10,000 connections"}.asRow()
+	fewRow     = fanout{name: "few", connections: 10, rate: 1000}.asRow()
+	deflateRow = fanout{name: "deflate", connections: 1000, rate: 100, deflate: true, unasked: "it is fanout with --ws-compression"}.asRow()
 )
 
 // fanout is a row in which every event goes to all connections, at a pace.
@@ -36,12 +37,17 @@ type fanout struct {
 	name, unasked     string
 	connections, rate int  // rate is events per second
 	events            bool // the product sends them as server-sent events
+	deflate           bool // every client inflates
 }
 
 func (f fanout) asRow() row {
+	what := fmt.Sprintf("%d %s, %d events/s to all, %d bytes", f.connections, f.kind(), f.rate, fanoutBytes)
+	if f.deflate {
+		what += ", which sluice compresses and the floor doesn't"
+	}
 	return row{
 		name:    f.name,
-		what:    fmt.Sprintf("%d %s, %d events/s to all, %d bytes", f.connections, f.kind(), f.rate, fanoutBytes),
+		what:    what,
 		unit:    "CPU-s per million",
 		unasked: f.unasked,
 		floor:   f.runFloor,
@@ -122,7 +128,11 @@ func (f fanout) runFloor(ctx context.Context, cfg *Config) (sample, error) {
 }
 
 func (f fanout) runProduct(ctx context.Context, cfg *Config) (sample, error) {
-	p, err := startProduct(ctx, cfg.Binary)
+	var args []string
+	if f.deflate {
+		args = []string{"--ws-compression"}
+	}
+	p, err := startProduct(ctx, cfg.Binary, args...)
 	if err != nil {
 		return sample{}, err
 	}
@@ -152,22 +162,28 @@ func (f fanout) connect(p *product) (clients *population, more []figure, err err
 		clients, memory, err := p.listen(f.connections)
 		return clients, []figure{memory}, err
 	}
-	clients, err = p.subscribe(f.connections)
+	clients, err = p.subscribeTo("*", f.connections, f.deflate)
 	return clients, nil, err
 }
 
 // subscribe connects n clients, subscribed to everything.
-func (p *product) subscribe(n int) (*population, error) { return p.subscribeTo("*", n) }
+func (p *product) subscribe(n int) (*population, error) { return p.subscribeTo("*", n, false) }
 
-// subscribeTo connects n clients, subscribed to events of these types.
-func (p *product) subscribeTo(types string, n int) (*population, error) {
+// subscribeTo connects n clients, subscribed to events of these types. Those that
+// deflate get compressed what sluice compresses.
+func (p *product) subscribeTo(types string, n int, deflate bool) (*population, error) {
 	clients := newPopulation()
-	for range n {
-		conn, r, err := dialSubscribe(p.ws, p.key, `{"type":"subscribe","channels":["`+types+`"]}`)
+	for i := range n {
+		var offers []string
+		next := nextFrame
+		if deflate {
+			offers, next = []string{offerDeflate}, nextDeflated(i == 0)
+		}
+		conn, r, err := dialSubscribe(p.ws, p.key, `{"type":"subscribe","channels":["`+types+`"]}`, offers...)
 		if err != nil {
 			return clients, err
 		}
-		clients.add(conn, r, nextFrame)
+		clients.add(conn, r, next)
 	}
 	return clients, nil
 }

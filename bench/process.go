@@ -129,13 +129,13 @@ type product struct {
 	url, ws, ops, key string
 }
 
-// startProduct starts one with an empty log of its own.
-func startProduct(ctx context.Context, binary string) (*product, error) {
+// startProduct starts one with an empty log of its own, and with these arguments.
+func startProduct(ctx context.Context, binary string, args ...string) (*product, error) {
 	dir, err := os.MkdirTemp("", "sluice-bench-")
 	if err != nil {
 		return nil, err
 	}
-	p, err := serve(ctx, binary, filepath.Join(dir, "data"), string(key.New(event.Sandbox)), 10*time.Second)
+	p, err := serveWith(ctx, binary, string(key.New(event.Sandbox)), 10*time.Second, nil, append([]string{"--data", filepath.Join(dir, "data")}, args...)...)
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, err

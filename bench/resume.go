@@ -89,7 +89,7 @@ func (p *product) connectPublisher() error {
 
 // storm has all clients come back, and looks at those who are served meanwhile.
 func (p *product) storm(ctx context.Context, cfg *Config, cursor, name string) ([]figure, error) {
-	live, err := p.subscribeTo("bench.tick", resumeLive)
+	live, err := p.subscribeTo("bench.tick", resumeLive, false)
 	defer live.close()
 	if err != nil {
 		return nil, err

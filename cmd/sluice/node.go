@@ -71,6 +71,7 @@ type nodeConfig struct {
 	PerOrg             int // streams; 0: the default
 	OrgPatterns        int // of its streams together; 0: the default
 	Coalesce           time.Duration
+	WSCompress         bool // for streams whose clients offer it
 	WSEcho             bool
 	Roles              roles
 	Data               string

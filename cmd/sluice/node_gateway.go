@@ -166,7 +166,7 @@ func (n *node) serveStreams(server *web.Server, windows map[event.Environment]*r
 	}
 	hub := stream.New(stream.Config{
 		Log: n.log, Access: n.control, Usage: n.meter, Past: past, Windows: windows, Incarnation: n.control.Incarnation(),
-		Streams: streams, SSE: sse, Origins: n.cfg.Origins, Coalesce: n.cfg.Coalesce, Logger: n.cfg.Logger, Metrics: n.metrics,
+		Streams: streams, SSE: sse, Origins: n.cfg.Origins, Compress: n.cfg.WSCompress, Coalesce: n.cfg.Coalesce, Logger: n.cfg.Logger, Metrics: n.metrics,
 		Limits: stream.Limits{PerOrg: n.cfg.PerOrg, OrgPatterns: n.cfg.OrgPatterns},
 	})
 	if n.cfg.WSEcho {

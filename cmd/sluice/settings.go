@@ -26,6 +26,7 @@ type settings struct {
 	Ops          address  `default:"127.0.0.1:9090" env:"SLUICE_OPS" placeholder:"HOST:PORT" group:"process" help:"Serve /healthz, /readyz, /metrics, /debug/pprof and the admin API here; keep it private. Default: ${default}."`
 	Roles        roles    `default:"all" env:"SLUICE_ROLES" placeholder:"ROLE,…" group:"process" help:"What this process does: all, or some of api (publishing, endpoints, reads, the admin API), gateway (streams) and dispatcher (webhooks). Others than all need --brokers. Default: ${default}."`
 	Coalesce     duration `default:"0" env:"SLUICE_COALESCE" placeholder:"TIME" group:"process" help:"How long events for streams wait for others since some were last written, so that one write carries several: less CPU time at hundreds of events a second, for as much latency. 0: not at all. Default: ${default}."`
+	WSCompress   bool     `name:"ws-compression" env:"SLUICE_WS_COMPRESSION" group:"process" help:"Compress events on WebSockets for clients that offer permessage-deflate, as browsers do: an event once, for all of them, without context from one message to the next. Messages of less than 256 bytes, and replays, go out as they are. For slow or metered networks; it costs clients more than it costs sluice."`
 	DebugWSEcho  bool     `name:"debug-ws-echo" env:"SLUICE_DEBUG_WS_ECHO" group:"process" help:"Serve /debug/ws-echo on --ops: a WebSocket that says what it hears, for conformance suites."`
 	DrainTimeout duration `default:"25s" env:"SLUICE_DRAIN_TIMEOUT" placeholder:"TIME" group:"process" help:"How long a stopping process waits for streams to close and deliveries to finish. Default: ${default}."`
 	LogFormat    string   `default:"json" enum:"json,text" env:"SLUICE_LOG_FORMAT" placeholder:"FORMAT" group:"process" help:"What the process says on standard error: json (an object a line) or text (for people). Default: ${default}."`
@@ -129,7 +130,7 @@ func loadSealer(path string) (*control.Sealer, error) {
 
 func (s *settings) node(logger *slog.Logger) nodeConfig {
 	return nodeConfig{
-		Listen: string(s.Listen), TLSCert: s.TLSCert, TLSKey: s.TLSKey, PerAddress: s.PerAddress, PerOrg: s.PerOrg, OrgPatterns: s.OrgPatterns, Origins: s.CORSOrigins, Coalesce: time.Duration(s.Coalesce), WSEcho: s.DebugWSEcho, Ops: string(s.Ops), Roles: s.Roles, Data: s.Data,
+		Listen: string(s.Listen), TLSCert: s.TLSCert, TLSKey: s.TLSKey, PerAddress: s.PerAddress, PerOrg: s.PerOrg, OrgPatterns: s.OrgPatterns, Origins: s.CORSOrigins, Coalesce: time.Duration(s.Coalesce), WSCompress: s.WSCompress, WSEcho: s.DebugWSEcho, Ops: string(s.Ops), Roles: s.Roles, Data: s.Data,
 		Brokers: s.Brokers, Prefix: s.Prefix, Kafka: s.kafkaFlags, SecretsKeyFile: s.SecretsKeyFile,
 		IdempotencyEntries: s.IdempotencyEntries, AttemptsDB: s.AttemptsDB, LogMaxBytes: s.LogMaxBytes,
 		AdminToken: s.AdminToken, BootstrapKey: s.BootstrapKey,

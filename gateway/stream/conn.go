@@ -25,7 +25,8 @@ type conn struct {
 	stream  *dialect.Stream // nil: its client has nothing to say
 	form    form
 	limits  *Limits
-	echo    bool // it says what it hears
+	echo    bool  // it says what it hears
+	window  uint8 // that its client inflates with, in bits; 0: nothing is compressed
 	from    netip.Prefix
 
 	// The reader's own.
@@ -116,9 +117,13 @@ func (c *conn) offer(e *entry) {
 	if c.reading != nil || e.ev.Offset < c.ahead && !c.wants(e.ev) {
 		return
 	}
-	f := frame{bytes: e.frame(c.speaks, c.form, c.org), offset: e.ev.Offset, logged: e.logged}
+	shared := e.frame(c.speaks, c.form, c.org)
+	f := frame{bytes: shared.bytes, offset: e.ev.Offset, logged: e.logged}
 	if f.bytes == nil {
 		return // not said in this dialect
+	}
+	if c.inflates(len(f.bytes)) {
+		f.bytes = shared.forInflating(c.hub.metrics)
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

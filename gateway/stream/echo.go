@@ -14,8 +14,8 @@ import (
 const echoMessage = 32 << 20
 
 // Echo is a WebSocket that says what it hears, for conformance suites: it has the
-// carrier, parser and queue of every other connection, and other limits. It is for
-// a port that isn't public.
+// carrier, parser, queue and compression of every other connection, and other
+// limits. It is for a port that isn't public.
 func (h *Hub) Echo() http.Handler {
 	limits := h.limits
 	limits.Message, limits.Fragments = echoMessage, echoMessage
@@ -33,7 +33,8 @@ func (h *Hub) Echo() http.Handler {
 			http.Error(w, "no new connections now", http.StatusServiceUnavailable)
 			return
 		}
-		c.echo, c.limits = true, &limits
+		window, compression := h.compression(strings.Join(r.Header.Values(offered), ","))
+		c.echo, c.limits, c.window = true, &limits, window
 		nc, rw, err := http.NewResponseController(w).Hijack()
 		if err != nil {
 			h.dismiss(c)
@@ -42,7 +43,7 @@ func (h *Hub) Echo() http.Handler {
 		}
 		defer nc.Close()
 		nc.SetDeadline(time.Time{})
-		if err := answer(nc, switching(nonce)); err != nil {
+		if err := answer(nc, switching(nonce, compression)); err != nil {
 			h.dismiss(c)
 			return
 		}

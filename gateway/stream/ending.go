@@ -37,6 +37,7 @@ var (
 	endFlood       = Ending{Name: "flood", Code: 1008, Reason: "too many messages"}
 	endProtocol    = Ending{Name: "protocol", Code: 1002}
 	endBadUTF8     = Ending{Name: "bad_utf8", Code: 1007, Reason: "a text must be valid UTF-8"}
+	endBadDeflate  = Ending{Name: "bad_deflate", Code: 1007, Reason: "a message that can't be inflated"}
 	endTooBig      = Ending{Name: "too_big", Code: 1009, Reason: "a message has at most 65536 bytes"}
 
 	endFragments = Ending{Name: "fragments", Code: 1009, Reason: "a message in too many fragments"}
@@ -52,7 +53,7 @@ var (
 // endings lists them all, for the counters.
 var endings = []Ending{
 	endClient, endLost, endSlow, endSilent, endNoAuth, endBadKey, endExpired, endRevoked, endBadMessages,
-	endOtherOrg, endFlood, endProtocol, endBadUTF8, endTooBig, endFragments, endSpoke, endCrowd, endDrain, endLogLost, endShutdown,
+	endOtherOrg, endFlood, endProtocol, endBadUTF8, endBadDeflate, endTooBig, endFragments, endSpoke, endCrowd, endDrain, endLogLost, endShutdown,
 }
 
 func protocolError(reason string) *Ending {

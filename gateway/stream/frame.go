@@ -3,7 +3,8 @@ package stream
 import "encoding/binary"
 
 // A frame that goes out (RFC 6455, 5.2), never masked and never in fragments, so
-// that one encoding serves every receiver:
+// that one encoding serves every receiver, and a second, deflated (deflate.go), all
+// who inflate:
 //
 //	 0          1                 2 … 10
 //	┌──────────┬─────────────────┬────────────────┬─ ─ ─ ─ ─
@@ -74,4 +75,15 @@ func sealFrame(buf []byte, op byte) []byte {
 	}
 	buf[at] = finBit | op
 	return buf[at:]
+}
+
+// payloadOf gives what a frame of ours carries.
+func payloadOf(frame []byte) []byte {
+	switch frame[1] {
+	case 126:
+		return frame[4:]
+	case 127:
+		return frame[10:]
+	}
+	return frame[2:]
 }

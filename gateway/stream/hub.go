@@ -352,16 +352,24 @@ type entry struct {
 	ev     *event.Event
 	logged int64 // when, in Unix milliseconds
 	cursor event.Cursor
-	frames []eventFrames
+	frames []eventFrames // by the form's number
 }
 
-// eventFrames is an event in one dialect.
+// eventFrames is an event in one form.
 type eventFrames struct {
-	once  sync.Once
-	bytes []byte
+	once sync.Once
+	all  encoded
 
 	mu   sync.Mutex
-	orgs map[string][]byte // where they name the org that they are for
+	orgs map[string]*encoded // where they name the org that they are for
+}
+
+// encoded is an event as it goes out.
+type encoded struct {
+	bytes []byte // its frame
+
+	deflate  sync.Once
+	deflated []byte // the same deflated, or as it is where that doesn't help
 }
 
 // entryBytes is about what an entry takes beside its event's bytes.
@@ -374,21 +382,33 @@ func newEntry(h *Hub, ev *event.Event) *entry {
 }
 
 // frame encodes the event on first use.
-func (e *entry) frame(n int, s form, org string) []byte {
+func (e *entry) frame(n int, s form, org string) *encoded {
 	f := &e.frames[n]
 	if !s.perOrg() {
-		f.once.Do(func() { f.bytes = s.event(e.ev, org, e.cursor) })
-		return f.bytes
+		f.once.Do(func() { f.all.bytes = s.event(e.ev, org, e.cursor) })
+		return &f.all
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	b, done := f.orgs[org]
-	if !done {
-		b = s.event(e.ev, org, e.cursor)
+	own := f.orgs[org]
+	if own == nil {
+		own = &encoded{bytes: s.event(e.ev, org, e.cursor)}
 		if f.orgs == nil {
-			f.orgs = make(map[string][]byte)
+			f.orgs = make(map[string]*encoded)
 		}
-		f.orgs[org] = b
+		f.orgs[org] = own
 	}
-	return b
+	return own
+}
+
+// forInflating is the frame for who inflates: deflated, on first use.
+func (f *encoded) forInflating(m *metrics) []byte {
+	f.deflate.Do(func() {
+		f.deflated = deflated(f.bytes)
+		if len(f.deflated) < len(f.bytes) {
+			m.deflated.WithLabelValues("before").Add(float64(len(f.bytes)))
+			m.deflated.WithLabelValues("after").Add(float64(len(f.deflated)))
+		}
+	})
+	return f.deflated
 }

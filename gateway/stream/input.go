@@ -23,7 +23,7 @@ func (c *conn) heard(b []byte) bool {
 	p := c.parser
 	if p == nil {
 		p = parsers.Get().(*parser)
-		p.maxMessage, p.maxFragments, p.sink = c.limits.Message, c.limits.Fragments, c
+		p.maxMessage, p.maxFragments, p.inflates, p.sink = c.limits.Message, c.limits.Fragments, c.window > 0, c
 	}
 	e := p.feed(b)
 	if c.parser = p; p.idle() {
@@ -103,7 +103,11 @@ func (c *conn) onMessage(op byte, msg []byte) *Ending {
 		return nil
 	}
 	if c.echo {
-		c.push(item{bytes: messageFrame(op, msg)})
+		said := messageFrame(op, msg)
+		if c.inflates(len(said)) {
+			said = deflated(said)
+		}
+		c.push(item{bytes: said})
 		return nil
 	}
 	if op != opText {

@@ -12,6 +12,7 @@ type metrics struct {
 	sent        prometheus.Counter
 	dropped     prometheus.Counter
 	behind      prometheus.Gauge
+	deflated    *prometheus.CounterVec // size
 	endings     *prometheus.CounterVec // ending, code
 	replays     *prometheus.CounterVec // result
 	resumes     *prometheus.CounterVec // source
@@ -32,6 +33,8 @@ func newMetrics(r prometheus.Registerer) *metrics {
 			Name: "sluice_stream_events_dropped_total", Help: "Events that connections lost because they didn't keep up."}),
 		behind: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "sluice_stream_behind", Help: "Connections that read on from the log, because they lose nothing and didn't keep up, or have just resumed."}),
+		deflated: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "sluice_stream_deflated_bytes_total", Help: "Bytes of events that were compressed, each once for all connections, before and after."}, []string{"size"}),
 		endings: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "sluice_stream_endings_total", Help: "Connections ended, by ending and close code."}, []string{"ending", "code"}),
 		replays: prometheus.NewCounterVec(prometheus.CounterOpts{
@@ -53,7 +56,7 @@ func newMetrics(r prometheus.Registerer) *metrics {
 		m.endings.WithLabelValues(endings[i].Name, endings[i].code())
 	}
 	if r != nil {
-		r.MustRegister(m.connections, m.sent, m.dropped, m.behind, m.endings, m.replays, m.resumes, m.waiting, m.poisoned, m.doubles, m.refused, m.position)
+		r.MustRegister(m.connections, m.sent, m.dropped, m.behind, m.deflated, m.endings, m.replays, m.resumes, m.waiting, m.poisoned, m.doubles, m.refused, m.position)
 	}
 	return m
 }

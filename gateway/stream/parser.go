@@ -28,6 +28,7 @@ type sink interface {
 type parser struct {
 	maxMessage   int // bytes
 	maxFragments int
+	inflates     bool // messages may come deflated
 	sink         sink
 
 	header [14]byte
@@ -42,6 +43,7 @@ type parser struct {
 
 	inside    bool // between the first and last fragment of a message
 	msgOp     byte
+	deflated  bool // as the message came
 	msg       []byte
 	fragments int
 	text      utf8Check
@@ -94,8 +96,8 @@ func (p *parser) begin() *Ending {
 	p.op, p.fin = b0&0x0f, b0&finBit != 0
 	n := b1 &^ maskBit
 	switch {
-	case b0&rsvBits != 0:
-		return protocolError("no extension was agreed on, so the RSV bits must be 0")
+	case b0&rsvBits != 0 && !(p.inflates && b0&rsvBits == rsv1 && (p.op == opText || p.op == opBinary)):
+		return protocolError("RSV bits must be 0, but for RSV1 of a deflated message's first frame where compression was agreed on")
 	case b1&maskBit == 0:
 		return protocolError("frames from a client must be masked")
 	case p.op == opText || p.op == opBinary:
@@ -142,11 +144,11 @@ func (p *parser) measure() *Ending {
 	copy(p.mask[:], p.header[p.need-4:p.need])
 	p.maskPos = 0
 	if p.op < opClose {
-		if n > uint64(p.maxMessage-len(p.msg)) {
-			return &endTooBig
-		}
 		if p.op != opContinuation {
-			p.msgOp, p.fragments = p.op, 0
+			p.msgOp, p.deflated, p.fragments = p.op, p.header[0]&rsv1 != 0, 0
+		}
+		if n > uint64(p.maxSent()-len(p.msg)) {
+			return &endTooBig
 		}
 		if p.fragments++; p.fragments > p.maxFragments {
 			return &endFragments
@@ -154,6 +156,15 @@ func (p *parser) measure() *Ending {
 	}
 	p.left = int(n)
 	return nil
+}
+
+// maxSent bounds a message as it comes. What can't be made shorter may be longer for
+// having been deflated, by an eighth at most.
+func (p *parser) maxSent() int {
+	if p.deflated {
+		return p.maxMessage + p.maxMessage/8
+	}
+	return p.maxMessage
 }
 
 // take unmasks a part of a payload and adds it to what it belongs to; false: it
@@ -169,7 +180,7 @@ func (p *parser) take(b []byte) bool {
 		return true
 	}
 	p.msg = append(p.msg, b...)
-	return p.msgOp != opText || p.text.take(b)
+	return p.deflated || p.msgOp != opText || p.text.take(b)
 }
 
 // finish acts on a whole frame.
@@ -192,6 +203,15 @@ func (p *parser) finish() *Ending {
 	}
 	msg := p.msg
 	p.msg = nil // an idle connection keeps no buffer
+	if p.deflated {
+		var e *Ending
+		if msg, e = inflate(msg, p.maxMessage); e != nil {
+			return e
+		}
+		if p.msgOp == opText && !utf8.Valid(msg) {
+			return &endBadUTF8
+		}
+	}
 	return p.sink.onMessage(p.msgOp, msg)
 }
 

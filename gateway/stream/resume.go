@@ -153,7 +153,7 @@ func (c *conn) chunk(ctx context.Context, from, to int64, wants func(*event.Even
 // org has its own.
 func (c *conn) appendFrame(frames []frame, ev *event.Event) []frame {
 	e := c.hub.sharing[c.environment].entry(c.hub, ev, c.form.perOrg())
-	if b := e.frame(c.speaks, c.form, c.org); b != nil {
+	if b := e.frame(c.speaks, c.form, c.org).bytes; b != nil {
 		frames = append(frames, frame{bytes: b, offset: ev.Offset})
 	}
 	return frames

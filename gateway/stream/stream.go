@@ -15,8 +15,9 @@
 //
 //   - A tail per environment decodes each record once. Its event is encoded at most
 //     once per form (a dialect's WebSocket, a dialect's event stream) into a finished
-//     frame, shared by all receivers. Inboxes are
-//     bounded: the tail waits for the slowest shard and drops nothing.
+//     frame, shared by all receivers, and deflated at most once more for all who
+//     inflate. Inboxes are bounded: the tail waits for the slowest shard and drops
+//     nothing.
 //   - A shard owns its connections' subscriptions and their index. What changes them
 //     comes through the inbox too, so a subscribe stands at a definite offset.
 //   - Everything that goes out, control frames too, goes through a connection's queue,
@@ -28,7 +29,8 @@
 //
 // Reading order: hub.go shard.go index.go filter.go; upgrade.go admit.go conn.go
 // taken.go wrapped.go input.go commands.go sse.go; queue.go output.go resume.go behind.go
-// turns.go sharing.go; clock.go drain.go ending.go lag.go metrics.go; form.go frame.go parser.go utf8.go; echo.go.
+// turns.go sharing.go; clock.go drain.go ending.go lag.go metrics.go; form.go frame.go parser.go utf8.go
+// deflate.go; echo.go.
 package stream
 
 import (
@@ -70,6 +72,7 @@ type Config struct {
 	SSE         []*dialect.SSE
 	Origins     []string              // web origins that may come with cookies, beside the host's own: https://app.example
 	Limits      Limits                // zero members: the defaults
+	Compress    bool                  // messages are deflated for clients that offer to inflate them, and inflated
 	Coalesce    time.Duration         // for how long events wait for others since some were last written (0: not at all)
 	Shards      int                   // 0: GOMAXPROCS
 	Logger      *slog.Logger          // nil: none

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"crypto/sha1"
 	"encoding/base64"
 	"iter"
@@ -56,6 +57,7 @@ func (h *Hub) handler(n int) fasthttp.RequestHandler {
 			h.refuse(ctx, fasthttp.StatusForbidden, dialect.Forbidden, "origin", "cookies from this origin aren't accepted", 0)
 			return
 		}
+		window, compression := h.compression(string(bytes.Join(head.PeekAll(offered), []byte(","))))
 		from := network(ctx.RemoteIP())
 		if reason := h.full(from); reason != "" {
 			h.refuse(ctx, fasthttp.StatusServiceUnavailable, dialect.Unavailable, reason, "no new connections now: come back later", 1+h.spread(5))
@@ -70,7 +72,8 @@ func (h *Hub) handler(n int) fasthttp.RequestHandler {
 				answer(nc, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
 				return
 			}
-			if err := answer(nc, switching(nonce)); err != nil {
+			c.window = window
+			if err := answer(nc, switching(nonce, compression)); err != nil {
 				h.dismiss(c)
 				return
 			}
@@ -89,11 +92,28 @@ func answer(nc net.Conn, text string) error {
 	return err
 }
 
-// switching is the answer to a handshake (RFC 6455, 4.2.2).
-func switching(nonce string) string {
+// switching is the answer to a handshake (RFC 6455, 4.2.2). extensions are those
+// agreed on.
+func switching(nonce, extensions string) string {
 	sum := sha1.Sum([]byte(nonce + "258EAFA5-E914-47DA-95CA-C5AB0DC85B11"))
-	return "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n\r\n"
+	text := "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
+		base64.StdEncoding.EncodeToString(sum[:]) + "\r\n"
+	if extensions != "" {
+		text += offered + ": " + extensions + "\r\n"
+	}
+	return text + "\r\n"
+}
+
+// offered is the header that a client offers extensions in. It may come more than
+// once, which is the same as with commas between.
+const offered = "Sec-WebSocket-Extensions"
+
+// compression agrees on it where it is configured.
+func (h *Hub) compression(offers string) (window uint8, answer string) {
+	if !h.cfg.Compress {
+		return 0, ""
+	}
+	return agree(offers)
 }
 
 func (h *Hub) refuse(ctx *fasthttp.RequestCtx, status int, code dialect.Code, reason, message string, retryAfter int) {
