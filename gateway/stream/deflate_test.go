@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	stdflate "compress/flate"
+	"fmt"
 	"io"
 	"math/rand/v2"
 	"strings"
@@ -167,4 +168,23 @@ func FuzzInflate(f *testing.F) {
 			t.Fatalf("%q: %q %+v", text, got, e)
 		}
 	})
+}
+
+// BenchmarkDeflated is what compression costs an event, for all who inflate together;
+// with a compressor for each connection it would be the price of every message.
+func BenchmarkDeflated(b *testing.B) {
+	for _, size := range []int{300, 1000, 5000} {
+		var text []byte
+		for i := 0; len(text) < size; i++ {
+			text = fmt.Appendf(text, `"m%d":{"price":"%d.%02d","pair":"ETH-USDC","solver":"slv_%x"},`, i, 1700+i, i%100, noise(8 + i)[i:])
+		}
+		frame := messageFrame(opText, text[:size])
+		b.Run(fmt.Sprint(size), func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				deflated(frame)
+			}
+			b.ReportMetric(float64(len(deflated(frame)))/float64(len(frame)), "of-its-size")
+		})
+	}
 }
