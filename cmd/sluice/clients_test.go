@@ -57,6 +57,13 @@ var nodeClients = sync.OnceValues(func() (string, error) {
 // runClient starts a program with its output as a channel of lines, until the test ends.
 func runClient(t *testing.T, env []string, stdin io.Reader, name string, args ...string) <-chan string {
 	t.Helper()
+	lines, _ := startClient(t, env, stdin, name, args...)
+	return lines
+}
+
+// startClient is runClient for a program that may be killed before that.
+func startClient(t *testing.T, env []string, stdin io.Reader, name string, args ...string) (_ <-chan string, kill func()) {
+	t.Helper()
 	cmd := exec.Command(name, args...)
 	cmd.Env = append(os.Environ(), env...)
 	cmd.Stdin = stdin
@@ -76,13 +83,14 @@ func runClient(t *testing.T, env []string, stdin io.Reader, name string, args ..
 			lines <- s.Text()
 		}
 	}()
-	t.Cleanup(func() {
+	kill = sync.OnceFunc(func() {
 		syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL)
 		for range lines {
 		}
 		cmd.Wait()
 	})
-	return lines
+	t.Cleanup(kill)
+	return lines, kill
 }
 
 // awaitLine returns the first line that holds the text.
