@@ -23,8 +23,12 @@ import (
 //
 // The last step is the shard's, between two events, so nothing is passed over and
 // nothing comes twice. Who resumes without loss begins behind.
+//
+// What a connection is subscribed to may change meanwhile, and does so at the place to
+// which it has been read: what was being read then is read again.
 type readOn struct {
-	from   int64 // everything before is queued, or went out
+	from   int64  // everything before is queued, or went out
+	pairs  []pair // what is being read; the shard sets it between turns
 	failed time.Duration
 }
 
@@ -35,8 +39,7 @@ const spliceWithin = 4096
 // fallBehind has the connection read on from that offset. The shard calls it, with
 // c.mu held.
 func (c *conn) fallBehind(from int64) {
-	c.reading = &readOn{from: from}
-	c.replays++
+	c.reading = &readOn{from: from, pairs: c.pairs}
 	c.hub.metrics.behind.Inc()
 	c.put(item{task: c.reading})
 }
@@ -44,11 +47,19 @@ func (c *conn) fallBehind(from int64) {
 // stands is the cursor of the place before which everything is queued. The shard
 // calls it.
 func (c *conn) stands() event.Cursor {
-	next := max(c.shard.rooms[c.environment].next, c.ahead)
-	if c.reading != nil {
-		next = c.reading.from
+	next := c.reached()
+	if c.reading == nil {
+		next = max(next, c.ahead)
 	}
 	return place(c.hub.cfg.Incarnation, c.environment, next)
+}
+
+// reached is the offset of the event that may be queued next. The shard calls it.
+func (c *conn) reached() int64 {
+	if c.reading != nil {
+		return c.reading.from
+	}
+	return c.shard.rooms[c.environment].next
 }
 
 // do reads a little and has the shard queue it.
@@ -62,7 +73,7 @@ func (t *readOn) do(c *conn) error {
 	if c.ended() != nil {
 		return nil // told where it stands
 	}
-	frames, next, err := c.chunk(ctx, t.from, c.hub.position[c.environment].Load(), c.isFor)
+	frames, next, err := c.chunk(ctx, t.from, c.hub.position[c.environment].Load(), func(ev *event.Event) bool { return c.isFor(ev, t.pairs) })
 	switch {
 	case errors.Is(err, replay.ErrCursorExpired):
 		c.hub.metrics.replays.WithLabelValues("expired").Inc()
@@ -79,13 +90,17 @@ func (t *readOn) do(c *conn) error {
 	return nil
 }
 
-// isFor reports whether the connection is to have the event. What it is subscribed to
-// doesn't change while it reads on.
-func (c *conn) isFor(ev *event.Event) bool { return ev.Audience.Includes(c.org) && c.wants(ev) }
+// isFor reports whether a connection that is subscribed to these is to have the event.
+func (c *conn) isFor(ev *event.Event, pairs []pair) bool {
+	return ev.Audience.Includes(c.org) && anyLive(pairs, ev)
+}
 
 // goOn queues what was read, and the next turn behind it, unless there is little left
 // and at hand: then the connection is live again. The shard calls it.
 func (c *conn) goOn(t *readOn, frames []frame, next int64) {
+	if !samePairs(t.pairs, c.pairs) {
+		frames, next, t.pairs = nil, t.from, c.pairs
+	}
 	rest, live := c.upTo(next, c.shard.rooms[c.environment].next)
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -96,7 +111,7 @@ func (c *conn) goOn(t *readOn, frames []frame, next int64) {
 		c.queue.keepEvent(f)
 	}
 	if live {
-		c.live()
+		c.goLive()
 		return
 	}
 	t.from = next
@@ -118,7 +133,7 @@ func (c *conn) upTo(from, to int64) (frames []frame, all bool) {
 		return nil, false
 	}
 	for _, ev := range events {
-		if !c.isFor(ev) {
+		if !c.isFor(ev, c.pairs) {
 			continue
 		}
 		if most.bytes -= len(ev.Data); most.bytes < 0 || len(frames) == most.events {
@@ -137,15 +152,13 @@ func (c *conn) giveUp(t *readOn) {
 	if c.ending != nil {
 		return
 	}
-	c.live()
+	c.goLive()
 	c.put(item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyError, Error: cursorExpired, Cursor: c.stands().String()})})
 }
 
-// live ends being behind. The shard calls it, with c.mu held.
-func (c *conn) live() {
+// goLive ends being behind. The shard calls it, with c.mu held.
+func (c *conn) goLive() {
 	c.reading = nil
-	c.replays--
 	c.hub.metrics.behind.Dec()
-	c.cond.Broadcast()
 	c.carrier.wake()
 }

@@ -220,7 +220,8 @@ var cursorExpired = &dialect.Error{Code: dialect.CursorExpired, Message: "what f
 // live from now on stands behind these in the queue.
 func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Error) *dialect.Error {
 	room := c.shard.rooms[c.environment]
-	stands := room.next
+	stands := c.reached()
+	to := stands
 	p.live, p.from = stands, stands
 	if from >= 0 {
 		p.from = from
@@ -229,6 +230,7 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 		p.live = from // another node was ahead of this one: wait for what is new to the client
 		c.ahead = max(c.ahead, from)
 	}
+	c.keeps = c.keeps || cmd.Keep
 	c.mu.Lock()
 	lost := c.queue.losses()
 	c.mu.Unlock()
@@ -267,9 +269,9 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 		items = append(items, item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyError, Error: refusal})})
 	}
 	if from >= 0 {
-		c.hub.metrics.resumes.WithLabelValues(c.hub.source(c.environment, from, room.next)).Inc()
+		c.hub.metrics.resumes.WithLabelValues(c.hub.source(c.environment, from, to)).Inc()
 		items = append(items, item{task: &catchUp{
-			env: c.environment, org: c.org, pair: p, from: from, to: room.next,
+			env: c.environment, org: c.org, pair: p, from: from, to: to,
 			before: before, lost: lost,
 		}})
 	}

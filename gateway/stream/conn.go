@@ -114,7 +114,7 @@ func (h *Hub) serve(c *conn, nc net.Conn) {
 // offer queues a live event that the connection's filter matches. The shard
 // calls it.
 func (c *conn) offer(e *entry) {
-	if c.reading != nil || e.ev.Offset < c.ahead && !c.wants(e.ev) {
+	if c.reading != nil || e.ev.Offset < c.ahead && !anyLive(c.pairs, e.ev) {
 		return
 	}
 	shared := e.frame(c.speaks, c.form, c.org)
@@ -148,10 +148,10 @@ func (c *conn) offer(e *entry) {
 
 func (c *conn) bounds() bounds { return bounds{c.limits.QueueEvents, c.limits.QueueBytes} }
 
-// wants asks each pair, with the place from which it is live.
-func (c *conn) wants(ev *event.Event) bool {
-	for i := range c.pairs {
-		if p := &c.pairs[i]; ev.Offset >= p.live && p.match(ev) {
+// anyLive asks each pair, with the place from which it is live.
+func anyLive(pairs []pair, ev *event.Event) bool {
+	for i := range pairs {
+		if p := &pairs[i]; ev.Offset >= p.live && p.match(ev) {
 			return true
 		}
 	}

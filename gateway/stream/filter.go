@@ -75,6 +75,10 @@ func (p *pair) sameAs(q *pair) bool {
 	return a.String() == b.String()
 }
 
+// samePairs reports whether they are the very same: lists of pairs are never changed
+// in place.
+func samePairs(a, b []pair) bool { return len(a) == len(b) && (len(a) == 0 || &a[0] == &b[0]) }
+
 // filter is a set of pairs with the connections that have just these. Globs are
 // run once per filter and event type, not per connection and event.
 type filter struct {

@@ -59,6 +59,7 @@ type Command struct {
 	Corridors []string // subscribe; nil: any
 	Filter    string   // subscribe: JSON, not yet parsed; empty: none
 	Cursor    string   // subscribe; empty: from now on
+	Keep      bool     // subscribe: from now on the connection loses nothing, it is read on from the log instead
 }
 
 // ReplyKind is what a message of ours says.

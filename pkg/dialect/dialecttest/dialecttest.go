@@ -241,6 +241,9 @@ func describe(cmd *dialect.Command, wrong *dialect.Error) string {
 	if cmd.Filter != "" {
 		text += " filter=" + cmd.Filter
 	}
+	if cmd.Keep {
+		text += " keep"
+	}
 	if cmd.Org != "" {
 		text += " org=" + strconv.Quote(cmd.Org)
 	}

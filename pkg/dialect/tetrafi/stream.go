@@ -53,7 +53,14 @@ func auth(m dialect.Message) (cmd dialect.Command, err *dialect.Error) {
 
 func subscribe(m dialect.Message) (cmd dialect.Command, err *dialect.Error) {
 	if m.Has("onSlow") {
-		return dialect.Command{}, dialect.BadMessage(`"onSlow" isn't supported: leave it out`, "onSlow")
+		onSlow, err := m.Text("onSlow")
+		if err != nil {
+			return dialect.Command{}, err
+		}
+		if onSlow != "resume" {
+			return dialect.Command{}, dialect.BadMessage(`"onSlow" can only be "resume", which loses nothing: leave it out, and a client that doesn't keep up is told what it lost`, "onSlow")
+		}
+		cmd.Keep = true
 	}
 	if cmd.Cursor, err = m.Text("cursor"); err != nil {
 		return dialect.Command{}, err
