@@ -12,12 +12,18 @@
 //	stalled.go   the same, with clients that never read
 //	resume.go    clients that come back at once, with cursors; comeback.go is their process
 //	idle.go      connections that get nothing: memory, and what they cost to make
-//	webhook.go   signed POSTs to one endpoint
+//	webhook.go   signed POSTs to one endpoint, and to a hundred
+//	receipt.go   the same at a pace: how long from publish to receipt
+//	hang.go      endpoints that answer, beside 2,000 requests that hang
+//	many.go      100,000 endpoints
+//	retries.go   a million retries, due at one instant
 //	start.go     exec to ready over a log that has much in it
 //	fill.go      how much gets into it
+//	seed.go      what a data directory holds before the product starts
 //	handover.go  lanes that go from one process to another
 //	floor.go     what the floor's processes do
 //	client.go    the WebSocket population of this process
+//	receiver.go  its receiver of webhooks
 //
 // The figure that matters is CPU time per unit of work: on a shared machine,
 // rates and latencies say more about the neighbours.
@@ -73,7 +79,7 @@ type row struct {
 	figures func(ctx context.Context, cfg *Config) ([]figure, error)
 }
 
-var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, saturateRow, fewRow, sseRow, webhookRow, stalledRow, wideRow, deflateRow, idleRow, resumeRow, startRow, handoverRow}
+var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, saturateRow, fewRow, sseRow, webhookRow, spreadRow, receiptRow, stalledRow, wideRow, deflateRow, idleRow, resumeRow, hangRow, manyRow, retriesRow, startRow, handoverRow}
 
 // Names lists the rows that can be asked for: those that are measured when none is
 // named, and those that aren't.

@@ -8,39 +8,23 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
-
-	"github.com/HdrHistogram/hdrhistogram-go"
 )
 
 // population is a number of connections that count the events they get. It
 // parses only what it must, so that the load doesn't crowd out what is measured.
 type population struct {
-	conns    []net.Conn
-	readers  sync.WaitGroup
-	events   atomic.Int64
-	owed     int64                   // events that it is to have had
-	latency  *hdrhistogram.Histogram // of each tenth connection, in microseconds
-	latencyM sync.Mutex
+	conns   []net.Conn
+	readers sync.WaitGroup
+	events  atomic.Int64
+	owed    int64      // events that it is to have had
+	latency *latencies // of each tenth connection
 }
 
-// sentMark stands in front of the time at which an event was sent: nanoseconds
-// of this process's monotonic clock, always 15 digits, so that frames have one size.
-var sentMark = []byte(`"sent":"`)
-
-var clockStart = time.Now()
-
-func appendNow(dst []byte) []byte {
-	return fmt.Appendf(dst, "%015d", time.Since(clockStart).Nanoseconds())
-}
-
-func newPopulation() *population {
-	return &population{latency: hdrhistogram.New(1, 60_000_000, 3)}
-}
+func newPopulation() *population { return &population{latency: newLatencies()} }
 
 // add counts what comes over the connection until it ends.
 func (p *population) add(conn net.Conn, r *bufio.Reader, next func(*bufio.Reader) ([]byte, error)) {
@@ -52,39 +36,15 @@ func (p *population) add(conn net.Conn, r *bufio.Reader, next func(*bufio.Reader
 			if err != nil {
 				return
 			}
-			i := bytes.Index(frame, sentMark)
-			if i < 0 {
+			if !bytes.Contains(frame, sentMark) {
 				continue
 			}
 			p.events.Add(1)
 			if observed {
-				p.observe(frame[i+len(sentMark):])
+				p.latency.observe(frame)
 			}
 		}
 	})
-}
-
-func (p *population) observe(digits []byte) {
-	sent, err := strconv.ParseInt(string(digits[:15]), 10, 64)
-	if err != nil {
-		return
-	}
-	p.latencyM.Lock()
-	p.latency.RecordValue((time.Since(clockStart).Nanoseconds() - sent) / 1000)
-	p.latencyM.Unlock()
-}
-
-func (p *population) quantile(q float64) time.Duration {
-	p.latencyM.Lock()
-	defer p.latencyM.Unlock()
-	return time.Duration(p.latency.ValueAtQuantile(q)) * time.Microsecond
-}
-
-// forget has the quantiles begin anew.
-func (p *population) forget() {
-	p.latencyM.Lock()
-	defer p.latencyM.Unlock()
-	p.latency.Reset()
 }
 
 // missing tells how many events didn't come; less than none: some came twice.

@@ -208,7 +208,7 @@ func (f fanout) measure(p *process, clients *population, publish func() error) (
 	if err := run(fanoutWarm); err != nil {
 		return sample{}, 0, err
 	}
-	clients.forget()
+	clients.latency.reset()
 	before, err := p.cpu()
 	if err != nil {
 		return sample{}, 0, err
@@ -222,8 +222,8 @@ func (f fanout) measure(p *process, clients *population, publish func() error) (
 	return sample{
 		cpu:   (after - before) / events * 1e6,
 		rate:  events / time.Since(begun).Seconds(),
-		p50:   clients.quantile(50),
-		p99:   clients.quantile(99),
+		p50:   clients.latency.quantile(50),
+		p99:   clients.latency.quantile(99),
 		rssMB: p.rssMB(),
 	}, after - before, err
 }

@@ -9,15 +9,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	"sluice/pkg/control"
-	"sluice/pkg/delivery"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
-	"sluice/pkg/eventlog/embedded"
 	"sluice/pkg/key"
 )
 
@@ -75,71 +70,45 @@ func (f *filling) run(ctx context.Context) error {
 }
 
 // log puts events and endpoints into a log of which nobody else knows yet.
-func (f *filling) log(ctx context.Context, token string) (err error) {
-	topics := []eventlog.Topic{control.Topic}
-	for _, env := range event.Environments {
-		topics = append(topics, eventlog.Topic{Name: env.Topic(), Partitions: 1})
-	}
-	log, err := embedded.Open(ctx, embedded.Config{Dir: f.path("data/log"), Topics: topics})
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, log.Close()) }()
-	sealer, err := control.CreateSealer(f.path("data/secrets.key"))
-	if err != nil {
-		return err
-	}
-	c, err := control.Open(ctx, control.Config{Log: log, Sealer: sealer, Lanes: delivery.Lanes})
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	if _, _, err := control.Bootstrap(ctx, c, token); err != nil {
-		return err
-	}
-	if err := f.orgs(ctx, c); err != nil {
-		return err
-	}
-	// Events first: endpoints are owed nothing from before they were made.
-	if err := f.events(ctx, log); err != nil {
-		return err
-	}
-	return f.endpoints(ctx, c)
-}
-
-func (f *filling) org(n int) string { return fmt.Sprintf("org_bench%013d", n) }
-
-func (f *filling) orgs(ctx context.Context, c *control.Control) error {
-	for n := range f.orgCount() {
-		if _, err := c.Do(ctx, &control.CreateOrg{ID: f.org(n), Name: "Some Org", Plan: control.Enterprise}); err != nil {
+func (f *filling) log(ctx context.Context, token string) error {
+	return sow(ctx, f.cfg.Out, f.path("data"), token, nil, func(s *seed) error {
+		if err := s.orgs(ctx, f.orgs()); err != nil {
 			return err
 		}
-	}
-	return nil
+		// Events first: endpoints are owed nothing from before they were made.
+		if err := f.events(ctx, s); err != nil {
+			return err
+		}
+		return inParallel(ctx, s.out, "endpoints", f.cfg.Start.Endpoints, 128, 1, func(from, _ int) error {
+			_, err := s.endpoint(ctx, from/startOrgSize, fmt.Sprintf("https://hooks.example.com/receivers/%08d/in", from),
+				fmt.Sprintf("kind%d.*", from%100), "settlement.completed")
+			return err
+		})
+	})
 }
 
-func (f *filling) orgCount() int { return (f.cfg.Start.Endpoints + startOrgSize - 1) / startOrgSize }
+func (f *filling) orgs() int { return (f.cfg.Start.Endpoints + startOrgSize - 1) / startOrgSize }
 
 // fillBatch is how many events one append has.
 const fillBatch = 10_000
 
-func (f *filling) events(ctx context.Context, log eventlog.Log) error {
+func (f *filling) events(ctx context.Context, s *seed) error {
 	const recordBytes, own = 300, 130 // of which what isn't padding takes about so many
 	noise := noise(1 << 20)
-	orgs := max(f.orgCount(), 1)
-	return f.inParallel(ctx, "events", f.cfg.Start.Events, 2, fillBatch, func(from, to int) error {
+	orgs := max(f.orgs(), 1)
+	return inParallel(ctx, s.out, "events", f.cfg.Start.Events, 2, fillBatch, func(from, to int) error {
 		records := make([]eventlog.Record, 0, fillBatch)
 		now := time.Now()
 		for i := from; i < to; i++ {
-			org := f.org(i % orgs)
+			org := orgID(i % orgs)
 			pad := rand.IntN(len(noise) - recordBytes)
 			ev := event.Event{
-				ID: event.NewID(now), Type: "bench.tick", Timestamp: now.UTC(), Environment: event.Live, Org: org, Key: org,
+				ID: event.NewID(now), Type: "bench.tick", Timestamp: now.UTC(), Environment: s.env, Org: org, Key: org,
 				Audience: event.Audience{Orgs: []string{org}}, Data: []byte(`{"pad":"` + noise[pad:pad+recordBytes-own] + `"}`),
 			}
-			records = append(records, eventlog.Record{Partition: eventlog.Partition{Topic: event.Live.Topic()}, Key: []byte(org), Value: ev.AppendRecord(nil)})
+			records = append(records, eventlog.Record{Partition: eventlog.Partition{Topic: s.env.Topic()}, Key: []byte(org), Value: ev.AppendRecord(nil)})
 		}
-		_, err := log.Append(ctx, records)
+		_, err := s.log.Append(ctx, records)
 		return err
 	})
 }
@@ -154,67 +123,6 @@ func noise(n int) string {
 	return b.String()
 }
 
-func (f *filling) endpoints(ctx context.Context, c *control.Control) error {
-	secret := []byte("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo=")
-	return f.inParallel(ctx, "endpoints", f.cfg.Start.Endpoints, 128, 1, func(from, _ int) error {
-		_, err := c.Do(ctx, &control.CreateEndpoint{
-			Org: f.org(from / startOrgSize), Environment: event.Live, Dialect: "tetrafi",
-			URL:      fmt.Sprintf("https://hooks.example.com/receivers/%08d/in", from),
-			Patterns: []string{fmt.Sprintf("kind%d.*", from%100), "settlement.completed"}, Secret: secret,
-		})
-		return err
-	})
-}
-
-// inParallel does n things, so many at a time, and tells how far it is and how
-// long it took.
-func (f *filling) inParallel(ctx context.Context, what string, n, workers, size int, do func(from, to int) error) error {
-	begun := time.Now()
-	var next, done atomic.Int64
-	var running sync.WaitGroup
-	errs := make(chan error, workers)
-	for range workers {
-		running.Go(func() {
-			for from := int(next.Add(int64(size))) - size; from < n && ctx.Err() == nil; from = int(next.Add(int64(size))) - size {
-				to := min(from+size, n)
-				if err := do(from, to); err != nil {
-					errs <- err
-					return
-				}
-				done.Add(int64(to - from))
-			}
-		})
-	}
-	stop := f.progress(what, int64(n), done.Load)
-	running.Wait()
-	stop()
-	close(errs)
-	if err := <-errs; err != nil {
-		return err
-	}
-	fmt.Fprintf(f.cfg.Out, "  filled with %d %s in %.1f s\n", n, what, time.Since(begun).Seconds())
-	return ctx.Err()
-}
-
-// progress tells every few seconds how much is done, until stop is called.
-func (f *filling) progress(what string, n int64, done func() int64) (stop func()) {
-	end, ended := make(chan struct{}), make(chan struct{})
-	go func() {
-		defer close(ended)
-		tick := time.NewTicker(5 * time.Second)
-		defer tick.Stop()
-		for {
-			select {
-			case <-tick.C:
-				fmt.Fprintf(f.cfg.Out, "  %d of %d %s\n", done(), n, what)
-			case <-end:
-				return
-			}
-		}
-	}()
-	return func() { close(end); <-ended }
-}
-
 // settle runs the product over what was filled until fan-out has seen all of it,
 // and stops it.
 func (f *filling) settle(ctx context.Context, token string) error {
@@ -224,7 +132,7 @@ func (f *filling) settle(ctx context.Context, token string) error {
 	}
 	defer p.stop()
 	seen := func() int64 { return int64(p.metric("sluice_fanout_events_total")) }
-	stop := f.progress("events fanned out", int64(f.cfg.Start.Events), seen)
+	stop := progress(f.cfg.Out, "events fanned out", int64(f.cfg.Start.Events), seen)
 	defer stop()
 	for begun := time.Now(); seen() < int64(f.cfg.Start.Events); {
 		select {

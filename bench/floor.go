@@ -15,6 +15,7 @@ import (
 	"path/filepath"
 	"runtime"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -49,7 +50,10 @@ func Floor(args []string) error {
 	case "hold":
 		return floorHold(args[1])
 	case "sync":
-		return floorSync(args[1])
+		return floorSync(args[1], nil)
+	case "relay":
+		to := newPosters(args[4])
+		return floorSync(args[1], func(body []byte) { go to.post(body) })
 	case "post":
 		return floorPost(args[1], n, size)
 	case "open":
@@ -132,8 +136,8 @@ func floorHold(address string) error {
 }
 
 // floorSync takes bodies over HTTP and answers each once it is on the disk. All
-// that wait share one sync.
-func floorSync(address string) error {
+// that wait share one sync. Then it hands the body on, unless then is nil.
+func floorSync(address string, then func(body []byte)) error {
 	file, err := os.CreateTemp("", "sluice-bench-")
 	if err != nil {
 		return err
@@ -171,6 +175,9 @@ func floorSync(address string) error {
 		default:
 		}
 		<-done
+		if then != nil {
+			then(bytes.Clone(ctx.PostBody()))
+		}
 		ctx.SetStatusCode(fasthttp.StatusAccepted)
 	}}
 	go func() {
@@ -180,34 +187,52 @@ func floorSync(address string) error {
 	return server.ListenAndServe(address)
 }
 
-// floorPost signs and POSTs n bodies over kept connections from 32 workers.
+// posters sign bodies and POST them over kept connections, 32 at most.
+type posters struct {
+	client fasthttp.HostClient
+	url    string
+}
+
+var floorSecret = []byte("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
+
+func newPosters(url string) *posters {
+	host, _, _ := strings.Cut(strings.TrimPrefix(url, "http://"), "/")
+	return &posters{url: url, client: fasthttp.HostClient{
+		Addr: host, MaxConns: 32, ReadTimeout: 30 * time.Second, DisableHeaderNamesNormalizing: true}}
+}
+
+func (p *posters) post(body []byte) error {
+	req, resp := fasthttp.AcquireRequest(), fasthttp.AcquireResponse()
+	defer fasthttp.ReleaseRequest(req)
+	defer fasthttp.ReleaseResponse(resp)
+	stamp := strconv.FormatInt(time.Now().Unix(), 10)
+	mac := hmac.New(sha256.New, floorSecret)
+	io.WriteString(mac, stamp)
+	io.WriteString(mac, ".")
+	mac.Write(body)
+	req.Header.DisableNormalizing()
+	req.Header.SetMethod("POST")
+	req.SetRequestURI(p.url)
+	req.Header.SetContentType("application/json")
+	req.Header.Set("X-Timestamp", stamp)
+	req.Header.Set("X-Signature", hex.EncodeToString(mac.Sum(nil)))
+	req.SetBodyRaw(body)
+	return p.client.Do(req, resp)
+}
+
+// floorPost signs and POSTs n bodies from 32 workers.
 func floorPost(address string, n, size int) error {
-	client := fasthttp.HostClient{Addr: address, MaxConns: 32, ReadTimeout: 30 * time.Second, DisableHeaderNamesNormalizing: true}
+	to := newPosters("http://" + address + "/hook")
 	body := append([]byte(`{"pad":"`), bytes.Repeat([]byte("x"), size-10)...)
 	body = append(body, `"}`...)
-	secret := []byte("whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw")
 	var left atomic.Int64
 	left.Store(int64(n))
 	var workers sync.WaitGroup
 	errs := make(chan error, 32)
 	for range 32 {
 		workers.Go(func() {
-			var req fasthttp.Request
-			var resp fasthttp.Response
-			req.Header.DisableNormalizing()
 			for left.Add(-1) >= 0 {
-				stamp := strconv.FormatInt(time.Now().Unix(), 10)
-				mac := hmac.New(sha256.New, secret)
-				io.WriteString(mac, stamp)
-				io.WriteString(mac, ".")
-				mac.Write(body)
-				req.Header.SetMethod("POST")
-				req.SetRequestURI("http://" + address + "/hook")
-				req.Header.SetContentType("application/json")
-				req.Header.Set("X-Timestamp", stamp)
-				req.Header.Set("X-Signature", hex.EncodeToString(mac.Sum(nil)))
-				req.SetBodyRaw(body)
-				if err := client.Do(&req, &resp); err != nil {
+				if err := to.post(body); err != nil {
 					errs <- err
 					return
 				}

@@ -101,12 +101,12 @@ func (p *product) storm(ctx context.Context, cfg *Config, cursor, name string) (
 	if err := live.hear(resumeRate, fanoutWarm, publish); err != nil {
 		return nil, err
 	}
-	live.forget()
+	live.latency.reset()
 	if err := live.hear(resumeRate, resumeMeasure, publish); err != nil {
 		return nil, err
 	}
-	before := live.quantile(99)
-	live.forget()
+	before := live.latency.quantile(99)
+	live.latency.reset()
 
 	cpuBefore, err := p.cpu()
 	if err != nil {
@@ -137,8 +137,8 @@ func (p *product) storm(ctx context.Context, cfg *Config, cursor, name string) (
 		{"times that one was told to come later, " + name, refused},
 		{"CPU-µs a client, " + name, (cpu - cpuBefore) / resumeClients * 1e6},
 		{"ms p99 live before, " + name, ms(before)},
-		{"ms p99 live meanwhile, " + name, ms(live.quantile(99))},
-		{"times p99, " + name, ms(live.quantile(99)) / ms(before)},
+		{"ms p99 live meanwhile, " + name, ms(live.latency.quantile(99))},
+		{"times p99, " + name, ms(live.latency.quantile(99)) / ms(before)},
 		{"MB RSS, " + name, p.rssMB()},
 	}, nil
 }

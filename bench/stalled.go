@@ -43,7 +43,7 @@ func stalledFigures(ctx context.Context, cfg *Config) ([]figure, error) {
 		return nil, err
 	}
 	hear := func(d time.Duration) error {
-		others.forget()
+		others.latency.reset()
 		return others.hear(stalledRate, d, func() error { return p.publish(tick(nil, fanoutPad), "application/json") })
 	}
 	if err := hear(fanoutWarm); err != nil {
@@ -52,7 +52,7 @@ func stalledFigures(ctx context.Context, cfg *Config) ([]figure, error) {
 	if err := hear(stalledMeasure); err != nil {
 		return nil, err
 	}
-	p50, p99 := others.quantile(50), others.quantile(99)
+	p50, p99 := others.latency.quantile(50), others.latency.quantile(99)
 	deaf.stall()
 	if err := hear(stalledFill); err != nil {
 		return nil, err
@@ -64,9 +64,9 @@ func stalledFigures(ctx context.Context, cfg *Config) ([]figure, error) {
 	return []figure{
 		{"ms p50, all read", ms(p50)},
 		{"ms p99, all read", ms(p99)},
-		{"ms p50 of the others", ms(others.quantile(50))},
-		{"ms p99 of the others", ms(others.quantile(99))},
-		{"times p99", ms(others.quantile(99)) / ms(p99)},
+		{"ms p50 of the others", ms(others.latency.quantile(50))},
+		{"ms p99 of the others", ms(others.latency.quantile(99))},
+		{"times p99", ms(others.latency.quantile(99)) / ms(p99)},
 		{"events missing at the others", float64(others.missing())},
 		{"events dropped for those that don't read, meanwhile", p.metric("sluice_stream_events_dropped_total") - lost},
 	}, nil

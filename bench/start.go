@@ -132,11 +132,11 @@ func (p *product) idle(ctx context.Context, long time.Duration, note func(string
 // firstEvent publishes one event to a stream and to an endpoint, which it makes
 // and takes away, and says when each has it; 30 s stand for never.
 func (p *product) firstEvent() (frame, delivery time.Duration, err error) {
-	r, err := startReceiver()
+	r, err := startReceiver(nil)
 	if err != nil {
 		return 0, 0, err
 	}
-	defer r.server.Shutdown()
+	defer r.stop()
 	conn, in, err := dialWebSocket(p.ws, p.key)
 	if err != nil {
 		return 0, 0, err

@@ -14,9 +14,9 @@ import (
 // benchCmd measures this very binary beside the least that any program must spend.
 type benchCmd struct {
 	Rounds    int      `default:"5" placeholder:"N" help:"Rounds of each row, of floor and product in turns. Default: ${default}."`
-	Endpoints int      `default:"100000" placeholder:"N" help:"Endpoints that the row start begins with. Default: ${default}."`
-	Events    int      `default:"10000000" placeholder:"N" help:"Events that it begins with. Default: ${default}."`
-	Fill      string   `placeholder:"DIR" help:"Where it puts them, and finds them the next time. Default: a directory that it removes again."`
+	Endpoints int      `default:"100000" placeholder:"N" help:"Endpoints that the rows start and many have. Default: ${default}."`
+	Events    int      `default:"10000000" placeholder:"N" help:"Events that the row start begins with. Default: ${default}."`
+	Fill      string   `placeholder:"DIR" help:"Where start puts them, and finds them the next time. Default: a directory that it removes again."`
 	Brokers   brokers  `placeholder:"HOST:PORT,…" help:"Kafka on which the row handover has its log: topics that it leaves there, whose names begin with bench."`
 	Floor     string   `hidden:"" help:"Be the floor of that name; what runs the rows calls this."`
 	Rows      []string `arg:"" optional:"" placeholder:"ROW" help:"Rows to measure. Default: those that take no longer than a minute a round."`
@@ -28,8 +28,8 @@ func (benchCmd) Help() string {
 	return `Prints the CPU time, rate and latency of a unit of work, of sluice and of its floor: a bare program
 that does the same work and nothing else. The rows: ` + strings.Join(usual, ", ") + `.
 
-Measured only where they are named: ` + strings.Join(unasked, ", ") + `. The rows wide, idle and resume have 10,000 connections, and need as many
-open files (ulimit -n 16000). A round of start takes minutes, with its events and endpoints some more before the first. The row handover has no floor and needs --brokers: it measures the time until lanes that
+Measured only where they are named: ` + strings.Join(unasked, ", ") + `. The rows wide, idle and resume have 10,000 connections and hang has 2,000,
+and they need as many open files (ulimit -n 16000). A round of start or retries takes minutes; start's events and endpoints take some more before the first. The row handover has no floor and needs --brokers: it measures the time until lanes that
 another process had send again.
 
 Examples:
