@@ -152,7 +152,7 @@ type chunk struct {
 
 const chunkBytes = 256 << 10
 
-// wants reports whether the endpoint can take records of held.
+// wants reports whether the endpoint can take a record of held.
 func (l *Lane) wants(t *target, now time.Time) bool {
 	switch {
 	case t.gone || !t.held.unfed() || !t.open() || t.fresh > 0 || len(t.held.order) >= maxFed:
@@ -160,13 +160,19 @@ func (l *Lane) wants(t *target, now time.Time) bool {
 	case t.failing():
 		return t.mayProbe(now)
 	}
-	return t.waiting() < l.cfg.Queue/2 && t.queued < l.cfg.QueueBytes/32
+	return t.waiting() < l.cfg.Queue*3/4 && t.queued < l.cfg.QueueBytes*3/64
 }
 
-// wantSweep puts the endpoint in the sweep's ring if it can take more.
+// hungry reports whether the endpoint can take a whole read of held. Who could take
+// a few would have all else that was read thrown away, and read again for the next.
+func (l *Lane) hungry(t *target) bool {
+	return t.waiting() < max(1, l.cfg.Queue/4) && t.queued < l.cfg.QueueBytes/64
+}
+
+// wantSweep puts the endpoint in the sweep's ring if it is time to read for it.
 func (l *Lane) wantSweep(t *target) {
 	now := l.cfg.Clock.now()
-	if !t.swept && (t.held.unfed() && l.wants(t, now) || t.mayUnpark(now)) {
+	if !t.swept && (t.held.unfed() && l.hungry(t) && l.wants(t, now) || t.mayUnpark(now)) {
 		t.swept = true
 		l.sweep.ring = append(l.sweep.ring, t)
 	}
