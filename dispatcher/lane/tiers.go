@@ -194,7 +194,7 @@ func (j *job) decode(s *source, r *eventlog.Record, ours uint64) {
 func (s *source) batch(b batch) { s.jobs, s.head, s.asked = b.jobs, 0, false }
 
 // busy is how many bytes may wait for the log before nothing more is taken.
-const busy = 4 << 20
+const busy = 1 << 20
 
 // advance takes what is due from every tier, and asks for more where all is
 // taken.
