@@ -47,6 +47,7 @@ func (l *Lane) endedAll(j *job) error {
 // ended handles an attempt that ended.
 func (l *Lane) ended(j *job) error {
 	t, d, res := j.target, j.delivery, &j.result
+	l.workers.idle, j.worker = append(l.workers.idle, j.worker), nil
 	switch {
 	case res.silent && !l.winding:
 		return errSilent

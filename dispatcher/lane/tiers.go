@@ -53,7 +53,8 @@ type job struct {
 	under    bool   // it has room in its endpoint, its org and the lane
 	class    class  // then: whose room it has
 
-	result result // of the attempt
+	worker chan<- *job // makes the attempt
+	result result      // of it
 }
 
 // retry reports whether the delivery comes from a tier that waits, or was asked for

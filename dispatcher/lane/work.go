@@ -14,13 +14,14 @@ import (
 	"sluice/pkg/eventlog"
 )
 
-// workers make the attempts. There are as many as were ever needed at once.
+// workers make the attempts. There are as many as were ever needed at once, and who
+// ended one last gets the next: its memory is at hand, and what a burst needed more
+// of lies still.
 type workers struct {
-	begin   chan *job // neither ever blocks the lane: both hold as many as may be under way
-	ended   chan *job
-	started int
-	cut     context.CancelFunc // ends the attempts under way
-	ctx     context.Context
+	idle  []chan<- *job      // each holds one
+	ended chan *job          // holds as many as may be under way: nobody waits for the lane
+	cut   context.CancelFunc // ends the attempts under way
+	ctx   context.Context
 }
 
 // result is what a worker found out; ep and hook are what it was given.
@@ -38,7 +39,6 @@ type result struct {
 }
 
 func (w *workers) init(life context.Context, cfg *Config) {
-	w.begin = make(chan *job, cfg.PerLane)
 	w.ended = make(chan *job, cfg.PerLane)
 	w.ctx, w.cut = context.WithCancel(life)
 }
@@ -47,19 +47,24 @@ func (w *workers) init(life context.Context, cfg *Config) {
 func (l *Lane) start(j *job) {
 	l.occupy(j)
 	j.result = result{ep: j.target.ep, hook: j.target.hook}
-	if l.workers.started < l.inflight {
-		l.workers.started++
-		l.run(l.work)
+	w := &l.workers
+	if n := len(w.idle); n > 0 {
+		j.worker = w.idle[n-1]
+		w.idle = w.idle[:n-1]
+	} else {
+		begin := make(chan *job, 1)
+		j.worker = begin
+		l.run(func(life context.Context) { l.work(life, begin) })
 	}
-	l.workers.begin <- j
+	j.worker <- j
 }
 
 // work makes attempts until the lane's life ends.
-func (l *Lane) work(life context.Context) {
+func (l *Lane) work(life context.Context, begin <-chan *job) {
 	var r attempt.Request
 	for {
 		select {
-		case j := <-l.workers.begin:
+		case j := <-begin:
 			l.attempt(&r, j)
 			l.workers.ended <- j
 		case <-life.Done():
