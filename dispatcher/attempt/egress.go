@@ -218,10 +218,10 @@ func (p *proxy) ask(under net.Conn, to string) error {
 	switch {
 	case err != nil:
 		return proxyRefusal("the proxy didn't answer to CONNECT")
-	case answer.StatusCode == http.StatusProxyAuthRequired:
+	case answer.status == http.StatusProxyAuthRequired:
 		return fmt.Errorf("%w: it asks for another user or password", errProxy)
-	case answer.StatusCode/100 != 2:
-		return proxyRefusal("the proxy answered " + statusLine(answer.StatusCode) + " to CONNECT")
+	case answer.status/100 != 2:
+		return proxyRefusal("the proxy answered " + statusLine(answer.status) + " to CONNECT")
 	case br.Buffered() > 0:
 		return errNotHTTP // whoever speaks first speaks something else
 	}

@@ -45,7 +45,7 @@ type Config struct {
 	TLS     time.Duration // handshake [5 s]
 	Body    time.Duration // reading on behind the header [2 s]
 	Idle    time.Duration // how long an unused connection is kept [60 s]
-	PerHost int           // unused connections kept to one host and port [32]
+	PerHost int           // unused connections kept to one host and port [512]
 	Kept    int           // unused connections kept in all [2,048]
 }
 
@@ -86,7 +86,7 @@ func NewHTTPSender(cfg Config) *HTTPSender {
 		agent: "sluice/" + cmp.Or(cfg.Version, "dev"),
 		guard: NewGuard(cfg.AllowHTTP, cfg.AllowPrivate),
 		tls:   newTLSConfig(&cfg),
-		conns: newConns(cmp.Or(cfg.Idle, 60*time.Second), cmp.Or(cfg.PerHost, 32), cmp.Or(cfg.Kept, 2048)),
+		conns: newConns(cmp.Or(cfg.Idle, 60*time.Second), cmp.Or(cfg.PerHost, 512), cmp.Or(cfg.Kept, 2048)),
 	}
 	from := newSource(cfg.From)
 	s.dialer = net.Dialer{Timeout: cfg.Dial, Resolver: cfg.Resolver, Control: func(network, address string, c syscall.RawConn) error {
@@ -323,12 +323,12 @@ func (s *HTTPSender) ask(c *conn, start time.Time, buf *[]byte, hidden []dialect
 		return false, err
 	}
 	now := time.Now()
-	o.Took, o.Status = now.Sub(start), answer.StatusCode
+	o.Took, o.Status = now.Sub(start), answer.status
 
-	if o.Status != http.StatusSwitchingProtocols && answer.Body != http.NoBody {
+	if o.Status != http.StatusSwitchingProtocols && answer.body != http.NoBody {
 		c.left = maxBody
 		if c.SetReadDeadline(now.Add(s.cfg.Body)) == nil {
-			x.Answer, again = readBody(answer.Body, *buf)
+			x.Answer, again = readBody(answer.body, *buf)
 			x.Answer = withoutEchoes(x.Answer, hidden)
 		}
 	} else {
@@ -339,31 +339,9 @@ func (s *HTTPSender) ask(c *conn, start time.Time, buf *[]byte, hidden []dialect
 		o.Class, o.Detail = delivery.HTTPError, refusal(o.Status, x.Answer)
 	}
 	if o.Status == http.StatusTooManyRequests || o.Status == http.StatusServiceUnavailable {
-		o.RetryAt = retryAt(answer.Header.Get("Retry-After"), o.Started.Add(o.Took))
+		o.RetryAt = retryAt(answer.retryAfter, o.Started.Add(o.Took))
 	}
-	return again && sent == nil && !answer.Close && br.Buffered() == 0, nil
-}
-
-// readAnswer reads the header of the answer, past any 1xx but 101: after that
-// one, what follows isn't HTTP. first is when its first byte came.
-func readAnswer(br *bufio.Reader) (answer *http.Response, first time.Time, err error) {
-	for {
-		if _, err := br.Peek(1); err != nil {
-			return nil, first, err // io.EOF: nothing came
-		}
-		if first.IsZero() {
-			first = time.Now()
-		}
-		answer, err := http.ReadResponse(br, nil)
-		switch {
-		case err != nil:
-			return nil, first, err
-		case answer.ProtoMajor != 1 || answer.StatusCode < 100:
-			return nil, first, errNotHTTP
-		case answer.StatusCode >= 200 || answer.StatusCode == http.StatusSwitchingProtocols:
-			return answer, first, nil
-		}
-	}
+	return again && sent == nil && !answer.closes && br.Buffered() == 0, nil
 }
 
 // appendRequest adds the request as it goes out. It reports false if a header
@@ -380,7 +358,7 @@ func (s *HTTPSender) appendRequest(dst []byte, t *target, r *Request) ([]byte, b
 	dst = append(dst, "\r\n"...)
 	for i := range r.Headers {
 		h := &r.Headers[i]
-		if !validName(h.Name) || !validValue(h.Value) {
+		if !validName(h.Name) || !isLine(h.Value) {
 			return dst, false
 		}
 		dst = append(dst, h.Name...)
@@ -400,11 +378,8 @@ func validName(name string) bool {
 	if name == "" {
 		return false
 	}
-	for i := range len(name) {
-		c := name[i]
-		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && !strings.ContainsRune("!#$%&'*+-.^_`|~", rune(c)) {
-			return false
-		}
+	if !isToken(name) {
+		return false
 	}
 	for _, r := range reserved {
 		if len(r) == len(name) && strings.EqualFold(r, name) {
@@ -414,7 +389,19 @@ func validName(name string) bool {
 	return true
 }
 
-func validValue(value string) bool {
+// isToken tells whether a name has no character that a header's may not have.
+func isToken[T string | []byte](name T) bool {
+	for i := range len(name) {
+		c := name[i]
+		if (c < 'a' || c > 'z') && (c < 'A' || c > 'Z') && (c < '0' || c > '9') && strings.IndexByte("!#$%&'*+-.^_`|~", c) < 0 {
+			return false
+		}
+	}
+	return true
+}
+
+// isLine tells whether a value has no byte that could end its line, or the header.
+func isLine[T string | []byte](value T) bool {
 	for i := range len(value) {
 		if c := value[i]; c < ' ' && c != '\t' || c == 0x7f {
 			return false
