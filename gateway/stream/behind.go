@@ -44,12 +44,17 @@ func (c *conn) fallBehind(from int64) {
 	c.put(item{task: c.reading})
 }
 
-// stands is the cursor of the place before which everything is queued. The shard
-// calls it.
+// stands is the cursor of the place before which everything is queued: for who came
+// with one that is ahead of this node that one, unless another pair of theirs is live
+// already. The shard calls it.
 func (c *conn) stands() event.Cursor {
 	next := c.reached()
-	if c.reading == nil {
-		next = max(next, c.ahead)
+	if c.reading == nil && len(c.pairs) > 0 {
+		live := c.pairs[0].live
+		for i := range c.pairs {
+			live = min(live, c.pairs[i].live)
+		}
+		next = max(next, live)
 	}
 	return place(c.hub.cfg.Incarnation, c.environment, next)
 }
