@@ -38,7 +38,7 @@ func (l *Log) Append(ctx context.Context, records []eventlog.Record) ([]int64, e
 	a := &appending{offsets: make([]int64, len(records)), done: make(chan struct{}), left: len(records)}
 	within := answerTimeout
 	if l.filling { // nobody waits for it, and all would have to be begun anew
-		within = fillTimeout
+		within = topicsTimeout
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, within, errNoAnswer)
 	defer cancel()

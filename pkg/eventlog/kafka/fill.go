@@ -25,8 +25,6 @@ import (
 const (
 	fillingTopic = "filling"
 	createTime   = "CreateTime"
-	// fillTimeout bounds making, deleting and changing all topics.
-	fillTimeout = 2 * time.Minute
 )
 
 var (
@@ -46,7 +44,7 @@ type Filling struct{ *Log }
 // ones. Its topics are nobody's else until Settle. What an earlier Fill left is
 // refused with ErrFilling; with again it is deleted first.
 func Fill(ctx context.Context, cfg Config, again bool) (*Filling, error) {
-	l, err := open(ctx, cfg, fillTimeout, func(l *Log, ctx context.Context) error {
+	l, err := open(ctx, cfg, func(l *Log, ctx context.Context) error {
 		l.filling = true
 		return l.clear(ctx, again)
 	})
@@ -58,7 +56,7 @@ func Fill(ctx context.Context, cfg Config, again bool) (*Filling, error) {
 
 // Settle makes what was filled a log like any other.
 func (f *Filling) Settle(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, fillTimeout)
+	ctx, cancel := context.WithTimeout(ctx, topicsTimeout)
 	defer cancel()
 	if err := f.checkTimes(ctx); err != nil {
 		return f.startError(err)

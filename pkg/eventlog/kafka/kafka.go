@@ -60,10 +60,12 @@ type SASL struct {
 }
 
 const (
-	// answerTimeout bounds what a caller waits for the brokers: appends, reads, the
-	// start.
+	// answerTimeout bounds what a caller waits for the brokers: appends, reads.
 	answerTimeout = 5 * time.Second
+	// startTimeout bounds what a start waits until they answer, and until topics that
+	// are there can be used; topicsTimeout making, deleting and changing all topics.
 	startTimeout  = 15 * time.Second
+	topicsTimeout = 2 * time.Minute
 	// bufferBytes bounds what waits to be appended.
 	bufferBytes = 2 * eventlog.MaxAppend
 	// metadataMinAge: the default of 5 s would stall a produce for as long when a
@@ -103,11 +105,11 @@ var _ eventlog.Log = (*Log)(nil)
 // brokers; ErrNoAnswer, ErrSignIn and ErrMayNotCreate are in those that a setting
 // may mend.
 func Open(ctx context.Context, cfg Config) (*Log, error) {
-	return open(ctx, cfg, startTimeout, (*Log).ensureTopics)
+	return open(ctx, cfg, (*Log).ensureTopics)
 }
 
-// open connects, and has prepare see to the topics, within the time.
-func open(ctx context.Context, cfg Config, within time.Duration, prepare func(*Log, context.Context) error) (*Log, error) {
+// open connects, and has prepare see to the topics.
+func open(ctx context.Context, cfg Config, prepare func(*Log, context.Context) error) (*Log, error) {
 	if len(cfg.Brokers) == 0 {
 		return nil, errors.New("no brokers are named")
 	}
@@ -129,16 +131,14 @@ func open(ctx context.Context, cfg Config, within time.Duration, prepare func(*L
 		}
 		l.topics[t.Name] = t
 	}
-	if err := l.connect(ctx, within, prepare); err != nil {
+	if err := l.connect(ctx, prepare); err != nil {
 		l.Close()
 		return nil, err
 	}
 	return l, nil
 }
 
-func (l *Log) connect(ctx context.Context, within time.Duration, prepare func(*Log, context.Context) error) (err error) {
-	ctx, cancel := context.WithTimeout(ctx, within)
-	defer cancel()
+func (l *Log) connect(ctx context.Context, prepare func(*Log, context.Context) error) (err error) {
 	// Fetches are asked for by name, which versions after 12 don't do.
 	versions := kversion.Stable()
 	versions.SetMaxKeyVersion(fetchKey, 12)
@@ -149,6 +149,8 @@ func (l *Log) connect(ctx context.Context, within time.Duration, prepare func(*L
 		return l.startError(err)
 	}
 	l.admin = kadm.NewClient(l.reader)
+	ctx, cancel := context.WithTimeout(ctx, topicsTimeout)
+	defer cancel()
 	if err := prepare(l, ctx); err != nil {
 		return l.startError(err)
 	}
@@ -222,6 +224,8 @@ var (
 
 // ping waits for any broker to answer, for as long as a start may take.
 func (l *Log) ping(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	err := l.reader.Ping(ctx)
 	switch {
 	case err == nil:

@@ -36,6 +36,8 @@ func (l *Log) ensureTopics(ctx context.Context) error {
 	if err := l.makeTopics(ctx); err != nil {
 		return err
 	}
+	ctx, cancel := context.WithTimeout(ctx, startTimeout)
+	defer cancel()
 	for _, check := range []func(context.Context) error{l.checkPartitions, l.checkRights, l.checkSettings} {
 		if err := await(ctx, check); err != nil {
 			return err
@@ -66,24 +68,44 @@ func (l *Log) makeTopics(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	replicas := int16(min(len(meta.Brokers), 3))
 	var refused []string
 	var why error
-	for _, t := range l.cfg.Topics {
-		if meta.Topics.Has(l.name(t.Name)) && !errors.Is(meta.Topics[l.name(t.Name)].Err, kerr.UnknownTopicOrPartition) {
-			continue
+	for _, alike := range l.missing(meta) {
+		made, err := l.create(ctx, alike, min(len(meta.Brokers), 3))
+		if err != nil {
+			return fmt.Errorf("make topics: %w", err)
 		}
-		switch err := l.makeTopic(ctx, t, replicas); {
-		case errors.Is(err, kerr.TopicAuthorizationFailed), errors.Is(err, kerr.ClusterAuthorizationFailed):
-			refused, why = append(refused, l.name(t.Name)), err
-		case err != nil:
-			return err
+		for _, t := range made.Sorted() {
+			switch {
+			case errors.Is(t.Err, kerr.TopicAuthorizationFailed), errors.Is(t.Err, kerr.ClusterAuthorizationFailed):
+				refused, why = append(refused, t.Topic), t.Err
+			case t.Err != nil && !errors.Is(t.Err, kerr.TopicAlreadyExists): // another node may have been faster
+				return fmt.Errorf("topic %s can't be made: %w (%s)", t.Topic, t.Err, t.ErrMessage)
+			}
 		}
 	}
 	if len(refused) > 0 {
 		return fmt.Errorf("%w: %s (%w)", ErrMayNotCreate, strings.Join(refused, ", "), why)
 	}
 	return nil
+}
+
+// missing gives the topics that aren't there, those that are alike together: a
+// request makes many, and brokers take about as long for them as for one.
+func (l *Log) missing(meta kadm.Metadata) (groups [][]eventlog.Topic) {
+	for _, t := range l.cfg.Topics {
+		if meta.Topics.Has(l.name(t.Name)) && !errors.Is(meta.Topics[l.name(t.Name)].Err, kerr.UnknownTopicOrPartition) {
+			continue
+		}
+		at := slices.IndexFunc(groups, func(g []eventlog.Topic) bool {
+			return g[0].Partitions == t.Partitions && g[0].Retention == t.Retention
+		})
+		if at < 0 {
+			at, groups = len(groups), append(groups, nil)
+		}
+		groups[at] = append(groups[at], t)
+	}
+	return groups
 }
 
 // metadata tells of all our topics.
@@ -115,27 +137,20 @@ func Settings(t eventlog.Topic, replicas int) map[string]string {
 	}
 }
 
-func (l *Log) makeTopic(ctx context.Context, t eventlog.Topic, replicas int16) error {
-	name := l.name(t.Name)
+// create makes topics that are alike.
+func (l *Log) create(ctx context.Context, alike []eventlog.Topic, replicas int) (kadm.CreateTopicResponses, error) {
+	var names []string
+	for _, t := range alike {
+		names = append(names, l.name(t.Name))
+	}
 	settings := make(map[string]*string)
-	for k, v := range Settings(t, int(replicas)) {
+	for k, v := range Settings(alike[0], replicas) {
 		settings[k] = &v
 	}
 	if l.filling {
 		settings[timestampType] = kadm.StringPtr(createTime)
 	}
-	resp, err := l.admin.CreateTopic(ctx, t.Partitions, replicas, settings, name)
-	if err == nil {
-		err = resp.Err
-	}
-	// Another node may have been faster.
-	if err != nil && !errors.Is(err, kerr.TopicAlreadyExists) {
-		if resp.ErrMessage != "" {
-			err = fmt.Errorf("%w (%s)", err, resp.ErrMessage)
-		}
-		return fmt.Errorf("topic %s can't be made: %w", name, err)
-	}
-	return nil
+	return l.admin.CreateTopics(ctx, alike[0].Partitions, int16(replicas), settings, names...)
 }
 
 // errOtherwise marks what waiting doesn't mend.
