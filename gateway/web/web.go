@@ -135,14 +135,20 @@ func (s *Server) Serve(ln net.Listener) error {
 	return s.http.Serve(l)
 }
 
-// Refuse takes no more connections; on those that there are, calls are answered.
+// refuseWithin is how long Refuse waits for those who are on their way.
+const refuseWithin = 250 * time.Millisecond
+
+// Refuse takes those connections that wait to be taken, and no more; on those that
+// there are, calls are answered.
 func (s *Server) Refuse() error {
 	s.connsMu.Lock()
-	defer s.connsMu.Unlock()
-	if s.listener == nil {
+	l := s.listener
+	s.connsMu.Unlock()
+	if l == nil {
 		return nil
 	}
-	return s.listener.Close()
+	letIn(l.Listener, refuseWithin)
+	return l.Close()
 }
 
 // Shutdown takes no more connections, answers what was asked before, and closes.

@@ -470,6 +470,51 @@ func TestRefuseTakesNoMoreConnectionsAndKeepsThoseThereAre(t *testing.T) {
 	}
 }
 
+// TestRefuseLetsInWhoWaits: connections that wait to be taken, because there is much
+// else to do, are answered.
+func TestRefuseLetsInWhoWaits(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := web.New(web.Config{Access: access{control.Enterprise}})
+	for _, r := range routes {
+		server.Handle(r)
+	}
+	served := make(chan error)
+	go func() { served <- server.Serve(sluggish{ln.(*net.TCPListener)}) }()
+
+	var conns []net.Conn
+	for range 20 {
+		conn, err := net.Dial("tcp", ln.Addr().String())
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer conn.Close()
+		io.WriteString(conn, "GET /open HTTP/1.1\r\nHost: a\r\n\r\n")
+		conns = append(conns, conn)
+	}
+	if err := server.Refuse(); err != nil {
+		t.Error(err)
+	}
+	for i, conn := range conns {
+		if resp, err := http.ReadResponse(bufio.NewReader(conn), nil); err != nil || resp.StatusCode != 200 {
+			t.Errorf("%d: %v, %v", i, resp, err)
+		}
+	}
+	if err := errors.Join(server.Shutdown(t.Context()), <-served); err != nil {
+		t.Error(err)
+	}
+}
+
+// sluggish takes a connection every few milliseconds.
+type sluggish struct{ *net.TCPListener }
+
+func (l sluggish) Accept() (net.Conn, error) {
+	time.Sleep(4 * time.Millisecond)
+	return l.TCPListener.Accept()
+}
+
 func exchangeSlow(addr, raw string) (status int, closed bool, text string) {
 	conn, err := net.Dial("tcp", addr)
 	if err != nil {
