@@ -79,7 +79,7 @@ type row struct {
 	figures func(ctx context.Context, cfg *Config) ([]figure, error)
 }
 
-var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, saturateRow, fewRow, sseRow, webhookRow, spreadRow, receiptRow, stalledRow, wideRow, deflateRow, idleRow, resumeRow, hangRow, manyRow, retriesRow, startRow, handoverRow}
+var rows = []row{ingestRow, batchRow, paceRow, fanoutRow, saturateRow, fewRow, sseRow, webhookRow, spreadRow, receiptRow, stalledRow, wideRow, deflateRow, idleRow, idleSSERow, resumeRow, hangRow, manyRow, retriesRow, startRow, handoverRow}
 
 // Names lists the rows that can be asked for: those that are measured when none is
 // named, and those that aren't.

@@ -146,24 +146,22 @@ func (f fanout) runProduct(ctx context.Context, cfg *Config) (sample, error) {
 	if err != nil {
 		return sample{}, err
 	}
-	clients, more, err := f.connect(p)
+	clients, err := f.connect(p)
 	defer clients.close()
 	if err != nil {
 		return sample{}, err
 	}
 	s, all, err := f.measure(p.process, clients, publish)
-	s.apart, s.more = s.cpu*(all-unheard)/all, more
+	s.apart = s.cpu * (all - unheard) / all
 	return s, err
 }
 
 // connect connects those who are to have the events.
-func (f fanout) connect(p *product) (clients *population, more []figure, err error) {
+func (f fanout) connect(p *product) (*population, error) {
 	if f.events {
-		clients, memory, err := p.listen(f.connections)
-		return clients, []figure{memory}, err
+		return p.listen(f.connections)
 	}
-	clients, err = p.subscribeTo("*", f.connections, f.deflate)
-	return clients, nil, err
+	return p.subscribeTo("*", f.connections, f.deflate)
 }
 
 // subscribe connects n clients, subscribed to everything.

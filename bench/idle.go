@@ -13,49 +13,60 @@ const (
 	idleFor         = 3 * time.Second // before the memory is looked at
 )
 
-// idleRow: what connections cost that get nothing. The floor accepts them and
-// keeps them; the product upgrades, authenticates and subscribes each. That needs
-// so many open files on both sides (ulimit -n).
-var idleRow = row{
-	name:    "idle",
-	what:    fmt.Sprintf("%d idle connections, subscribed; CPU time of connect, upgrade, auth and subscribe", idleConnections),
-	unit:    "CPU-µs per connection",
-	unasked: "it holds 10,000 connections",
-	floor: func(ctx context.Context, cfg *Config) (sample, error) {
-		address, err := freeAddress()
-		if err != nil {
-			return sample{}, err
-		}
-		p, err := start(ctx, cfg.Binary, nil, "bench", "--floor", "hold", address, "0", "0")
-		if err != nil {
-			return sample{}, err
-		}
-		defer p.stop()
-		first, err := dialRetrying(address)
-		if err != nil {
-			return sample{}, err
-		}
-		defer first.Close()
-		return idle(p, func() (net.Conn, error) {
-			conn, err := net.Dial("tcp", address)
+// What connections cost that get nothing. The floor accepts them and keeps them; the
+// product lets each in. That needs so many open files on both sides (ulimit -n).
+var (
+	idleRow = idleOf("idle", "connections, subscribed; CPU time of connect, upgrade, auth and subscribe", func(p *product) (net.Conn, error) {
+		conn, _, err := dialWebSocket(p.ws, p.key)
+		return conn, err
+	})
+	idleSSERow = idleOf("idlesse", "streams of server-sent events; CPU time of connect and ask", func(p *product) (net.Conn, error) {
+		conn, _, err := dialEvents(p.ws, p.key)
+		return conn, err
+	})
+)
+
+func idleOf(name, what string, dial func(*product) (net.Conn, error)) row {
+	return row{
+		name:    name,
+		what:    fmt.Sprintf("%d idle %s", idleConnections, what),
+		unit:    "CPU-µs per connection",
+		unasked: "it holds 10,000 connections",
+		floor:   idleFloor,
+		product: func(ctx context.Context, cfg *Config) (sample, error) {
+			p, err := startProduct(ctx, cfg.Binary)
 			if err != nil {
-				return nil, err
+				return sample{}, err
 			}
-			_, err = io.ReadFull(conn, make([]byte, 1)) // it was taken
-			return conn, err
-		})
-	},
-	product: func(ctx context.Context, cfg *Config) (sample, error) {
-		p, err := startProduct(ctx, cfg.Binary)
+			defer p.stop()
+			return idle(p.process, func() (net.Conn, error) { return dial(p) })
+		},
+	}
+}
+
+func idleFloor(ctx context.Context, cfg *Config) (sample, error) {
+	address, err := freeAddress()
+	if err != nil {
+		return sample{}, err
+	}
+	p, err := start(ctx, cfg.Binary, nil, "bench", "--floor", "hold", address, "0", "0")
+	if err != nil {
+		return sample{}, err
+	}
+	defer p.stop()
+	first, err := dialRetrying(address)
+	if err != nil {
+		return sample{}, err
+	}
+	defer first.Close()
+	return idle(p, func() (net.Conn, error) {
+		conn, err := net.Dial("tcp", address)
 		if err != nil {
-			return sample{}, err
+			return nil, err
 		}
-		defer p.stop()
-		return idle(p.process, func() (net.Conn, error) {
-			conn, _, err := dialWebSocket(p.ws, p.key)
-			return conn, err
-		})
-	},
+		_, err = io.ReadFull(conn, make([]byte, 1)) // it was taken
+		return conn, err
+	})
 }
 
 // idle connects, waits, and looks what that took.

@@ -5,31 +5,27 @@ import (
 	"fmt"
 	"net"
 	"strings"
-	"time"
 )
 
-// sseRow is fanout over server-sent events, and the memory of their connections. An
-// event is as many bytes on the wire as there.
+// sseRow is fanout over server-sent events. An event is as many bytes on the wire as
+// there.
 var sseRow = fanout{name: "sse", connections: 1000, rate: 100, events: true}.asRow()
 
 // An event without its data, and the rest of that, take 90 bytes; the padding fills
 // what is left.
 var ssePad = strings.Repeat("x", floorBytes-90)
 
-// listen connects n clients to the stream of events, and says how much memory each
-// costs as long as it gets nothing.
-func (p *product) listen(n int) (clients *population, memory figure, err error) {
-	before := p.rssMB()
-	clients = newPopulation()
+// listen connects n clients to the stream of events.
+func (p *product) listen(n int) (*population, error) {
+	clients := newPopulation()
 	for range n {
 		conn, r, err := dialEvents(p.ws, p.key)
 		if err != nil {
-			return clients, memory, err
+			return clients, err
 		}
 		clients.add(conn, r, nextLine)
 	}
-	time.Sleep(idleFor)
-	return clients, figure{"KiB of memory a connection, idle", (p.rssMB() - before) * 1024 / float64(n)}, nil
+	return clients, nil
 }
 
 // dialEvents asks for all events, and reads the head of the answer.
