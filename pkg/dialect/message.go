@@ -15,8 +15,8 @@ type Message map[string]jsontext.Value
 // MaxTexts bounds the entries of one list in a message.
 const MaxTexts = 100
 
-// ReadMessage reads one message. It keeps nothing of text.
-func ReadMessage(text []byte) (Message, *Error) {
+// readMessage reads one message. It keeps nothing of text.
+func readMessage(text []byte) (Message, *Error) {
 	dec := jsontext.NewDecoder(bytes.NewReader(text))
 	if dec.PeekKind() != '{' {
 		return nil, BadMessage("a message is one JSON object")
@@ -95,20 +95,6 @@ func (m Message) Texts(name string) ([]string, *Error) {
 	return list, nil
 }
 
-// Type gives the member that says what a message is; example is one that would be
-// right.
-func (m Message) Type(example string) (string, *Error) {
-	if !m.Has("type") {
-		return "", BadMessage(`"type" is missing: a message is an object like `+example, "type")
-	}
-	return m.Text("type")
-}
-
-// Unknown is the error of a message of a type that isn't one of known.
-func Unknown(typ, known string) *Error {
-	return BadMessage("unknown type "+strconv.Quote(Clip(typ, 40))+": send "+known, "type")
-}
-
 // BadMessage is the error of a message that is wrong at that place.
 func BadMessage(message string, path ...string) *Error {
 	e := &Error{Status: 400, Code: BadRequest, Message: message}
@@ -119,3 +105,61 @@ func BadMessage(message string, path ...string) *Error {
 }
 
 func notJSON() *Error { return BadMessage("a message is one JSON object, and this isn't valid JSON") }
+
+// Messages is how the messages of a client read that say by "type" what they ask
+// for. Ping, pong and unsubscribe are alike in all dialects.
+type Messages struct {
+	Example         string                           // a message that would be right
+	Auth, Subscribe func(Message) (Command, *Error)  // Auth nil: the key comes otherwise
+	Channels        func(Message) ([]string, *Error) // what an unsubscribe takes back
+}
+
+// Decode is a Stream's.
+func (c *Messages) Decode(text []byte) (cmd Command, err *Error) {
+	m, err := readMessage(text)
+	if err != nil {
+		return cmd, err
+	}
+	if !m.Has("type") {
+		return cmd, BadMessage(`"type" is missing: a message is an object like `+c.Example, "type")
+	}
+	typ, err := m.Text("type")
+	if err != nil {
+		return cmd, err
+	}
+	switch {
+	case typ == "auth" && c.Auth != nil:
+		cmd, err = c.Auth(m)
+		cmd.Verb = VerbAuth
+	case typ == "subscribe":
+		cmd, err = c.Subscribe(m)
+		cmd.Verb = VerbSubscribe
+	case typ == "unsubscribe":
+		cmd.Channels, err = c.Channels(m)
+		cmd.Verb = VerbUnsubscribe
+	case typ == "ping":
+		cmd.Verb = VerbPing
+	case typ == "pong":
+		cmd.Verb = VerbPong
+	default:
+		known := "subscribe, unsubscribe, ping or pong"
+		if c.Auth != nil {
+			known = "auth, " + known
+		}
+		err = BadMessage("unknown type "+strconv.Quote(Clip(typ, 40))+": send "+known, "type")
+	}
+	if err != nil {
+		return Command{}, err
+	}
+	return cmd, nil
+}
+
+// Patterns gives a member that lists what is subscribed to; example is a list that
+// would be right.
+func (m Message) Patterns(name, example string) ([]string, *Error) {
+	list, err := m.Texts(name)
+	if err == nil && len(list) == 0 {
+		err = BadMessage(`"`+name+`" is missing or empty: it lists event types or globs, like `+example, name)
+	}
+	return list, err
+}

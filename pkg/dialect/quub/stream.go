@@ -7,38 +7,17 @@ import (
 
 var stream = &dialect.Stream{
 	Paths:       []string{"/events/v1/stream"},
-	Decode:      decode,
+	Decode:      messages.Decode,
 	AppendEvent: appendEvent,
 	AppendReply: appendReply,
 	PerOrg:      true,
 }
 
-func decode(text []byte) (dialect.Command, *dialect.Error) {
-	m, err := dialect.ReadMessage(text)
-	if err != nil {
-		return dialect.Command{}, err
-	}
-	typ, err := m.Type(`{"type":"auth","token":"sk_…","orgId":"org_…"}`)
-	if err != nil {
-		return dialect.Command{}, err
-	}
-	switch typ {
-	case "auth":
-		return auth(m)
-	case "subscribe":
-		return subscribe(m)
-	case "unsubscribe":
-		events, err := events(m)
-		if err != nil {
-			return dialect.Command{}, err
-		}
-		return dialect.Command{Verb: dialect.VerbUnsubscribe, Channels: events}, nil
-	case "ping":
-		return dialect.Command{Verb: dialect.VerbPing}, nil
-	case "pong":
-		return dialect.Command{Verb: dialect.VerbPong}, nil
-	}
-	return dialect.Command{}, dialect.Unknown(typ, "auth, subscribe, unsubscribe, ping or pong")
+var messages = dialect.Messages{
+	Example:   `{"type":"auth","token":"sk_…","orgId":"org_…"}`,
+	Auth:      auth,
+	Subscribe: subscribe,
+	Channels:  events,
 }
 
 func auth(m dialect.Message) (cmd dialect.Command, err *dialect.Error) {
@@ -54,7 +33,6 @@ func auth(m dialect.Message) (cmd dialect.Command, err *dialect.Error) {
 	case cmd.Org == "":
 		return dialect.Command{}, dialect.BadMessage(`"orgId" is missing: auth carries an API key and its org, {"type":"auth","token":"sk_…","orgId":"org_…"}`, "orgId")
 	}
-	cmd.Verb = dialect.VerbAuth
 	return cmd, nil
 }
 
@@ -65,16 +43,11 @@ func subscribe(m dialect.Message) (cmd dialect.Command, err *dialect.Error) {
 	if cmd.Channels, err = events(m); err != nil {
 		return dialect.Command{}, err
 	}
-	cmd.Verb = dialect.VerbSubscribe
 	return cmd, nil
 }
 
 func events(m dialect.Message) ([]string, *dialect.Error) {
-	list, err := m.Texts("events")
-	if err == nil && len(list) == 0 {
-		err = dialect.BadMessage(`"events" is missing or empty: it lists event types or globs, like ["order.filled"]`, "events")
-	}
-	return list, err
+	return m.Patterns("events", `["order.filled"]`)
 }
 
 func appendEvent(dst []byte, ev *event.Event, cursor event.Cursor) []byte {

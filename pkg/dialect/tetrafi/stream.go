@@ -7,37 +7,16 @@ import (
 
 var stream = &dialect.Stream{
 	Paths:       []string{"/v1/ws"},
-	Decode:      decode,
+	Decode:      messages.Decode,
 	AppendEvent: appendEvent,
 	AppendReply: appendReply,
 }
 
-func decode(text []byte) (dialect.Command, *dialect.Error) {
-	m, err := dialect.ReadMessage(text)
-	if err != nil {
-		return dialect.Command{}, err
-	}
-	typ, err := m.Type(`{"type":"auth","token":"sk_…"}`)
-	if err != nil {
-		return dialect.Command{}, err
-	}
-	switch typ {
-	case "auth":
-		return auth(m)
-	case "subscribe":
-		return subscribe(m)
-	case "unsubscribe":
-		channels, err := channels(m)
-		if err != nil {
-			return dialect.Command{}, err
-		}
-		return dialect.Command{Verb: dialect.VerbUnsubscribe, Channels: channels}, nil
-	case "pong":
-		return dialect.Command{Verb: dialect.VerbPong}, nil
-	case "ping":
-		return dialect.Command{Verb: dialect.VerbPing}, nil
-	}
-	return dialect.Command{}, dialect.Unknown(typ, "auth, subscribe, unsubscribe, ping or pong")
+var messages = dialect.Messages{
+	Example:   `{"type":"auth","token":"sk_…"}`,
+	Auth:      auth,
+	Subscribe: subscribe,
+	Channels:  channels,
 }
 
 func auth(m dialect.Message) (cmd dialect.Command, err *dialect.Error) {
@@ -47,7 +26,6 @@ func auth(m dialect.Message) (cmd dialect.Command, err *dialect.Error) {
 	if cmd.Token == "" {
 		return dialect.Command{}, dialect.BadMessage(`"token" is missing: auth carries an API key, {"type":"auth","token":"sk_…"}`, "token")
 	}
-	cmd.Verb = dialect.VerbAuth
 	return cmd, nil
 }
 
@@ -74,16 +52,12 @@ func subscribe(m dialect.Message) (cmd dialect.Command, err *dialect.Error) {
 	if cmd.Channels, err = channels(m); err != nil {
 		return dialect.Command{}, err
 	}
-	cmd.Verb, cmd.Filter = dialect.VerbSubscribe, string(m["filter"])
+	cmd.Filter = string(m["filter"])
 	return cmd, nil
 }
 
 func channels(m dialect.Message) ([]string, *dialect.Error) {
-	list, err := m.Texts("channels")
-	if err == nil && len(list) == 0 {
-		err = dialect.BadMessage(`"channels" is missing or empty: it lists event types or globs, like ["rfq.*"]`, "channels")
-	}
-	return list, err
+	return m.Patterns("channels", `["rfq.*"]`)
 }
 
 // appendEvent writes {"type","id","timestamp",…members of data…,"cursor"}. Where
