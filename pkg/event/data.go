@@ -88,11 +88,53 @@ func memberOf(name []byte) Members {
 // data, without those named in skip: what a dialect's flat envelope puts behind
 // its own first members.
 func (ev *Event) AppendMembers(dst []byte, skip Members) []byte {
-	if len(ev.Data) <= len(`{}`) {
-		return dst
+	return ev.appendMembers(dst, ev.inner(), skip)
+}
+
+// AppendNumbered adds those members of data whose names JavaScript takes for numbers,
+// with a comma behind each. It writes them in front of all others, so a flat envelope
+// begins with them if somebody is to come to the same bytes who parsed it and wrote it
+// again. AppendNamed adds the rest, as AppendMembers does.
+func (ev *Event) AppendNumbered(dst []byte) []byte {
+	for members := ev.inner(); numbered(members); {
+		n := memberLen(members)
+		dst = append(append(dst, members[:n]...), ',')
+		members = members[min(n+1, len(members)):]
 	}
-	members := ev.Data[1 : len(ev.Data)-1]
-	if ev.Members&skip == 0 {
+	return dst
+}
+
+// AppendNamed adds the members of data that AppendNumbered doesn't.
+func (ev *Event) AppendNamed(dst []byte, skip Members) []byte {
+	members := ev.inner()
+	for numbered(members) {
+		members = members[min(memberLen(members)+1, len(members)):]
+	}
+	return ev.appendMembers(dst, members, skip)
+}
+
+// inner gives what stands between the braces of data.
+func (ev *Event) inner() []byte {
+	if len(ev.Data) <= len(`{}`) {
+		return nil
+	}
+	return ev.Data[1 : len(ev.Data)-1]
+}
+
+// numbered reports whether canonical members begin with one whose name is integer-like.
+func numbered(members []byte) bool {
+	if len(members) == 0 {
+		return false
+	}
+	_, ok := arrayIndex(members[1:max(1, stringLen(members)-1)])
+	return ok
+}
+
+func (ev *Event) appendMembers(dst, members []byte, skip Members) []byte {
+	switch {
+	case len(members) == 0:
+		return dst
+	case ev.Members&skip == 0:
 		return append(append(dst, ','), members...)
 	}
 	for len(members) > 0 {

@@ -250,6 +250,32 @@ func TestAppendMembers(t *testing.T) {
 	}
 }
 
+// What JavaScript would write first stands first.
+func TestAppendNumberedAndNamed(t *testing.T) {
+	for data, want := range map[string]string{
+		`{}`:                               `{"own":1}`,
+		`{"a":1}`:                          `{"own":1,"a":1}`,
+		`{"a":1,"10":[{"x":1}],"2":","}`:   `{"2":",","10":[{"x":1}],"own":1,"a":1}`,
+		`{"0":0}`:                          `{"0":0,"own":1}`,
+		`{"1":1,"id":2}`:                   `{"1":1,"own":1}`,
+		`{"1":1,"id":2,"b":3}`:             `{"1":1,"own":1,"b":3}`,
+		`{"01":1,"-1":2,"4294967295":"x"}`: `{"own":1,"01":1,"-1":2,"4294967295":"x"}`,
+	} {
+		canonical, members, err := Canonical([]byte(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		ev := Event{Data: canonical, Members: members}
+		got := append(ev.AppendNumbered([]byte("{")), `"own":1`...)
+		if got = append(ev.AppendNamed(got, MemberID), '}'); string(got) != want {
+			t.Errorf("%s becomes %s, want %s", data, got, want)
+		}
+		if again, _, err := Canonical(got); err != nil || !bytes.Equal(again, got) {
+			t.Errorf("written again it is %s, %v", again, err)
+		}
+	}
+}
+
 func FuzzCanonical(f *testing.F) {
 	for _, s := range nasty {
 		f.Add([]byte(s))
@@ -288,6 +314,10 @@ func FuzzCanonical(f *testing.F) {
 			t.Fatalf("not idempotent: %q → %q → %q, %v", in, out, again, err)
 		}
 		ev := Event{Data: out, Members: members}
+		flat := append(ev.AppendNamed(append(ev.AppendNumbered([]byte("{")), `"own":1`...), 0), '}')
+		if again, _, _, err := rebuild(flat); err == nil && !bytes.Equal(again, flat) {
+			t.Fatalf("%q with a member of one's own is %q, and written again %q", out, flat, again)
+		}
 		if got := ev.AppendMembers([]byte(`{"own":1`), 0xff); !jsontext.Value(append(got, '}')).IsValid(jsontext.AllowDuplicateNames(true)) {
 			t.Fatalf("AppendMembers of %q: %q", out, got)
 		}

@@ -139,6 +139,7 @@ func FuzzRecord(f *testing.F) {
 			t.Fatalf("%q is %+v\nis %+v, %v", value, ev, again, err)
 		}
 		ev.AppendMembers(nil, ^Members(0)) // whatever data is, it doesn't panic
+		ev.AppendNamed(ev.AppendNumbered(nil), ^Members(0))
 		ev.Members = ^Members(0)
 		ev.AppendMembers(nil, ^Members(0))
 	})
