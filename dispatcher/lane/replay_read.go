@@ -114,7 +114,7 @@ func (k *lookup) wants(ev *event.Event) bool {
 	if patterns == nil {
 		patterns = k.ep.Patterns
 	}
-	return ev.Audience.Includes(k.ep.Org) && patterns.Match(ev.Type) && (k.filter == nil || k.filter.Match(ev.Data))
+	return ev.Audience.Includes(k.ep.Org) && patterns.Match(ev.Type) && (k.filter == nil || k.filter.Match(ev))
 }
 
 // letters reads the endpoint's dead letters, whose events lie in the span asked for:

@@ -33,7 +33,7 @@ func (p *pair) match(ev *event.Event) bool {
 
 // meets asks all but the type, the dearest last.
 func (p *pair) meets(ev *event.Event) bool {
-	return p.inCorridor(ev.Corridor) && (p.data == nil || p.data.Match(ev.Data))
+	return p.inCorridor(ev.Corridor) && (p.data == nil || p.data.Match(ev))
 }
 
 // text writes a pair so that equal ones are equal.

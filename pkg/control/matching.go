@@ -147,7 +147,7 @@ func (x *index) forget(g *group) {
 
 // verdicts remembers what filters said of one event: many endpoints may have the same.
 type verdicts struct {
-	data   []byte
+	ev     *event.Event
 	asked  [8]*filter.Filter
 	said   [8]bool
 	filled int
@@ -161,7 +161,7 @@ func (v *verdicts) match(f *filter.Filter) bool {
 	if i := slices.Index(v.asked[:v.filled], f); i >= 0 {
 		return v.said[i]
 	}
-	said := f.Match(v.data)
+	said := f.Match(v.ev)
 	if v.filled < len(v.asked) {
 		v.asked[v.filled], v.said[v.filled] = f, said
 		v.filled++

@@ -10,12 +10,17 @@ import (
 )
 
 // optionsVersion is the version of a command that sets options: before 2 there were
-// none.
+// none, and before 3 a filter asked for data only.
 func optionsVersion(p *endpoint.OptionsPatch, headers []byte) (needs, known int) {
-	if p.IsZero() && headers == nil {
-		return 1, 2
+	if p.Filter != nil {
+		if f, err := filter.Of(*p.Filter); err == nil && f.Attributes() {
+			return 3, 3
+		}
 	}
-	return 2, 2
+	if p.IsZero() && headers == nil {
+		return 1, 3
+	}
+	return 2, 3
 }
 
 // checkOptions asks no more than that the state can hold them. What may be set is

@@ -96,11 +96,17 @@ func TestOptionsInTheFirstVersionAreNoCommand(t *testing.T) {
 	ep := do(t, c, newEndpoint("org_a")).Endpoint
 	put(t, log, `{"v":1,"op":"endpoint.update","id":"x","at":"2026-01-01T00:00:00Z","do":{"endpoint":"`+ep.ID+`","options":{"ordered":true}}}`)
 	put(t, log, `{"v":2,"op":"endpoint.update","id":"y","at":"2026-01-01T00:00:00Z","do":{"endpoint":"`+ep.ID+`","options":{"asciiBody":true}}}`)
+	put(t, log, `{"v":2,"op":"endpoint.update","id":"z","at":"2026-01-01T00:00:00Z","do":{"endpoint":"`+ep.ID+`","options":{"filter":"{\"$network\":\"a\"}"}}}`)
 	if err := c.Fresh(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if got := c.Endpoint(ep.ID).Options; got.Ordered || !got.ASCIIBody || c.Skipped() != 1 {
+	if got := c.Endpoint(ep.ID).Options; got.Ordered || !got.ASCIIBody || got.Filter != "" || c.Skipped() != 2 {
 		t.Errorf("%+v, %d skipped", got, c.Skipped())
+	}
+	do(t, c, &control.UpdateEndpoint{Endpoint: ep.ID, Options: endpoint.OptionsPatch{Filter: ptr(`{"$network":"a"}`)}})
+	do(t, c, &control.UpdateEndpoint{Endpoint: ep.ID, Options: endpoint.OptionsPatch{Filter: ptr(`{"network":"a"}`)}})
+	if text := everything(t, log); strings.Count(text, `"v":3`) != 1 {
+		t.Errorf("the log has %s", text)
 	}
 }
 

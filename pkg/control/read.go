@@ -131,7 +131,7 @@ func (c *Control) Matching(ev *event.Event) []string {
 		return nil
 	}
 	var out []string
-	v := verdicts{data: ev.Data}
+	v := verdicts{ev: ev}
 	if ev.Audience.All {
 		for _, g := range c.state.wanted[ev.Environment].matching(ev.Type) {
 			if v.match(g.filter) {

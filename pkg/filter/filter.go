@@ -7,6 +7,8 @@
 // costs one pass over its data, and no memory:
 //
 //	data ─► names ─► tests ─► a bit each ─► and, or, not
+//	                   ▲
+//	 network, corridor ┘ what routes an event, beside its data
 //
 //	filter.go   Filter, Of
 //	parse.go    a text, checked and compiled
@@ -22,6 +24,8 @@ import (
 	"strings"
 	"sync"
 	"weak"
+
+	"sluice/pkg/event"
 )
 
 // The bounds of a filter.
@@ -35,19 +39,22 @@ const (
 
 // Filter is a condition on data. It is used by any number of goroutines at once.
 type Filter struct {
-	text string
-	root node
-	expr expr
+	text              string
+	root              node
+	network, corridor node // of the event's own attributes
+	expr              expr
 }
 
 // Text is the filter in canonical JSON: what Of takes.
 func (f *Filter) Text() string { return f.text }
 
-// Match reports whether data, a JSON object in canonical form, is what the filter asks
-// for.
-func (f *Filter) Match(data []byte) bool {
-	_, bits := f.root.object(data, 0)
-	return f.expr.holds(bits)
+// Attributes reports whether the filter asks for more than data.
+func (f *Filter) Attributes() bool { return len(f.network.tests)+len(f.corridor.tests) > 0 }
+
+// Match reports whether the event is what the filter asks for.
+func (f *Filter) Match(ev *event.Event) bool {
+	_, bits := f.root.object(ev.Data, 0)
+	return f.expr.holds(bits | f.network.attribute(ev.Network) | f.corridor.attribute(ev.Corridor))
 }
 
 // Error says what is wrong with a filter, for whoever wrote it.

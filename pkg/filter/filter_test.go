@@ -36,6 +36,8 @@ func canonical(t testing.TB, data string) []byte {
 	return b
 }
 
+func with(data []byte) *event.Event { return &event.Event{Data: data} }
+
 func TestMatch(t *testing.T) {
 	const data = `{
 		"pair":"ETH/USDC","n":45000.0,"zero":-0,"big":"100000000000000000001","text":"45","yes":true,"none":null,
@@ -114,16 +116,46 @@ func TestMatch(t *testing.T) {
 		`{"$not":{"missing":{"gt":1}}}`:              true,
 		`{"pair":"ETH/USDC","$or":[{"n":1},{"$not":{"quote.price":{"gt":2}}}],"$and":[{"yes":true}]}`: true,
 	} {
-		if got := of(t, filter).Match(canonical(t, data)); got != want {
+		if got := of(t, filter).Match(with(canonical(t, data))); got != want {
 			t.Errorf("%s: %v", filter, got)
 		}
 	}
 	// What is inside an object, behind what is looked for in it, isn't outside.
-	if f := of(t, `{"q.a":1,"b":3}`); !f.Match([]byte(`{"q":{"a":1,"b":2},"b":3}`)) || f.Match([]byte(`{"q":{"a":1,"b":3},"c":3}`)) {
+	if f := of(t, `{"q.a":1,"b":3}`); !f.Match(with([]byte(`{"q":{"a":1,"b":2},"b":3}`))) || f.Match(with([]byte(`{"q":{"a":1,"b":3},"c":3}`))) {
 		t.Error("behind an object")
 	}
-	if of(t, `{"a":1}`).Match([]byte(`{}`)) || !of(t, `{"a":{"exists":false}}`).Match([]byte(`{}`)) {
+	if of(t, `{"a":1}`).Match(with([]byte(`{}`))) || !of(t, `{"a":{"exists":false}}`).Match(with([]byte(`{}`))) {
 		t.Error("of an empty object")
+	}
+}
+
+// What routes an event isn't in its data, and can be asked for like a member.
+func TestMatchAttributes(t *testing.T) {
+	ev := &event.Event{Data: canonical(t, `{"network":"in data","a":1}`), Network: "mainnet", Corridor: "a\"b"}
+	for raw, want := range map[string]bool{
+		`{"$network":"mainnet"}`:                             true,
+		`{"$network":"in data"}`:                             false,
+		`{"network":"in data"}`:                              true,
+		`{"network":"mainnet"}`:                              false,
+		`{"$network":{"in":["testnet","mainnet"]},"a":1}`:    true,
+		`{"$network":"mainnet","a":2}`:                       false,
+		`{"$network":{"prefix":"main"}}`:                     true,
+		`{"$corridor":"a\"b"}`:                               true,
+		`{"$not":{"$corridor":"a"}}`:                         true,
+		`{"$or":[{"$network":"testnet"},{"$corridor":"x"}]}`: false,
+		`{"$network":{"exists":true}}`:                       true,
+	} {
+		f := of(t, raw)
+		if got := f.Match(ev); got != want {
+			t.Errorf("%s: %v", raw, got)
+		}
+		if f.Attributes() != strings.Contains(raw, "$network") && f.Attributes() != strings.Contains(raw, "$corridor") {
+			t.Errorf("%s: asks for attributes: %v", raw, f.Attributes())
+		}
+	}
+	none := with([]byte(`{}`))
+	if of(t, `{"$network":{"prefix":""}}`).Match(none) || !of(t, `{"$network":{"exists":false}}`).Match(none) {
+		t.Error("of an event without a network")
 	}
 }
 
@@ -224,10 +256,11 @@ func TestShared(t *testing.T) {
 }
 
 func TestMatchAllocatesNothing(t *testing.T) {
-	f := of(t, `{"quote.price":{"gte":1,"lt":"2.5"},"pair":{"in":["a","ETH/USDC"]},"$or":[{"x":{"prefix":"y"}},{"text":{"gt":1}}]}`)
-	data := canonical(t, `{"pair":"ETH/USDC","quote":{"price":1.5},"text":"45","long":"`+strings.Repeat("x", 300)+`"}`)
+	f := of(t, `{"quote.price":{"gte":1,"lt":"2.5"},"pair":{"in":["a","ETH/USDC"]},"$or":[{"x":{"prefix":"y"}},{"text":{"gt":1}}],"$network":"mainnet"}`)
+	ev := with(canonical(t, `{"pair":"ETH/USDC","quote":{"price":1.5},"text":"45","long":"`+strings.Repeat("x", 300)+`"}`))
+	ev.Network = "mainnet"
 	if n := testing.AllocsPerRun(100, func() {
-		if !f.Match(data) {
+		if !f.Match(ev) {
 			t.Fatal("it doesn't match")
 		}
 	}); n != 0 {
@@ -256,12 +289,12 @@ func FuzzMatch(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s is taken from a user and not from the log: %v", text, err)
 		}
-		filter.Match(data) // whatever it is
+		filter.Match(with(data)) // whatever it is
 		data, _, err = event.Canonical(data)
 		if err != nil {
 			return
 		}
-		if got, want := filter.Match(data), naive(t, decoded(t, []byte(text)).(map[string]any), decoded(t, data).(map[string]any)); got != want {
+		if got, want := filter.Match(with(data)), naive(t, decoded(t, []byte(text)).(map[string]any), decoded(t, data).(map[string]any)); got != want {
 			t.Fatalf("%s of %s: %v, want %v", text, data, got, want)
 		}
 	})
@@ -291,6 +324,10 @@ func naive(t *testing.T, filter, data map[string]any) bool {
 			}
 		case "$not":
 			holds = !naive(t, c.(map[string]any), data)
+		case "$network", "$corridor": // of an event that has none
+			m, operators := c.(map[string]any)
+			exists, asked := m["exists"]
+			holds = operators && len(m) == 1 && asked && exists == false
 		default:
 			var value any = data
 			there := true
@@ -374,14 +411,14 @@ func rational(v any) (*big.Rat, bool) {
 }
 
 func BenchmarkMatch(b *testing.B) {
-	data := canonical(b, `{"rfq":{"id":"rfq_01m80m9f5agmsw6swqc4qmp272","taker":"org_default"},"pair":"ETH/USDC","quote":{"maker":"solver α","price":1834.25,"size":"250000000000000000000"},"note":"`+strings.Repeat("x", 100)+`"}`)
+	ev := with(canonical(b, `{"rfq":{"id":"rfq_01m80m9f5agmsw6swqc4qmp272","taker":"org_default"},"pair":"ETH/USDC","quote":{"maker":"solver α","price":1834.25,"size":"250000000000000000000"},"note":"`+strings.Repeat("x", 100)+`"}`))
 	for _, raw := range []string{`{"pair":"ETH/USDC"}`, `{"quote.price":{"gte":1},"pair":{"in":["ETH/USDC","BTC/USDC"]},"$or":[{"quote.size":{"gt":"1000000000"}},{"rfq.taker":"x"}]}`} {
 		f := of(b, raw)
 		b.Run(fmt.Sprint(len(raw)), func(b *testing.B) {
 			b.ReportAllocs()
-			b.SetBytes(int64(len(data)))
+			b.SetBytes(int64(len(ev.Data)))
 			for b.Loop() {
-				if !f.Match(data) {
+				if !f.Match(ev) {
 					b.Fatal("it doesn't match")
 				}
 			}

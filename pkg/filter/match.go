@@ -1,6 +1,12 @@
 package filter
 
-import "bytes"
+import (
+	"bytes"
+
+	"github.com/go-json-experiment/json/jsontext"
+
+	"sluice/pkg/event"
+)
 
 // node is what is looked for in an object: a member, the tests of its value, and
 // what is looked for inside it.
@@ -120,13 +126,26 @@ func (n *node) value(b []byte, i int) (end int, bits uint64) {
 	} else {
 		end = skip(b, i, 0)
 	}
-	value := b[min(i, len(b)):min(end, len(b))]
+	return end, bits | n.judge(b[min(i, len(b)):min(end, len(b))])
+}
+
+// attribute runs the tests of one of the event's own attributes; empty: it has none.
+func (n *node) attribute(text string) uint64 {
+	if len(n.tests) == 0 || text == "" {
+		return 0
+	}
+	var room [event.MaxAttribute + 32]byte
+	quoted, _ := jsontext.AppendQuote(room[:0], text)
+	return n.judge(quoted)
+}
+
+func (n *node) judge(value []byte) (bits uint64) {
 	for t := range n.tests {
 		if n.tests[t].holds(value) {
 			bits |= n.tests[t].bit
 		}
 	}
-	return end, bits
+	return bits
 }
 
 func (t *test) holds(value []byte) bool {

@@ -97,8 +97,12 @@ func (c *compiler) filter(depth int) (expr, error) {
 		case name == "$not":
 			e, err = c.filter(depth + 1)
 			e = expr{kind: not, kids: []expr{e}}
+		case name == "$network":
+			e, err = c.condition(&c.f.network)
+		case name == "$corridor":
+			e, err = c.condition(&c.f.corridor)
 		case strings.HasPrefix(name, "$"):
-			err = c.wrong("is unknown: there are $and, $or and $not")
+			err = c.wrong("is unknown: there are $and, $or, $not, $network and $corridor")
 		default:
 			e, err = c.member(name)
 		}
@@ -140,8 +144,7 @@ func (c *compiler) list(kind kind, depth int) (expr, error) {
 	return e, nil
 }
 
-// member reads the condition on a member: a value, or an object of operators that
-// must all hold.
+// member reads the condition on a member of data.
 func (c *compiler) member(path string) (expr, error) {
 	names := strings.Split(path, ".")
 	if len(names) > MaxPath || slices.Contains(names, "") {
@@ -155,6 +158,12 @@ func (c *compiler) member(path string) (expr, error) {
 		}
 		n = n.child(quoted)
 	}
+	return c.condition(n)
+}
+
+// condition reads what a value must be: this one, or what an object of operators
+// says, which must all hold.
+func (c *compiler) condition(n *node) (expr, error) {
 	if c.dec.PeekKind() != '{' {
 		value, err := c.scalar()
 		if err != nil {

@@ -26,7 +26,7 @@ func list(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.
 		if err != nil {
 			return nil, dialect.Invalid(dialect.Issue{Path: []string{"status"}, Message: "must be the text of a status, as in InProgress"})
 		}
-		q.Match = func(ev *event.Event) bool { return status.Match(ev.Data) }
+		q.Match = status.Match
 	}
 	page, err := core.EventsPage(ctx, &r.Principal, q)
 	if err != nil {
