@@ -77,7 +77,7 @@ func (c *Core) CreateEndpoint(ctx context.Context, p *key.Principal, spec dialec
 		spec.Secret = newSecret()
 	}
 	change, err := c.control.Do(ctx, &control.CreateEndpoint{
-		Org: p.Org, Environment: p.Environment, Dialect: spec.Dialect, URL: spec.URL,
+		Prefix: spec.IDPrefix, Org: p.Org, Environment: p.Environment, Dialect: spec.Dialect, URL: spec.URL,
 		Patterns: spec.Patterns, Description: spec.Description, Secret: endpoint.Secret(spec.Secret), Options: spec.Options,
 	})
 	switch {

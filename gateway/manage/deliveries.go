@@ -124,24 +124,54 @@ func (d *Deliveries) Deliveries(ctx context.Context, p *key.Principal, id, curso
 		return nil, "", unlisted
 	}
 	asked := map[string]string{"cursor": cursor, "limit": strconv.Itoa(limit)}
-	_, page, err := d.page(ctx, p, id, func(name string) string { return asked[name] })
+	ep, page, err := d.page(ctx, p, id, func(name string) string { return asked[name] })
 	if err != nil {
 		return nil, "", d.refusal(err)
 	}
 	list := make([]dialect.Delivery, len(page.Rows))
 	for i := range page.Rows {
-		if list[i], err = d.told(ctx, &page.Rows[i]); err != nil {
+		if list[i], err = d.told(ctx, &page.Rows[i], ep); err != nil {
 			return nil, "", d.refusal(err)
 		}
 	}
 	return list, formatDeliveryPlace(&page.Next), nil
 }
 
+// Recent lists what became of deliveries of several endpoints, the newest events first.
+func (d *Deliveries) Recent(ctx context.Context, p *key.Principal, ids []string, offset, limit int) ([]dialect.Delivery, int, error) {
+	if d.View == nil {
+		return nil, 0, unlisted
+	}
+	endpoints := make(map[string]*endpoint.Endpoint, len(ids))
+	for _, id := range ids {
+		ep, err := d.Endpoint(ctx, p, id)
+		if err != nil {
+			return nil, 0, err
+		}
+		endpoints[id] = ep
+	}
+	oldest, err := d.Past[p.Environment].Oldest(ctx)
+	if err != nil {
+		return nil, 0, d.refusal(err)
+	}
+	rows, total, err := d.View.Recent(ctx, ids, oldest, offset, limit)
+	if err != nil {
+		return nil, 0, d.refusal(err)
+	}
+	list := make([]dialect.Delivery, len(rows))
+	for i := range rows {
+		if list[i], err = d.told(ctx, &rows[i], endpoints[rows[i].Endpoint]); err != nil {
+			return nil, 0, d.refusal(err)
+		}
+	}
+	return list, total, nil
+}
+
 // told says what is known of a delivery, and of its newest attempt.
-func (d *Deliveries) told(ctx context.Context, row *attempts.Row) (dialect.Delivery, error) {
+func (d *Deliveries) told(ctx context.Context, row *attempts.Row, ep *endpoint.Endpoint) (dialect.Delivery, error) {
 	t := dialect.Delivery{
-		ID: row.Delivery, EventID: row.EventID, EventType: row.Type, At: row.Created, Attempts: row.Number,
-		Delivered: row.Step.Status() == attempts.Delivered, HTTPStatus: row.HTTP,
+		ID: row.Delivery, Endpoint: row.Endpoint, EventID: row.EventID, EventType: row.Type, At: row.Created, Attempts: row.Number,
+		Status: statusOf(row, ep), HTTPStatus: row.HTTP,
 	}
 	if len(row.Attempts) == 0 {
 		return t, nil
@@ -285,7 +315,7 @@ func (d *Deliveries) Of(ctx context.Context, p *key.Principal, id string, query 
 		dst = append(dst, `{"endpointId":`...)
 		dst = dialect.AppendString(dst, ep.ID)
 		dst = append(dst, `,"status":`...)
-		dst = append(dialect.AppendString(dst, statusOf(&rows[i], ep)), '}')
+		dst = append(dialect.AppendString(dst, string(statusOf(&rows[i], ep))), '}')
 	}
 	return append(dialect.AppendNext(append(dst, ']'), next), '}'), nil
 }
@@ -333,7 +363,7 @@ func (d *Deliveries) ofStatus(q *attempts.Query, ep *endpoint.Endpoint, status s
 	if status == "" {
 		return nil
 	}
-	if status == cancelled {
+	if status == string(dialect.Cancelled) {
 		q.Statuses = unsettled
 		q.To = cut(q.To, ep.Skip)
 		if ep.Skip == 0 {
@@ -342,7 +372,7 @@ func (d *Deliveries) ofStatus(q *attempts.Query, ep *endpoint.Endpoint, status s
 		return nil
 	}
 	for s, name := range statusNames {
-		if name == status {
+		if string(name) == status {
 			q.Statuses = []attempts.Status{s}
 			if slices.Contains(unsettled, s) {
 				q.From = max(q.From, ep.Skip)

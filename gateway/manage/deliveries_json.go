@@ -12,27 +12,24 @@ import (
 	"sluice/pkg/endpoint"
 )
 
-// statusNames are the statuses as clients see them, beside cancelled.
-var statusNames = map[attempts.Status]string{
-	attempts.Pending: "pending", attempts.Retrying: "retrying", attempts.Held: "held",
-	attempts.Delivered: "delivered", attempts.Dead: "dead", attempts.Failed: "failed",
+// statusNames are the statuses as clients see them, beside dialect.Cancelled: no
+// record says that of a delivery, its endpoint does of all.
+var statusNames = map[attempts.Status]dialect.DeliveryStatus{
+	attempts.Pending: dialect.Pending, attempts.Retrying: dialect.Retrying, attempts.Held: dialect.Held,
+	attempts.Delivered: dialect.Delivered, attempts.Dead: dialect.Dead, attempts.Failed: dialect.Failed,
 }
-
-// cancelled is what waited when its endpoint was enabled without what it missed:
-// no record says so of each, the endpoint does of all.
-const cancelled = "cancelled"
 
 var unsettled = []attempts.Status{attempts.Pending, attempts.Retrying, attempts.Held}
 
-func statusOf(row *attempts.Row, ep *endpoint.Endpoint) string {
+func statusOf(row *attempts.Row, ep *endpoint.Endpoint) dialect.DeliveryStatus {
 	status := row.Step.Status()
 	if row.Event < ep.Skip && slices.Contains(unsettled, status) && !row.Test {
-		return cancelled
+		return dialect.Cancelled
 	}
 	if name := statusNames[status]; name != "" {
 		return name
 	}
-	return statusNames[attempts.Failed] // nothing but an attempt by hand is known
+	return dialect.Failed // nothing but an attempt by hand is known
 }
 
 // appendRow adds a delivery, without its last brace.
@@ -42,7 +39,7 @@ func appendRow(dst []byte, row *attempts.Row, ep *endpoint.Endpoint) []byte {
 	dst = appendText(dst, "eventId", row.EventID)
 	dst = appendText(dst, "eventType", row.Type)
 	status := statusOf(row, ep)
-	dst = appendText(dst, "status", status)
+	dst = appendText(dst, "status", string(status))
 	if row.Test {
 		dst = append(dst, `,"test":true`...)
 	}
@@ -57,7 +54,7 @@ func appendRow(dst []byte, row *attempts.Row, ep *endpoint.Endpoint) []byte {
 	dst = appendText(dst, "createdAt", stamp(row.Created))
 	dst = appendText(dst, "updatedAt", stamp(row.Updated))
 	dst = append(dst, `,"nextAttemptAt":`...)
-	if row.Next.IsZero() || status != statusNames[attempts.Retrying] {
+	if row.Next.IsZero() || status != dialect.Retrying {
 		return append(dst, "null"...)
 	}
 	return dialect.AppendString(dst, stamp(row.Next))

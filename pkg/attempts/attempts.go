@@ -12,6 +12,7 @@
 //	fold.go        a record as what it says of a delivery; two sayings, merged
 //	view.go        View: the store kept up with the log
 //	read.go        what can be asked of it
+//	recent.go      deliveries of many endpoints as one list
 //	attemptstest/  the suite that both stores pass
 //
 // # The order of things
@@ -179,6 +180,9 @@ type Store interface {
 	List(ctx context.Context, q Query) (Page, error)
 	// Find gives a delivery of an endpoint; nil: there is none.
 	Find(ctx context.Context, endpoint, delivery string) (*Row, error)
+	// Count gives how many deliveries an endpoint has of events from the offset on, and
+	// counts no further than most.
+	Count(ctx context.Context, endpoint string, from int64, most int) (int, error)
 	// Of lists the deliveries of an event in order of their ids, behind one: at most
 	// limit.
 	Of(ctx context.Context, env event.Environment, offset int64, after string, limit int) ([]Row, error)

@@ -295,3 +295,38 @@ func TestMerge(t *testing.T) {
 		}
 	}
 }
+
+// Deliveries of many endpoints are one list, whatever part of it is asked for.
+func TestRecent(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		var ids []string
+		for range 5 {
+			ids = append(ids, w.endpoint().ID)
+		}
+		var want []string // the newest first
+		for n := range int64(600) {
+			d := newDelivery(ids[n*n%4], n) // the last has none
+			w.append(delivery.Tier(0), d.Endpoint, d.AppendRecord(nil))
+			if n >= 50 {
+				want = slices.Insert(want, 0, d.ID)
+			}
+		}
+		for _, c := range []struct{ offset, limit int }{{0, 50}, {0, 1}, {100, 100}, {200, 7}, {540, 50}, {549, 1}, {550, 5}, {9000, 5}} {
+			rows, total, err := w.view.Recent(t.Context(), ids, 50, c.offset, c.limit)
+			var got []string
+			for i := range rows {
+				got = append(got, rows[i].Delivery)
+			}
+			begin := min(c.offset, len(want))
+			if err != nil || total != len(want) || !slices.Equal(got, want[begin:min(begin+c.limit, len(want))]) {
+				t.Errorf("%+v: %d rows of %d, %v: %v", c, len(got), total, err, got)
+			}
+		}
+		if rows, total, err := w.view.Recent(t.Context(), ids[4:], 0, 0, 50); len(rows) != 0 || total != 0 || err != nil {
+			t.Errorf("of one that has none: %d of %d, %v", len(rows), total, err)
+		}
+		if rows, total, err := w.view.Recent(t.Context(), nil, 0, 0, 50); len(rows) != 0 || total != 0 || err != nil {
+			t.Errorf("of none: %d of %d, %v", len(rows), total, err)
+		}
+	})
+}

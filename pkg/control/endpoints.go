@@ -1,6 +1,7 @@
 package control
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -17,6 +18,7 @@ const MaxEndpoints = 1000
 // of its environment's events: what was published before is not owed to it.
 type CreateEndpoint struct {
 	ID          string            `json:"id"`
+	Prefix      string            `json:"-"` // how ID begins; empty: wh_
 	Org         string            `json:"org"`
 	Environment event.Environment `json:"environment"`
 	Dialect     string            `json:"dialect"`
@@ -39,7 +41,7 @@ func (cmd *CreateEndpoint) version() (needs, known int) {
 }
 
 func (cmd *CreateEndpoint) prepare(ctx context.Context, c *Control) error {
-	cmd.ID = newID("wh_")
+	cmd.ID = newID(cmp.Or(cmd.Prefix, "wh_"))
 	cmd.Limit = MaxEndpoints
 	cmd.Sealed = c.sealer.Seal(cmd.Secret, cmd.Org, cmd.ID, firstSecret)
 	var err error

@@ -1,6 +1,7 @@
 package dialect
 
 import (
+	"strconv"
 	"strings"
 	"time"
 
@@ -32,6 +33,16 @@ func AppendTexts(dst []byte, list []string) []byte {
 func AppendMember(dst []byte, name, value string) []byte {
 	dst = append(append(append(dst, `,"`...), name...), `":`...)
 	return AppendString(dst, value)
+}
+
+// AppendNumber adds a comma, and a member that is a whole number, or null where it
+// isn't known.
+func AppendNumber(dst []byte, name string, n int64, known bool) []byte {
+	dst = append(append(append(dst, `,"`...), name...), `":`...)
+	if !known {
+		return append(dst, "null"...)
+	}
+	return strconv.AppendInt(dst, n, 10)
 }
 
 // AppendNext adds a comma, and the place where a list goes on; empty: it has ended.

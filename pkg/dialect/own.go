@@ -15,16 +15,13 @@ func Own(name string, routes []Route) []Route {
 	for i, r := range routes {
 		serve := r.Serve
 		r.Serve = func(ctx context.Context, core Core, req *Request) (*Response, error) {
+			own := ownCore{core, name}
 			if id := req.Param("id"); id != "" {
-				ep, err := core.Endpoint(ctx, &req.Principal, id)
-				if err != nil {
+				if _, err := own.Endpoint(ctx, &req.Principal, id); err != nil {
 					return nil, err
 				}
-				if ep.Dialect != name {
-					return nil, ErrNothing
-				}
 			}
-			return serve(ctx, ownCore{core, name}, req)
+			return serve(ctx, own, req)
 		}
 		own[i] = r
 	}
@@ -34,10 +31,18 @@ func Own(name string, routes []Route) []Route {
 // ErrNothing is the error of an id that is nothing of the caller's.
 var ErrNothing = &Error{Status: 404, Code: NotFound, Message: "there is nothing of yours with this id"}
 
-// ownCore lists endpoints of one dialect only.
+// ownCore knows endpoints of one dialect only.
 type ownCore struct {
 	Core
 	name string
+}
+
+func (c ownCore) Endpoint(ctx context.Context, p *key.Principal, id string) (*endpoint.Endpoint, error) {
+	ep, err := c.Core.Endpoint(ctx, p, id)
+	if err == nil && ep.Dialect != c.name {
+		return nil, ErrNothing
+	}
+	return ep, err
 }
 
 // Endpoints asks for no more than still has room on the page, so that the place

@@ -57,6 +57,9 @@ type Core interface {
 	// Deliveries lists what became of an endpoint's deliveries, the newest events
 	// first, as Endpoints does. A page may be short though the list goes on.
 	Deliveries(ctx context.Context, p *key.Principal, id, cursor string, limit int) (page []Delivery, next string, err error)
+	// Recent lists what became of deliveries of several endpoints as one list, the newest
+	// events first, from the entry of that number on; total is how many there are.
+	Recent(ctx context.Context, p *key.Principal, ids []string, offset, limit int) (page []Delivery, total int, err error)
 	// EventsPage reads what the caller may see of the last seven days. A page may be short,
 	// or empty, though there is more.
 	EventsPage(ctx context.Context, p *key.Principal, q EventQuery) (EventPage, error)
@@ -81,11 +84,12 @@ type EventPage struct {
 // Delivery is what became of one event owed to an endpoint.
 type Delivery struct {
 	ID        string
+	Endpoint  string
 	EventID   string
 	EventType string
 	At        time.Time // when its newest attempt began, or when it was made if there was none
 	Attempts  int       // made so far
-	Delivered bool      // by any of them
+	Status    DeliveryStatus
 
 	// Of the newest attempt, as long as that is kept.
 	HTTPStatus int           // 0: there was no answer
@@ -93,9 +97,24 @@ type Delivery struct {
 	Failure    string        // for people: what went wrong; empty: nothing did, or there was no attempt
 }
 
+// DeliveryStatus says where a delivery stands.
+type DeliveryStatus string
+
+// The statuses.
+const (
+	Pending   DeliveryStatus = "pending"   // it wasn't tried yet
+	Retrying  DeliveryStatus = "retrying"  // it failed and is tried again
+	Held      DeliveryStatus = "held"      // its endpoint can't take it now
+	Delivered DeliveryStatus = "delivered" // by any of its attempts
+	Dead      DeliveryStatus = "dead"      // it isn't tried again, unless somebody asks
+	Failed    DeliveryStatus = "failed"    // a test that failed
+	Cancelled DeliveryStatus = "cancelled" // its endpoint was enabled without what it missed
+)
+
 // EndpointSpec is what an endpoint is made of.
 type EndpointSpec struct {
 	Dialect     string
+	IDPrefix    string // how its id begins; empty: wh_
 	URL         string
 	Patterns    []string
 	Secret      string // empty: one is made

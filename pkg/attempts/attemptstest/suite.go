@@ -241,6 +241,13 @@ func check(t *testing.T, s attempts.Store, m model, r *rand.Rand) {
 		if !slices.IsSortedFunc(got, func(a, b attempts.Row) int { return cmp.Compare(b.Event, a.Event) }) {
 			t.Errorf("%+v: not the newest first", whole)
 		}
+		if statuses == nil && q.To == 0 {
+			for _, most := range []int{0, 1 + r.IntN(6), 1000} {
+				if n, err := s.Count(t.Context(), q.Endpoint, q.From, most); err != nil || n != min(most, len(want)) {
+					t.Errorf("%+v: counted %d up to %d, not %d: %v", whole, n, most, len(want), err)
+				}
+			}
+		}
 		slices.SortFunc(got, byID)
 		slices.SortFunc(want, byID)
 		if !slices.EqualFunc(got, want, func(a, b attempts.Row) bool { return reflect.DeepEqual(a, b) }) {

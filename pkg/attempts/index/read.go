@@ -65,6 +65,23 @@ func (s *Store) List(ctx context.Context, q attempts.Query) (page attempts.Page,
 	return page, it.Error()
 }
 
+// Count implements attempts.Store.
+func (s *Store) Count(_ context.Context, endpoint string, from int64, most int) (n int, err error) {
+	if err := s.enter(); err != nil {
+		return 0, err
+	}
+	defer s.use.RUnlock()
+	if most < 1 {
+		return 0, nil
+	}
+	begin, end := span(kindRow, endpoint)
+	err = s.scan(binary.BigEndian.AppendUint64(begin, uint64(max(0, from))), end, func(_, _ []byte) bool {
+		n++
+		return n < most
+	})
+	return n, err
+}
+
 // shown gives the row that an iterator stands at, if its status is wanted.
 func (s *Store) shown(it *pebble.Iterator, kind byte, k *attempts.Key, statuses []attempts.Status) (*attempts.Row, error) {
 	value, err := it.ValueAndErr()

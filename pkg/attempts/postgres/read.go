@@ -118,6 +118,23 @@ func (s *Store) List(ctx context.Context, q attempts.Query) (attempts.Page, erro
 	return page, err
 }
 
+// Count implements attempts.Store.
+func (s *Store) Count(ctx context.Context, endpoint string, from int64, most int) (n int, err error) {
+	days, err := s.days(ctx, s.pool)
+	if err != nil {
+		return 0, err
+	}
+	for _, d := range days {
+		var more int
+		sql := `SELECT count(*) FROM (SELECT 1 FROM ` + d.name + ` WHERE endpoint = $1 AND event >= $2 LIMIT $3) AS r`
+		if err := s.pool.QueryRow(ctx, sql, endpoint, from, most-n).Scan(&more); err != nil {
+			return 0, readError(err)
+		}
+		n += more
+	}
+	return n, nil
+}
+
 // Find implements attempts.Store.
 func (s *Store) Find(ctx context.Context, endpoint, delivery string) (*attempts.Row, error) {
 	rows, err := s.asked(ctx, 0, `delivery = $1 AND endpoint = $2`, `event`, 1, delivery, endpoint)

@@ -147,8 +147,16 @@ func patterns(texts ...string) (all event.Patterns) {
 }
 
 func (c *stub) CreateEndpoint(_ context.Context, _ *key.Principal, spec dialect.EndpointSpec) (*endpoint.Endpoint, error) {
-	c.ask("create %s %s %v secret=%q", spec.Dialect, spec.URL, spec.Patterns, spec.Secret)
+	text := fmt.Sprintf("create %s %s %v secret=%q", spec.Dialect, spec.URL, spec.Patterns, spec.Secret)
 	ep, err := c.endpoint("wh_active")
+	if spec.IDPrefix != "" {
+		text += " id=" + spec.IDPrefix
+	}
+	if f := spec.Options.Filter; f != nil {
+		text += " filter=" + *f
+		ep.Options.Filter = *f
+	}
+	c.ask("%s", text)
 	ep.URL, ep.Patterns, ep.Secret = spec.URL, patterns(spec.Patterns...), endpoint.Secret(spec.Secret)
 	if spec.Secret == "" {
 		ep.Secret = endpoint.Secret("whsec_bWFkZQ==")
@@ -191,6 +199,10 @@ func (c *stub) PatchEndpoint(_ context.Context, _ *key.Principal, id string, pat
 	if patch.Status != nil {
 		text += fmt.Sprintf(" status=%s", *patch.Status)
 		ep.Status = *patch.Status
+	}
+	if f := patch.Options.Filter; f != nil {
+		text += " filter=" + *f
+		ep.Options.Filter = *f
 	}
 	c.ask("%s", text)
 	return ep, err
@@ -249,10 +261,22 @@ func (c *stub) Deliveries(_ context.Context, _ *key.Principal, id, cursor string
 	if cursor != "" {
 		return nil, "", nil
 	}
+	return deliveries(id), "second", nil
+}
+
+// deliveries are one in each state that dialects tell apart.
+func deliveries(id string) []dialect.Delivery {
 	return []dialect.Delivery{
-		{ID: "dlv_1", EventID: "evt_1", EventType: "order.filled", At: made, Attempts: 1, Delivered: true, HTTPStatus: 200, Took: 142 * time.Millisecond},
-		{ID: "dlv_2", EventID: "evt_2", EventType: "order.filled", At: made, Attempts: 3, HTTPStatus: 500, Took: 5 * time.Second, Failure: "Internal server error"},
-		{ID: "dlv_3", EventID: "evt_3", EventType: "order.filled", At: made, Attempts: 2, Took: 30 * time.Second, Failure: `timeout: "no answer" in 30s`},
-		{ID: "dlv_4", EventID: "evt_4", EventType: "order.filled", At: made},
-	}, "second", nil
+		{ID: "dlv_1", Endpoint: id, EventID: "evt_1", EventType: "order.filled", At: made, Attempts: 1, Status: dialect.Delivered, HTTPStatus: 200, Took: 142 * time.Millisecond},
+		{ID: "dlv_2", Endpoint: id, EventID: "evt_2", EventType: "order.filled", At: made, Attempts: 3, Status: dialect.Retrying, HTTPStatus: 500, Took: 5 * time.Second, Failure: "Internal server error"},
+		{ID: "dlv_3", Endpoint: id, EventID: "evt_3", EventType: "order.filled", At: made, Attempts: 2, Status: dialect.Dead, Took: 30 * time.Second, Failure: `timeout: "no answer" in 30s`},
+		{ID: "dlv_4", Endpoint: id, EventID: "evt_4", EventType: "order.filled", At: made, Status: dialect.Pending},
+	}
+}
+
+func (c *stub) Recent(_ context.Context, _ *key.Principal, ids []string, offset, limit int) ([]dialect.Delivery, int, error) {
+	c.ask("recent %v %d %d", ids, offset, limit)
+	all := deliveries(ids[0])
+	begin := min(offset, len(all))
+	return all[begin:min(begin+limit, len(all))], len(all), nil
 }

@@ -70,8 +70,6 @@ func list(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.
 	return &dialect.Response{Status: 200, Body: append(dialect.AppendNext(append(body, ']'), next), '}')}, nil
 }
 
-// patch takes active:true for what it says, also of an endpoint that was disabled:
-// that is enabled then, once its URL is the one of the patch.
 func patch(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
 	var in struct {
 		URL    *string   `json:"url"`
@@ -81,27 +79,9 @@ func patch(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect
 	if e := dialect.DecodeStrict(r.Body, &in); e != nil {
 		return nil, e
 	}
-	id := r.Param("id")
-	ep, err := core.Endpoint(ctx, &r.Principal, id)
+	ep, err := dialect.PatchActive(ctx, core, &r.Principal, r.Param("id"), dialect.EndpointPatch{URL: in.URL, Patterns: in.Events}, in.Active)
 	if err != nil {
 		return nil, err
-	}
-	disabled := ep.Status == endpoint.Disabled
-	change := dialect.EndpointPatch{URL: in.URL, Patterns: in.Events}
-	if in.Active != nil && !disabled {
-		status := endpoint.Paused
-		if *in.Active {
-			status = endpoint.Active
-		}
-		change.Status = &status
-	}
-	if ep, err = core.PatchEndpoint(ctx, &r.Principal, id, change); err != nil {
-		return nil, err
-	}
-	if disabled && in.Active != nil && *in.Active {
-		if ep, err = core.EnableEndpoint(ctx, &r.Principal, id, true); err != nil {
-			return nil, err
-		}
 	}
 	return &dialect.Response{Status: 200, Body: appendWebhook(nil, ep, nil)}, nil
 }
@@ -156,22 +136,14 @@ func appendLog(dst []byte, d *dialect.Delivery) []byte {
 	dst = dialect.AppendMember(dst, "eventId", d.EventID)
 	dst = dialect.AppendMember(dst, "eventType", d.EventType)
 	dst = dialect.AppendMember(dst, "timestamp", dialect.Timestamp(d.At))
-	dst = appendNumber(dst, "httpStatus", int64(d.HTTPStatus), d.HTTPStatus != 0)
-	dst = appendNumber(dst, "responseTime", d.Took.Milliseconds(), d.Attempts > 0)
-	dst = appendNumber(dst, "attempts", int64(d.Attempts), true)
-	dst = strconv.AppendBool(append(dst, `,"success":`...), d.Delivered)
+	dst = dialect.AppendNumber(dst, "httpStatus", int64(d.HTTPStatus), d.HTTPStatus != 0)
+	dst = dialect.AppendNumber(dst, "responseTime", d.Took.Milliseconds(), d.Attempts > 0)
+	dst = dialect.AppendNumber(dst, "attempts", int64(d.Attempts), true)
+	dst = strconv.AppendBool(append(dst, `,"success":`...), d.Status == dialect.Delivered)
 	if d.Failure != "" {
 		dst = dialect.AppendMember(dst, "error", d.Failure)
 	}
 	return append(dst, '}')
-}
-
-func appendNumber(dst []byte, member string, n int64, known bool) []byte {
-	dst = append(append(append(dst, `,"`...), member...), `":`...)
-	if !known {
-		return append(dst, "null"...)
-	}
-	return strconv.AppendInt(dst, n, 10)
 }
 
 // appendWebhook adds an endpoint; a secret is nil where it isn't shown.

@@ -1,10 +1,6 @@
 package quub
 
 import (
-	"crypto/hmac"
-	"crypto/sha256"
-	"encoding/hex"
-	"strconv"
 	"time"
 
 	"sluice/pkg/dialect"
@@ -37,25 +33,6 @@ func appendEnvelope(dst []byte, ev *event.Event, org string) []byte {
 	return append(append(dst, `,"data":`...), ev.Data...)
 }
 
-// appendHeaders signs with every secret that is good. The document's verifiers
-// look at the first signature only, which is that of the secret they know for sure.
 func appendHeaders(dst []dialect.Header, a *dialect.Attempt) []dialect.Header {
-	timestamp := strconv.FormatInt(a.Now.Unix(), 10)
-	value := append(append(make([]byte, 0, 128), "t="...), timestamp...)
-	value = appendSignature(value, a.Secret, timestamp, a.Body)
-	for _, newer := range a.Newer {
-		value = appendSignature(value, newer, timestamp, a.Body)
-	}
-	return append(dst, dialect.Header{Name: "X-Quub-Signature", Value: string(value)})
-}
-
-// appendSignature adds a signature over timestamp.body; the key is the secret's
-// bytes, whatever prefix they have.
-func appendSignature(dst []byte, secret endpoint.Secret, timestamp string, body []byte) []byte {
-	mac := hmac.New(sha256.New, secret)
-	var room [32]byte
-	mac.Write(append(append(room[:0], timestamp...), '.'))
-	mac.Write(body)
-	var sum [sha256.Size]byte
-	return hex.AppendEncode(append(dst, ",v1="...), mac.Sum(sum[:0]))
+	return append(dst, dialect.Header{Name: "X-Quub-Signature", Value: dialect.TimedSignature(a)})
 }

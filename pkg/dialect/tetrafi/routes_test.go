@@ -114,6 +114,11 @@ func (c *stubCore) Deliveries(_ context.Context, p *key.Principal, id, _ string,
 	return nil, "", c.err
 }
 
+func (c *stubCore) Recent(_ context.Context, p *key.Principal, ids []string, _, _ int) ([]dialect.Delivery, int, error) {
+	c.ask(p, "recent %v", ids)
+	return nil, 0, c.err
+}
+
 func (c *stubCore) EventsPage(_ context.Context, p *key.Principal, _ dialect.EventQuery) (dialect.EventPage, error) {
 	c.ask(p, "events")
 	return dialect.EventPage{}, c.err
