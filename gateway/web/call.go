@@ -32,6 +32,8 @@ type Route struct {
 	Scope key.Scope
 	// Uncounted calls don't count as API requests of the org.
 	Uncounted bool
+	// RateHeaders has its answers say how many requests are left to the org.
+	RateHeaders bool
 	// MaxBody bounds the request body in bytes; 0: MaxBody of this package, or next
 	// to nothing on an open route.
 	MaxBody int
@@ -128,7 +130,7 @@ func (s *Server) Handle(r Route) {
 // HandleDialect adds the routes of a dialect, served by the core.
 func (s *Server) HandleDialect(d *dialect.Dialect, core dialect.Core) {
 	for _, r := range d.Routes {
-		s.Handle(Route{Method: r.Method, Path: r.Path, Scope: r.Scope, Errors: d.AppendError, Serve: func(c *Call) error {
+		s.Handle(Route{Method: r.Method, Path: r.Path, Scope: r.Scope, RateHeaders: d.RateHeaders, Errors: d.AppendError, Serve: func(c *Call) error {
 			if r.Params != nil {
 				if err := c.OnlyQuery(r.Params...); err != nil {
 					return err
@@ -257,7 +259,7 @@ func (s *Server) letIn(ctx *fasthttp.RequestCtx) (*Call, error) {
 		return c, err
 	}
 	if !route.Uncounted {
-		if err := s.count(c.Principal); err != nil {
+		if err := s.count(c); err != nil {
 			return c, err
 		}
 	}

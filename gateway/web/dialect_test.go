@@ -2,10 +2,14 @@ package web_test
 
 import (
 	"context"
+	"fmt"
+	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"sluice/gateway/web"
+	"sluice/pkg/control"
 	"sluice/pkg/dialect"
 	"sluice/pkg/key"
 )
@@ -49,5 +53,40 @@ func TestDialect(t *testing.T) {
 		if len(statuses) != 1 || !strings.Contains(text, "HTTP/1.1 "+status) || !strings.HasSuffix(text, "\r\n\r\n"+body) {
 			t.Errorf("%s: %q, want %s", c.name, text, c.want)
 		}
+	}
+}
+
+// Answers of a dialect that says so tell how many requests are left, refusals
+// included; those of others don't.
+func TestRateHeaders(t *testing.T) {
+	s := start(t, web.Config{Access: access{control.Free}}, routes...)
+	serve := func(context.Context, dialect.Core, *dialect.Request) (*dialect.Response, error) {
+		return nil, dialect.ErrNothing
+	}
+	s.HandleDialect(&dialect.Dialect{RateHeaders: true, Routes: []dialect.Route{{Method: "GET", Path: "/told", Serve: serve}}}, nil)
+	s.HandleDialect(&dialect.Dialect{Routes: []dialect.Route{{Method: "GET", Path: "/untold", Serve: serve}}}, nil)
+	ask := func(path string) string {
+		_, _, text := exchange(t, s.addr, "GET "+path+" HTTP/1.1\r\nAuthorization: Bearer full-key\r\nHost: a\r\nConnection: close\r\n\r\n")
+		return text
+	}
+	began := time.Now()
+	limit := control.Free.RequestsPerMinute()
+	for left := limit - 1; left >= 1; left-- {
+		if text := ask("/told"); !strings.Contains(text, " 404 ") || !strings.Contains(text, fmt.Sprintf("X-Ratelimit-Remaining: %d\r\n", left)) {
+			t.Fatalf("with %d left: %s", left, text)
+		}
+	}
+	if text := ask("/untold"); strings.Contains(text, "X-Ratelimit") {
+		t.Error(text)
+	}
+	text := ask("/told")
+	if !strings.Contains(text, " 429 ") || !strings.Contains(text, "X-Ratelimit-Remaining: 0\r\n") || !strings.Contains(text, fmt.Sprintf("X-Ratelimit-Limit: %d\r\n", limit)) {
+		t.Error(text)
+	}
+	_, after, _ := strings.Cut(text, "X-Ratelimit-Reset: ")
+	number, _, _ := strings.Cut(after, "\r\n")
+	reset, err := strconv.ParseInt(number, 10, 64)
+	if at := time.Unix(reset, 0); err != nil || at.Before(began.Add(time.Minute-time.Second)) || at.After(time.Now().Add(time.Minute+2*time.Second)) {
+		t.Errorf("until %q, asked from %v on", number, began)
 	}
 }

@@ -1,12 +1,12 @@
 package web
 
 import (
+	"strconv"
 	"sync"
 	"time"
 
 	"sluice/pkg/control"
 	"sluice/pkg/dialect"
-	"sluice/pkg/key"
 )
 
 // limiter counts the requests of each org in windows of a minute. An org's window
@@ -24,22 +24,33 @@ type window struct {
 
 const windowLen = time.Minute
 
-// count counts one API request against the plan of its org.
-func (s *Server) count(p *key.Principal) error {
-	org := s.cfg.Access.Org(p.Org)
+// count counts one API request of a call against the plan of its org.
+func (s *Server) count(c *Call) error {
+	org := s.cfg.Access.Org(c.Principal.Org)
 	if org == nil { // deleted since the key was looked up
 		return &dialect.Error{Status: 401, Code: dialect.Unauthorized, Message: "the key is not known: check that it is whole and not revoked"}
 	}
-	if wait := s.limiter.take(org, time.Now()); wait > 0 {
-		seconds := int((wait + time.Second - 1) / time.Second)
-		return &dialect.Error{Status: 429, Code: dialect.RateLimited, RetryAfter: seconds,
+	now := time.Now()
+	left, ends := s.limiter.take(org, now)
+	if c.route.RateHeaders {
+		h := &c.Response.Header
+		h.Set("X-RateLimit-Limit", strconv.Itoa(org.Plan.RequestsPerMinute()))
+		h.Set("X-RateLimit-Remaining", strconv.Itoa(max(0, left)))
+		h.Set("X-RateLimit-Reset", strconv.FormatInt(seconds(time.Duration(ends.UnixNano())), 10))
+	}
+	if left < 0 {
+		return &dialect.Error{Status: 429, Code: dialect.RateLimited, RetryAfter: int(seconds(ends.Sub(now))),
 			Message: "the plan's requests for this minute are used up"}
 	}
 	return nil
 }
 
-// take counts a request; a wait above zero says that it was one too many.
-func (l *limiter) take(org *control.Org, now time.Time) (wait time.Duration) {
+// seconds gives whole ones, none of them too few.
+func seconds(d time.Duration) int64 { return int64((d + time.Second - 1) / time.Second) }
+
+// take counts a request, and gives how many more the org may make until its window
+// ends; below zero: this was one too many.
+func (l *limiter) take(org *control.Org, now time.Time) (left int, ends time.Time) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.windows == nil {
@@ -58,9 +69,9 @@ func (l *limiter) take(org *control.Org, now time.Time) (wait time.Duration) {
 		w = &window{began: now}
 		l.windows[org.ID] = w
 	}
-	if w.count >= org.Plan.RequestsPerMinute() {
-		return windowLen - now.Sub(w.began)
+	left, ends = org.Plan.RequestsPerMinute()-w.count-1, w.began.Add(windowLen)
+	if left >= 0 {
+		w.count++
 	}
-	w.count++
-	return 0
+	return left, ends
 }

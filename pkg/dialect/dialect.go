@@ -8,6 +8,8 @@
 //	reply.go     what we say alike in all dialects
 //	route.go     Route: its HTTP calls, and what they may ask of the core
 //	own.go       calls that see no endpoints but those of their dialect
+//	active.go    endpoints that are active or aren't
+//	sign.go      a signature that has its time in it
 //	error.go     errors that a client sees
 //	decode.go    bodies and pages of calls, read strictly
 //	json.go      pieces of what is written
@@ -37,6 +39,10 @@ type Dialect struct {
 	// known and its plan has room; nil: whoever has a key may come in. A header that
 	// is absent is empty.
 	Admit func(p *key.Principal, header func(name string) string) *Error
+
+	// RateHeaders has answers to Routes say how many requests are left to the org, and
+	// until when, in X-RateLimit-Limit, -Remaining and -Reset.
+	RateHeaders bool
 
 	// AppendError adds the JSON that answers a refused call at a path of Routes or SSE;
 	// nil: in the shape of Error.AppendJSON.
