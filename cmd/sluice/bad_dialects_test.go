@@ -17,8 +17,10 @@ import (
 type asks struct {
 	create, list, endpoint string // paths; %s stands for an id
 	change                 string // method and path of a call with a body about one endpoint
+	spec                   string // the body of create; %s stands for the URL, in whose member it begins
+	listed                 bool   // the body has events, and may have a secret
 	headers                string // beside the key, ended with \r\n
-	stream                 string
+	stream                 string // empty: it has none
 	enter                  string // a message that lets in; %s stands for the key
 	subscribe              string // one that subscribes; %s stands for a list of patterns
 	more                   []asked
@@ -31,16 +33,22 @@ func TestBadDialects(t *testing.T) {
 	n := startStory(t, nodeConfig{})
 	a, b := n.member(t), n.member(t)
 	json := "Content-Type: application/json\r\n"
+	const transfer = `"type":"TRANSFER","network":"mainnet","address":"0x2000000000000000000000000000000000000001"`
+	filtered := func(filters string) string {
+		return `{"webhook_url":"` + somewhere + `",` + transfer + `,"filters":[` + filters + `]}`
+	}
+	const listed = `{"url":"%s","events":["a.b"]}`
 	tenant := "X-Tenant-ID: " + a.org + "\r\n"
 	for name, d := range map[string]asks{
 		"tenzro": {
 			create: "/api/events/webhook", list: "/api/events/webhook/list", endpoint: "/api/events/webhook/%s", change: "POST /api/events/webhook/%s/enable",
+			spec: listed, listed: true,
 			stream: "/events/stream", enter: `{"type":"subscribe","events":["a.b"],"apiKey":"%s"}`, subscribe: `{"type":"subscribe","events":[%s]}`,
 			said: [][]string{{`{"type":"subscribe","events":["a.b"],"apiKey":"` + b.token + `"}`}},
 		},
 		"quub": {
 			create: "/events/v1/webhooks", list: "/events/v1/webhooks", endpoint: "/events/v1/webhooks/%s", change: "PATCH /events/v1/webhooks/%s",
-			headers: tenant, stream: "/events/v1/stream",
+			spec: listed, listed: true, headers: tenant, stream: "/events/v1/stream",
 			enter: `{"type":"auth","token":"%s","orgId":"` + a.org + `"}`, subscribe: `{"type":"subscribe","events":[%s]}`,
 			more: []asked{
 				{name: "31 no tenant", line: "GET /events/v1/webhooks"},
@@ -57,6 +65,29 @@ func TestBadDialects(t *testing.T) {
 				{`{"type":"auth","token":"` + a.token + `","orgId":"` + b.org + `"}`},
 			},
 		},
+		"tempo": {
+			create: "/api/v1/subscriptions", list: "/api/v1/subscriptions", endpoint: "/api/v1/subscriptions/%s", change: "PATCH /api/v1/subscriptions/%s",
+			spec: `{"webhook_url":"%s",` + transfer + `}`,
+			more: []asked{
+				{name: "19 a type of another kind", body: `{"webhook_url":"https://example.com/","type":"SWAP","network":"mainnet","address":"0x2000000000000000000000000000000000000001"}`},
+				{name: "36 offset -1", line: "GET /api/v1/subscriptions?offset=-1"},
+				{name: "36 offset 1e9", line: "GET /api/v1/subscriptions?offset=1000000000"},
+				{name: "36 logs, limit 0", line: "GET /api/v1/webhooks/logs?limit=0"},
+				{name: "36 logs of what is no subscription", line: "GET /api/v1/webhooks/logs?subscription_id=garbage"},
+				{name: "36 logs by another parameter", line: "GET /api/v1/webhooks/logs?subscription=x"},
+				{name: "53 no address", body: `{"webhook_url":"https://example.com/","type":"TRANSFER","network":"mainnet"}`},
+				{name: "53 an address that is too short", body: `{"webhook_url":"https://example.com/","type":"TRANSFER","network":"mainnet","address":"0x20c0"}`},
+				{name: "53 an address with a wrong checksum", body: `{"webhook_url":"https://example.com/","type":"TRANSFER","network":"mainnet","address":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD"}`},
+				{name: "53 another network", body: `{"webhook_url":"https://example.com/","type":"TRANSFER","network":"both","address":"0x2000000000000000000000000000000000000001"}`},
+				{name: "53 21 filters", body: filtered(`{"type":"amount_min","value":"1"}` + strings.Repeat(`,{"type":"amount_min","value":"1"}`, 20))},
+				{name: "53 a negative amount", body: filtered(`{"type":"amount_min","value":"-1"}`)},
+				{name: "53 an amount that is none", body: filtered(`{"type":"amount_min","value":"1e400"}`)},
+				{name: "53 an amount that is a number", body: filtered(`{"type":"amount_min","value":1}`)},
+				{name: "53 an unknown filter", body: filtered(`{"type":"memo","value":"x"}`)},
+				{name: "53 a filter with another member", body: filtered(`{"type":"amount_min","value":"1","not":true}`)},
+				{name: "53 a change to a filter that is none", line: "PATCH /api/v1/subscriptions/{mine}", body: `{"filters":[{"type":"amount_min","value":""}]}`},
+			},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := badStage{t: t, n: n, a: a, b: b, d: d}
@@ -66,6 +97,9 @@ func TestBadDialects(t *testing.T) {
 		})
 	}
 }
+
+// somewhere is a URL that may be an endpoint's.
+const somewhere = "https://example.com/"
 
 type badStage struct {
 	t    *testing.T
@@ -80,19 +114,19 @@ func (s *badStage) calls() string {
 	made := make(map[string]string) // an endpoint of each org's
 	for who, m := range map[string]member{"mine": s.a, "theirs": s.b} {
 		headers := strings.ReplaceAll(d.headers, s.a.org, m.org)
-		first := asked{line: "POST " + d.create, key: m.token, headers: headers + "Content-Type: application/json\r\n", body: `{"url":"https://example.com/","events":["a.b"]}`}
+		first := asked{line: "POST " + d.create, key: m.token, headers: headers + "Content-Type: application/json\r\n", body: fmt.Sprintf(d.spec, somewhere)}
 		made[who] = first.made(t, strings.TrimPrefix(s.n.URL(), "http://"))
 	}
 	poor, revoked := s.key("subscribe"), s.key("manage")
 	if _, err := s.n.admin.call(t.Context(), "DELETE", "/admin/v1/orgs/"+s.a.org+"/keys/"+revoked.ID, nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	const ok = `{"url":"https://example.com/","events":["a.b"]}`
-	url := func(u string) string { return `{"url":"` + u + `","events":["a.b"]}` }
+	url := func(u string) string { return fmt.Sprintf(d.spec, u) }
+	ok := url(somewhere)
+	member, rest, _ := strings.Cut(ok[1:], ",")
+	with := func(more string) string { return ok[:len(ok)-1] + "," + more + "}" }
 	events := func(list string) string { return `{"url":"https://example.com/","events":` + list + `}` }
-	secret := func(text string) string {
-		return `{"url":"https://example.com/","events":["a.b"],"secret":"` + text + `"}`
-	}
+	secret := func(text string) string { return with(`"secret":"` + text + `"`) }
 	at := func(id string) string { return fmt.Sprintf(d.endpoint, id) }
 	cases := []asked{
 		{name: "1 nothing"},
@@ -101,7 +135,7 @@ func (s *badStage) calls() string {
 		{name: "3 a text", body: `"x"`},
 		{name: "3 null", body: `null`},
 		{name: "4 something behind", body: ok + ok},
-		{name: "5 a name twice", body: `{"url":"https://example.com/","url":"https://example.com/","events":["a.b"]}`},
+		{name: "5 a name twice", body: "{" + member + "," + ok[1:]},
 		{name: "6 bad UTF-8", body: url("https://example.com/\xff")},
 		{name: "7 a lone surrogate", body: url(`https://example.com/\ud800`)},
 		{name: "8 a million brackets", body: strings.Repeat("[", 1<<20)},
@@ -110,7 +144,7 @@ func (s *badStage) calls() string {
 		{name: "14 XML", headers: "Content-Type: text/xml\r\n", body: `<a/>`},
 		{name: "15 compressed", headers: "Content-Encoding: gzip\r\n", body: ok},
 		{name: "16 a byte order mark", body: "\ufeff" + ok},
-		{name: "23 a member of another name", body: `{"url":"https://example.com/","events":["a.b"],"retries":3}`},
+		{name: "23 a member of another name", body: with(`"retries":3`)},
 		{name: "25 no key", key: "-", body: ok},
 		{name: "26 a key with a mistake", key: "sk_test_" + strings.Repeat("x", 38), body: ok},
 		{name: "26 a key of nobody's", key: string(key.New(event.Sandbox)), body: ok},
@@ -132,8 +166,8 @@ func (s *badStage) calls() string {
 		{name: "36 limit 1e9", line: "GET " + d.list + "?limit=1000000000"},
 		{name: "36 limit a word", line: "GET " + d.list + "?limit=abc"},
 		{name: "37 cursor no cursor", line: "GET " + d.list + "?cursor=garbage"},
-		{name: "40 no URL", body: `{"events":["a.b"]}`},
-		{name: "40 URL a number", body: `{"url":7,"events":["a.b"]}`},
+		{name: "40 no URL", body: "{" + rest},
+		{name: "40 URL a number", body: strings.Replace(ok, `"`+somewhere+`"`, "7", 1)},
 		{name: "40 URL of another scheme", body: url("ftp://example.com/")},
 		{name: "40 URL a program", body: url("javascript:alert(1)")},
 		{name: "40 URL of no host", body: url("/hook")},
@@ -141,21 +175,27 @@ func (s *badStage) calls() string {
 		{name: "44 URL with port 0", body: url("https://example.com:0/")},
 		{name: "44 URL with port 65536", body: url("https://example.com:65536/")},
 		{name: "45 URL of 2,049 bytes", body: url("https://example.com/" + strings.Repeat("x", 2029))},
-		{name: "47 no events", body: events(`[]`)},
-		{name: "47 events left out", body: `{"url":"https://example.com/"}`},
-		{name: "47 101 events", body: events(`["a.b"` + strings.Repeat(`,"a.b"`, 100) + `]`)},
-		{name: "47 two stars", body: events(`["a.b","**"]`)},
-		{name: "47 an event that is a number", body: events(`["a.b",7]`)},
-		{name: "47 an event with a capital", body: events(`["Order.filled"]`)},
-		{name: "48 secret empty", body: secret("")},
-		{name: "48 secret of one byte", body: secret("x")},
-		{name: "48 secret of 10 kB", body: secret(strings.Repeat("x", 10<<10))},
-		{name: "48 secret with a control character", body: secret(`12345678\u0007`)},
-		{name: "48 secret that is no base64", body: secret("whsec_no base64")},
+	}
+	if d.listed {
+		cases = append(cases, []asked{
+			{name: "47 no events", body: events(`[]`)},
+			{name: "47 events left out", body: `{"url":"https://example.com/"}`},
+			{name: "47 101 events", body: events(`["a.b"` + strings.Repeat(`,"a.b"`, 100) + `]`)},
+			{name: "47 two stars", body: events(`["a.b","**"]`)},
+			{name: "47 an event that is a number", body: events(`["a.b",7]`)},
+			{name: "47 an event with a capital", body: events(`["Order.filled"]`)},
+			{name: "48 secret empty", body: secret("")},
+			{name: "48 secret of one byte", body: secret("x")},
+			{name: "48 secret of 10 kB", body: secret(strings.Repeat("x", 10<<10))},
+			{name: "48 secret with a control character", body: secret(`12345678\u0007`)},
+			{name: "48 secret that is no base64", body: secret("whsec_no base64")},
+		}...)
+	}
+	cases = append(cases, []asked{
 		{name: "50 a change of another name", line: fmt.Sprintf(d.change, made["mine"]), body: `{"id":"wh_1"}`},
 		{name: "51 to remove", line: "DELETE " + at(made["mine"])},
 		{name: "51 to remove once more", line: "DELETE " + at(made["mine"])},
-	}
+	}...)
 	var said strings.Builder
 	for i := range cases {
 		cases[i].headers += d.headers
@@ -190,6 +230,9 @@ func (s *badStage) key(scopes ...string) (made apiKey) {
 // streams says on a WebSocket what nobody should, each time on a new one.
 func (s *badStage) streams() string {
 	d := &s.d
+	if d.stream == "" {
+		return ""
+	}
 	enter := fmt.Sprintf(d.enter, s.a.token)
 	subscribe := func(list string) string { return fmt.Sprintf(d.subscribe, list) }
 	bad := `{"type":"no such thing"}`

@@ -100,7 +100,7 @@ func (a *asked) made(t *testing.T, address string) string {
 		t.Fatal(err)
 	}
 	body, _ := io.ReadAll(resp.Body)
-	id := regexp.MustCompile(`wh_\w+`).FindString(string(body))
+	id := regexp.MustCompile(`(wh|sub)_\w+`).FindString(string(body))
 	if resp.StatusCode != http.StatusCreated || id == "" {
 		t.Fatalf("%s: %d %s", a.line, resp.StatusCode, body)
 	}

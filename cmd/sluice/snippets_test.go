@@ -18,6 +18,7 @@ import (
 type snippets struct {
 	t       *testing.T
 	p       *process
+	admin   *client
 	clients string
 	dir     string // with the host names and placeholders of the guides filled in
 }
@@ -72,10 +73,11 @@ func TestPrintedSnippets(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := startProcess(t, []string{"--data", filepath.Join(t.TempDir(), "data")})
-	for name, test := range map[string]func(*snippets){"tenzro": tenzroSnippets, "quub": quubSnippets} {
+	p := startProcess(t, []string{"--data", filepath.Join(t.TempDir(), "data"), "--admin-token", "the operator"})
+	admin := &client{base: "http://" + p.ops, token: "the operator"}
+	for name, test := range map[string]func(*snippets){"tenzro": tenzroSnippets, "quub": quubSnippets, "tempo": tempoSnippets} {
 		t.Run(name, func(t *testing.T) {
-			test(&snippets{t: t, p: p, clients: clients, dir: t.TempDir()})
+			test(&snippets{t: t, p: p, admin: admin, clients: clients, dir: t.TempDir()})
 		})
 	}
 }

@@ -6,6 +6,7 @@ import (
 	"sluice/pkg/dialect/marketplace"
 	"sluice/pkg/dialect/quub"
 	"sluice/pkg/dialect/standardwebhooks"
+	"sluice/pkg/dialect/tempo"
 	"sluice/pkg/dialect/tenzro"
 	"sluice/pkg/dialect/tetrafi"
 )
@@ -16,6 +17,7 @@ var Dialects = []*dialect.Dialect{
 	marketplace.Dialect,
 	tenzro.Dialect,
 	quub.Dialect,
+	tempo.Dialect,
 	standardwebhooks.Dialect,
 }
 

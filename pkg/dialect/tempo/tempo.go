@@ -1,0 +1,30 @@
+// Package tempo speaks the API of Tempo's webhook service, as far as it needs no
+// accounts.
+//
+//	key         X-API-Key, or Authorization: Bearer
+//	management  /api/v1/subscriptions: create, list, get, change, delete; /api/v1/webhooks/logs
+//	owed        TRANSFER, MINT, BURN, APPROVAL: events chain.transfer …, of its network, that
+//	            name its address as token, from or to; filters: amount_min, amount_max,
+//	            from_address, to_address, all of which must hold
+//	event       {id,type,network,timestamp,subscription_id,…members of data…}
+//	signature   X-Tempo-Signature: t=…,v1=…, hex HMAC-SHA256 of t.body
+//	retries     at once, 5 s, 30 s, 5 min, 1 h; then dead letter; 5 counted failures disable
+//	answers     X-RateLimit-Limit, -Remaining, -Reset; errors {error,details}
+//
+// Source: Tempo "Webhook Service - Complete API Documentation", which says nothing of
+// retries: they are as TetraFi's table has them. Its verifier signs the JSON that it
+// parsed and wrote again.
+package tempo
+
+import "sluice/pkg/dialect"
+
+const name = "tempo"
+
+// Dialect is Tempo's API.
+var Dialect = &dialect.Dialect{
+	Name:        name,
+	Routes:      routes,
+	Webhook:     webhook,
+	RateHeaders: true,
+	AppendError: appendError,
+}
