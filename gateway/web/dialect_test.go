@@ -70,7 +70,7 @@ func TestRateHeaders(t *testing.T) {
 		return text
 	}
 	began := time.Now()
-	limit := control.Free.RequestsPerMinute()
+	limit := control.Free.Limits().Requests
 	for left := limit - 1; left >= 1; left-- {
 		if text := ask("/told"); !strings.Contains(text, " 404 ") || !strings.Contains(text, fmt.Sprintf("X-Ratelimit-Remaining: %d\r\n", left)) {
 			t.Fatalf("with %d left: %s", left, text)

@@ -34,7 +34,7 @@ func (s *Server) count(c *Call) error {
 	left, ends := s.limiter.take(org, now)
 	if c.route.RateHeaders {
 		h := &c.Response.Header
-		h.Set("X-RateLimit-Limit", strconv.Itoa(org.Plan.RequestsPerMinute()))
+		h.Set("X-RateLimit-Limit", strconv.Itoa(org.Plan.Limits().Requests))
 		h.Set("X-RateLimit-Remaining", strconv.Itoa(max(0, left)))
 		h.Set("X-RateLimit-Reset", strconv.FormatInt(seconds(time.Duration(ends.UnixNano())), 10))
 	}
@@ -69,7 +69,7 @@ func (l *limiter) take(org *control.Org, now time.Time) (left int, ends time.Tim
 		w = &window{began: now}
 		l.windows[org.ID] = w
 	}
-	left, ends = org.Plan.RequestsPerMinute()-w.count-1, w.began.Add(windowLen)
+	left, ends = org.Plan.Limits().Requests-w.count-1, w.began.Add(windowLen)
 	if left >= 0 {
 		w.count++
 	}

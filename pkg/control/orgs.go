@@ -8,35 +8,22 @@ import (
 
 	"sluice/pkg/event"
 	"sluice/pkg/key"
+	"sluice/pkg/plan"
 )
 
-// Plan is what an org may use.
-type Plan string
+// Plan is what an org may use, as package plan has it.
+type Plan = plan.Plan
 
 // The plans.
 const (
-	Free       Plan = "free"
-	Starter    Plan = "starter"
-	Pro        Plan = "pro"
-	Enterprise Plan = "enterprise"
+	Free       = plan.Free
+	Starter    = plan.Starter
+	Pro        = plan.Pro
+	Enterprise = plan.Enterprise
 )
 
 // Plans lists all plans, the smallest first.
-var Plans = []Plan{Free, Starter, Pro, Enterprise}
-
-// RequestsPerMinute gives how many API requests an org of the plan may make in a
-// minute.
-func (p Plan) RequestsPerMinute() int {
-	switch p {
-	case Free:
-		return 10
-	case Starter:
-		return 100
-	case Pro:
-		return 1000
-	}
-	return 10000
-}
+var Plans = plan.All
 
 // Org is a tenant.
 type Org struct {
