@@ -33,6 +33,7 @@ import (
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
 	"sluice/pkg/key"
+	"sluice/pkg/plan"
 )
 
 // Log is what the core needs of the log.
@@ -78,16 +79,28 @@ func (c *Core) CreateEndpoint(ctx context.Context, p *key.Principal, spec dialec
 	}
 	change, err := c.control.Do(ctx, &control.CreateEndpoint{
 		Prefix: spec.IDPrefix, Org: p.Org, Environment: p.Environment, Dialect: spec.Dialect, URL: spec.URL,
-		Patterns: spec.Patterns, Description: spec.Description, Secret: endpoint.Secret(spec.Secret), Options: spec.Options,
+		Patterns: spec.Patterns, Description: spec.Description, Secret: endpoint.Secret(spec.Secret), Options: spec.Options, OfDialect: spec.AtMost,
 	})
 	switch {
 	case errors.Is(err, control.ErrLimit):
 		return nil, &dialect.Error{Status: 409, Code: dialect.Conflict,
 			Message: fmt.Sprintf("there are %d endpoints already, the most that an org may have: delete one", control.MaxEndpoints)}
+	case errors.Is(err, control.ErrPlan):
+		return nil, &dialect.Error{Status: 400, Code: dialect.PlanLimit,
+			Message: fmt.Sprintf("the plan allows %d such endpoints: delete one, or change the plan", spec.AtMost)}
 	case err != nil:
 		return nil, refusal(err)
 	}
 	return change.Endpoint, nil
+}
+
+// Plan gives the plan of the caller's org. Of one that was deleted meanwhile nothing
+// can be made, whatever its plan.
+func (c *Core) Plan(p *key.Principal) plan.Plan {
+	if org := c.control.Org(p.Org); org != nil {
+		return org.Plan
+	}
+	return plan.Free
 }
 
 // Endpoint gives an endpoint of the caller's.

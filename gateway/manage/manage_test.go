@@ -100,6 +100,34 @@ func wantError(t *testing.T, err error, status int, code dialect.Code) *dialect.
 	return e
 }
 
+// A bound on endpoints of a dialect holds over both environments, until one is gone.
+func TestPlanLimit(t *testing.T) {
+	w := openWorld(t)
+	if p := w.core.Plan(owner); p != control.Pro {
+		t.Errorf("the plan is %s", p)
+	}
+	s := spec()
+	s.AtMost, s.IDPrefix = 2, "sub_"
+	first, err := w.core.CreateEndpoint(t.Context(), owner, s)
+	if err != nil || !strings.HasPrefix(first.ID, "sub_") {
+		t.Fatal(first, err)
+	}
+	if _, err := w.core.CreateEndpoint(t.Context(), ownerLive, s); err != nil {
+		t.Fatal(err)
+	}
+	_, err = w.core.CreateEndpoint(t.Context(), owner, s)
+	wantError(t, err, 400, dialect.PlanLimit)
+	if _, err := w.core.CreateEndpoint(t.Context(), stranger, s); err != nil {
+		t.Error("another org:", err)
+	}
+	if err := w.core.DeleteEndpoint(t.Context(), owner, first.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.core.CreateEndpoint(t.Context(), owner, s); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestCreateChecksWhatItIsGiven(t *testing.T) {
 	w := openWorld(t)
 	many := func(n int) (out []string) {

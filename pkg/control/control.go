@@ -62,6 +62,7 @@ var (
 	ErrConflict = errors.New("changed meanwhile")
 	ErrDisabled = errors.New("endpoint is disabled")
 	ErrLimit    = errors.New("limit reached")
+	ErrPlan     = errors.New("plan's limit reached")
 )
 
 // Errors of the state as a whole.

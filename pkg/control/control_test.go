@@ -345,6 +345,50 @@ func TestLimits(t *testing.T) {
 	do(t, c, live)
 }
 
+// What a plan allows of a dialect's endpoints is exact, over both environments and all
+// nodes, and bounds no other dialect's.
+func TestPlanLimit(t *testing.T) {
+	log := eventlogtest.Mem(t, topics...)
+	nodes := []*control.Control{open(t, log), open(t, log)}
+	do(t, nodes[0], &control.CreateOrg{ID: "org_a", Plan: control.Free})
+	other := newEndpoint("org_a")
+	other.Dialect = "other"
+	do(t, nodes[0], other)
+	errs := make(chan error)
+	const limit, tries = 10, 30
+	for i := range tries {
+		go func() {
+			cmd := newEndpoint("org_a")
+			cmd.Environment, cmd.OfDialect = event.Environments[i%2], limit
+			_, err := nodes[i/2%2].Do(context.Background(), cmd)
+			errs <- err
+		}()
+	}
+	made := 0
+	for range tries {
+		if err := <-errs; err == nil {
+			made++
+		} else if !errors.Is(err, control.ErrPlan) {
+			t.Error(err)
+		}
+	}
+	if made != limit {
+		t.Errorf("made %d", made)
+	}
+	do(t, nodes[0], newEndpoint("org_a")) // without a bound
+	if text := everything(t, log); strings.Count(text, `"v":4`) != tries {
+		t.Errorf("of commands with a bound the log has %d", strings.Count(text, `"v":4`))
+	}
+	for _, c := range nodes {
+		if err := c.Fresh(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if nodes[0].StateHash() != nodes[1].StateHash() {
+		t.Error("the nodes differ")
+	}
+}
+
 func TestBootstrap(t *testing.T) {
 	log := eventlogtest.Mem(t, topics...)
 	nodes := []*control.Control{open(t, log), open(t, log)}

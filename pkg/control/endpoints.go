@@ -16,6 +16,7 @@ const MaxEndpoints = 1000
 
 // CreateEndpoint registers an endpoint. Do makes ID and looks up From, the end
 // of its environment's events: what was published before is not owed to it.
+// ErrLimit, ErrPlan: the org has as many as it may, of all or of this dialect.
 type CreateEndpoint struct {
 	ID          string            `json:"id"`
 	Prefix      string            `json:"-"` // how ID begins; empty: wh_
@@ -28,7 +29,8 @@ type CreateEndpoint struct {
 	Secret      endpoint.Secret   `json:"-"` // never in the log
 	Sealed      []byte            `json:"sealed"`
 	From        int64             `json:"from"`
-	Limit       int               `json:"limit,omitzero"` // endpoints the org may have there; Do sets it
+	Limit       int               `json:"limit,omitzero"`     // endpoints the org may have there; Do sets it
+	OfDialect   int               `json:"ofDialect,omitzero"` // those of the dialect that it may have in both environments; 0: any number
 
 	Options endpoint.OptionsPatch `json:"options,omitzero"`
 	Headers []byte                `json:"headers,omitzero"` // those of Options, sealed
@@ -36,8 +38,13 @@ type CreateEndpoint struct {
 
 func (*CreateEndpoint) op() string { return "endpoint.create" }
 
+// version 4 may have a bound on endpoints of its dialect.
 func (cmd *CreateEndpoint) version() (needs, known int) {
-	return optionsVersion(&cmd.Options, cmd.Headers)
+	needs, _ = optionsVersion(&cmd.Options, cmd.Headers)
+	if cmd.OfDialect != 0 {
+		needs = 4
+	}
+	return needs, 4
 }
 
 func (cmd *CreateEndpoint) prepare(ctx context.Context, c *Control) error {
@@ -76,6 +83,8 @@ func (cmd *CreateEndpoint) apply(s *state, at stamp) ([]Change, error) {
 		return nil, fmt.Errorf("create endpoint %s: %w", cmd.ID, ErrExists)
 	case cmd.Limit > 0 && len(s.endpointsOf(cmd.Org, cmd.Environment)) >= cmd.Limit:
 		return nil, fmt.Errorf("create endpoint of org %s: %d endpoints: %w", cmd.Org, cmd.Limit, ErrLimit)
+	case cmd.OfDialect > 0 && s.countDialect(cmd.Org, cmd.Dialect) >= cmd.OfDialect:
+		return nil, fmt.Errorf("create endpoint of org %s: %d of %s: %w", cmd.Org, cmd.OfDialect, cmd.Dialect, ErrPlan)
 	}
 	ep := &endpoint.Endpoint{
 		ID: cmd.ID, Org: s.orgs[cmd.Org].ID, Environment: cmd.Environment, Dialect: cmd.Dialect, URL: cmd.URL,
@@ -86,6 +95,18 @@ func (cmd *CreateEndpoint) apply(s *state, at stamp) ([]Change, error) {
 	setOptions(ep, &sealed, &cmd.Options, cmd.Headers)
 	s.addEndpoint(s.pack(ep, at.offset, &sealed))
 	return []Change{{Offset: at.offset, Endpoint: ep}}, nil
+}
+
+// countDialect counts an org's endpoints of a dialect.
+func (s *state) countDialect(org, dialect string) (n int) {
+	for _, env := range event.Environments {
+		for _, e := range s.endpointsOf(org, env) {
+			if e.group.dialect == dialect {
+				n++
+			}
+		}
+	}
+	return n
 }
 
 func parsePatterns(texts []string) (event.Patterns, error) {

@@ -12,6 +12,7 @@ const (
 	NotAllowed    Code = "method_not_allowed"
 	NotAcceptable Code = "not_acceptable"
 	Conflict      Code = "conflict"
+	PlanLimit     Code = "plan_limit"
 	TooLarge      Code = "too_large"
 	Unsupported   Code = "unsupported_media_type"
 	RateLimited   Code = "rate_limited"

@@ -7,6 +7,7 @@ import (
 	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
 	"sluice/pkg/key"
+	"sluice/pkg/plan"
 )
 
 // Route is one HTTP call of a dialect. The gateway authenticates, checks the
@@ -38,6 +39,9 @@ type Response struct {
 // Core is what a dialect's calls may ask for. Everything is scoped to the
 // principal's org and environment: what belongs to others doesn't exist.
 type Core interface {
+	// Plan is the one that the principal's org is on.
+	Plan(p *key.Principal) plan.Plan
+	// CreateEndpoint refuses with the code PlanLimit what spec.AtMost doesn't allow.
 	CreateEndpoint(ctx context.Context, p *key.Principal, spec EndpointSpec) (*endpoint.Endpoint, error)
 	Endpoint(ctx context.Context, p *key.Principal, id string) (*endpoint.Endpoint, error)
 	// Endpoints lists in order of creation, behind the place that cursor (empty:
@@ -120,6 +124,7 @@ type EndpointSpec struct {
 	Secret      string // empty: one is made
 	Description string
 	Options     endpoint.OptionsPatch
+	AtMost      int // endpoints of the dialect that the org may have, in both environments; 0: any number
 }
 
 // EndpointPatch changes the members that aren't nil.

@@ -16,6 +16,7 @@ import (
 	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
 	"sluice/pkg/key"
+	"sluice/pkg/plan"
 )
 
 // calls makes each call of the file that begins with >; the next lines say what it
@@ -146,6 +147,8 @@ func patterns(texts ...string) (all event.Patterns) {
 	return all
 }
 
+func (c *stub) Plan(*key.Principal) plan.Plan { return plan.Starter }
+
 func (c *stub) CreateEndpoint(_ context.Context, _ *key.Principal, spec dialect.EndpointSpec) (*endpoint.Endpoint, error) {
 	text := fmt.Sprintf("create %s %s %v secret=%q", spec.Dialect, spec.URL, spec.Patterns, spec.Secret)
 	ep, err := c.endpoint("wh_active")
@@ -156,7 +159,13 @@ func (c *stub) CreateEndpoint(_ context.Context, _ *key.Principal, spec dialect.
 		text += " filter=" + *f
 		ep.Options.Filter = *f
 	}
+	if spec.AtMost > 0 {
+		text += fmt.Sprint(" at most ", spec.AtMost)
+	}
 	c.ask("%s", text)
+	if strings.HasSuffix(spec.URL, "/one-too-many") {
+		return nil, &dialect.Error{Status: 400, Code: dialect.PlanLimit, Message: "the plan allows no more"}
+	}
 	ep.URL, ep.Patterns, ep.Secret = spec.URL, patterns(spec.Patterns...), endpoint.Secret(spec.Secret)
 	if spec.Secret == "" {
 		ep.Secret = endpoint.Secret("whsec_bWFkZQ==")

@@ -17,6 +17,7 @@ import (
 	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
 	"sluice/pkg/key"
+	"sluice/pkg/plan"
 )
 
 // stubCore answers with one endpoint and writes down what it was asked.
@@ -30,6 +31,8 @@ type stubCore struct {
 func (c *stubCore) ask(p *key.Principal, format string, args ...any) {
 	c.asked = p.Org + " " + p.Environment.String() + " " + fmt.Sprintf(format, args...)
 }
+
+func (c *stubCore) Plan(*key.Principal) plan.Plan { return plan.Free }
 
 func (c *stubCore) CreateEndpoint(_ context.Context, p *key.Principal, s dialect.EndpointSpec) (*endpoint.Endpoint, error) {
 	c.ask(p, "create {Dialect:%s URL:%s Patterns:%v Secret:%s Description:%s}%s", s.Dialect, s.URL, s.Patterns, s.Secret, s.Description, said(s.Options))
