@@ -31,7 +31,10 @@ type asks struct {
 // the dialect: in testdata/bad_<dialect>.txt; -update writes it anew.
 func TestBadDialects(t *testing.T) {
 	n := startStory(t, nodeConfig{})
-	a, b := n.member(t), n.member(t)
+	a, b, free := n.member(t), n.member(t), n.member(t)
+	if _, err := n.admin.call(t.Context(), "PATCH", "/admin/v1/orgs/"+free.org, map[string]string{"plan": "free"}, nil); err != nil {
+		t.Fatal(err)
+	}
 	json := "Content-Type: application/json\r\n"
 	const transfer = `"type":"TRANSFER","network":"mainnet","address":"0x2000000000000000000000000000000000000001"`
 	filtered := func(filters string) string {
@@ -70,6 +73,7 @@ func TestBadDialects(t *testing.T) {
 			spec: `{"webhook_url":"%s",` + transfer + `}`,
 			more: []asked{
 				{name: "19 a type of another kind", body: `{"webhook_url":"https://example.com/","type":"SWAP","network":"mainnet","address":"0x2000000000000000000000000000000000000001"}`},
+				{name: "28 mainnet, on a plan without", key: free.token, body: filtered("")},
 				{name: "36 offset -1", line: "GET /api/v1/subscriptions?offset=-1"},
 				{name: "36 offset 1e9", line: "GET /api/v1/subscriptions?offset=1000000000"},
 				{name: "36 logs, limit 0", line: "GET /api/v1/webhooks/logs?limit=0"},
@@ -80,6 +84,9 @@ func TestBadDialects(t *testing.T) {
 				{name: "53 an address with a wrong checksum", body: `{"webhook_url":"https://example.com/","type":"TRANSFER","network":"mainnet","address":"0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD"}`},
 				{name: "53 another network", body: `{"webhook_url":"https://example.com/","type":"TRANSFER","network":"both","address":"0x2000000000000000000000000000000000000001"}`},
 				{name: "53 21 filters", body: filtered(`{"type":"amount_min","value":"1"}` + strings.Repeat(`,{"type":"amount_min","value":"1"}`, 20))},
+				{name: "53 4 filters on the smallest plan", key: free.token, body: strings.Replace(filtered(`{"type":"amount_min","value":"1"}`+strings.Repeat(`,{"type":"amount_min","value":"1"}`, 3)), "mainnet", "testnet", 1)},
+				{name: "53 3 filters on the smallest plan", key: free.token, body: strings.Replace(filtered(`{"type":"amount_min","value":"1"}`+strings.Repeat(`,{"type":"amount_min","value":"1"}`, 2)), "mainnet", "testnet", 1)},
+				{name: "53 10,000 filters that are none", body: filtered("{}" + strings.Repeat(",{}", 9999))},
 				{name: "53 a negative amount", body: filtered(`{"type":"amount_min","value":"-1"}`)},
 				{name: "53 an amount that is none", body: filtered(`{"type":"amount_min","value":"1e400"}`)},
 				{name: "53 an amount that is a number", body: filtered(`{"type":"amount_min","value":1}`)},

@@ -16,6 +16,7 @@ var titles = map[dialect.Code]string{
 	dialect.Conflict:      "Conflict",
 	dialect.TooLarge:      "Content Too Large",
 	dialect.Unsupported:   "Unsupported Media Type",
+	dialect.PlanLimit:     "Subscription limit reached",
 	dialect.RateLimited:   "Rate limit exceeded",
 	dialect.Unavailable:   "Service Unavailable",
 	dialect.Internal:      "Internal Server Error",

@@ -3,6 +3,7 @@ package tempo
 import (
 	"context"
 	"errors"
+	"fmt"
 	"strconv"
 
 	"sluice/pkg/dialect"
@@ -37,10 +38,19 @@ func create(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 	if issues := s.check(); len(issues) > 0 {
 		return nil, dialect.Invalid(issues...)
 	}
-	text := s.filter()
+	p := core.Plan(&r.Principal)
+	if refused := s.allowed(p); refused != nil {
+		return nil, refused
+	}
+	text, atMost := s.filter(), p.Limits().Subscriptions
 	ep, err := core.CreateEndpoint(ctx, &r.Principal, dialect.EndpointSpec{
-		Dialect: name, IDPrefix: "sub_", URL: in.WebhookURL, Patterns: []string{s.eventType()}, Options: endpoint.OptionsPatch{Filter: &text},
+		Dialect: name, IDPrefix: "sub_", URL: in.WebhookURL, Patterns: []string{s.eventType()}, Options: endpoint.OptionsPatch{Filter: &text}, AtMost: atMost,
 	})
+	var refused *dialect.Error
+	if errors.As(err, &refused) && refused.Code == dialect.PlanLimit {
+		return nil, &dialect.Error{Status: refused.Status, Code: refused.Code,
+			Message: fmt.Sprintf("Your %s plan allows %d subscriptions. Please upgrade or remove inactive subscriptions.", p, atMost)}
+	}
 	if err != nil {
 		return nil, inOurWords(err)
 	}
@@ -123,9 +133,6 @@ func patch(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect
 	id := r.Param("id")
 	change := dialect.EndpointPatch{URL: in.WebhookURL}
 	if in.Filters != nil {
-		if issues := checkFilters(*in.Filters); len(issues) > 0 {
-			return nil, dialect.Invalid(issues...)
-		}
 		ep, err := core.Endpoint(ctx, &r.Principal, id)
 		if err != nil {
 			return nil, err
@@ -135,6 +142,12 @@ func patch(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect
 			return nil, &dialect.Error{Status: 409, Code: dialect.Conflict, Message: "what the subscription is owed was set by another API's call: change it there, or create another"}
 		}
 		s.filters = *in.Filters
+		if issues := s.check(); len(issues) > 0 {
+			return nil, dialect.Invalid(issues...)
+		}
+		if refused := s.allowed(core.Plan(&r.Principal)); refused != nil {
+			return nil, refused
+		}
 		text := s.filter()
 		change.Options.Filter = &text
 	}

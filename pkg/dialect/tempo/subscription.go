@@ -1,6 +1,7 @@
 package tempo
 
 import (
+	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -9,6 +10,7 @@ import (
 
 	"sluice/pkg/dialect"
 	"sluice/pkg/endpoint"
+	"sluice/pkg/plan"
 )
 
 // The kinds of subscriptions, and the types of the events that they are owed.
@@ -29,7 +31,10 @@ func kindOf(eventType string) string {
 	return eventType // another API's call may have subscribed to it
 }
 
-var networks = []string{"mainnet", "testnet"}
+// mainnet is the network that not every plan has.
+const mainnet = "mainnet"
+
+var networks = []string{mainnet, "testnet"}
 
 // subscription is what an endpoint of this API is owed. It isn't kept beside the
 // endpoint: its kind is the endpoint's pattern, the rest its filter,
@@ -60,13 +65,12 @@ var filterTypes = []struct {
 	{"to_address", "to", ""},
 }
 
-// The bounds of filters.
 const (
-	maxFilters = 20
-	maxDigits  = 78 // of 2^256
+	maxDigits = 78 // of 2^256
+	maxIssues = 20 // of filters, told at once
 )
 
-// check says what is wrong with the subscription.
+// check says what is wrong with the subscription, whatever its org's plan.
 func (s *subscription) check() (issues []dialect.Issue) {
 	bad := func(message string, path ...string) {
 		issues = append(issues, dialect.Issue{Path: path, Message: message})
@@ -80,19 +84,28 @@ func (s *subscription) check() (issues []dialect.Issue) {
 	if wrong := checkAddress(s.address); wrong != "" {
 		bad(wrong, "address")
 	}
-	return append(issues, checkFilters(s.filters)...)
-}
-
-func checkFilters(filters []condition) (issues []dialect.Issue) {
-	if len(filters) > maxFilters {
-		return []dialect.Issue{{Path: []string{"filters"}, Message: "may be " + strconv.Itoa(maxFilters) + " at most"}}
-	}
-	for i, f := range filters {
+	for i, f := range s.filters {
+		if len(issues) == maxIssues {
+			break
+		}
 		if member, wrong := f.check(); wrong != "" {
-			issues = append(issues, dialect.Issue{Path: []string{"filters", strconv.Itoa(i), member}, Message: wrong})
+			bad(wrong, "filters", strconv.Itoa(i), member)
 		}
 	}
 	return issues
+}
+
+// allowed says what the plan doesn't allow of the subscription; nil: nothing.
+func (s *subscription) allowed(p plan.Plan) *dialect.Error {
+	limits := p.Limits()
+	switch {
+	case s.network == mainnet && !limits.Mainnet:
+		return &dialect.Error{Status: 400, Code: dialect.BadRequest, Message: "Your plan does not include mainnet access. Please upgrade to Starter or higher."}
+	case len(s.filters) > limits.Filters:
+		return &dialect.Error{Status: 400, Code: dialect.BadRequest,
+			Message: fmt.Sprintf("Your %s plan allows %d filters for a subscription, and this has %d.", p, limits.Filters, len(s.filters))}
+	}
+	return nil
 }
 
 func (f *condition) check() (member, wrong string) {

@@ -7,6 +7,7 @@ import (
 	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
 	"sluice/pkg/filter"
+	"sluice/pkg/plan"
 )
 
 // Those that EIP-55 gives, and one of no letter.
@@ -73,7 +74,7 @@ func of(t *testing.T, s subscription) *endpoint.Endpoint {
 // form isn't.
 func TestReadBack(t *testing.T) {
 	var many []condition
-	for i := range maxFilters {
+	for i := range plan.Enterprise.Limits().Filters {
 		many = append(many, condition{[]string{"from_address", "to_address"}[i%2], addresses[i%len(addresses)]})
 	}
 	for _, s := range []subscription{
