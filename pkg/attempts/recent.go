@@ -9,15 +9,14 @@ import (
 
 // The bounds of Recent.
 const (
-	MaxOffset = 10_000
-	maxTotal  = 1_000_000 // more than that aren't counted
-	runRows   = 100       // read of one endpoint at once
+	maxTotal = 100_000 // more than that aren't counted: who asks often would have us do nothing else
+	runRows  = 100     // read of one endpoint at once
 )
 
 // Recent gives deliveries of several endpoints of one environment as one list, the
-// newest events first: limit of them from the entry numbered offset on, at most
-// MaxOffset, and how many there are in all, a million at most. Deliveries of events
-// below the offset from are left out.
+// newest events first: limit of them from the entry numbered offset on, and how many
+// there are in all, 100,000 at most. Deliveries of events below the offset from are
+// left out. All in front of those that are asked for are read, too.
 func (v *View) Recent(ctx context.Context, endpoints []string, from int64, offset, limit int) (rows []Row, total int, err error) {
 	var lanes []int32
 	for _, id := range endpoints {

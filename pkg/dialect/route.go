@@ -62,7 +62,8 @@ type Core interface {
 	// first, as Endpoints does. A page may be short though the list goes on.
 	Deliveries(ctx context.Context, p *key.Principal, id, cursor string, limit int) (page []Delivery, next string, err error)
 	// Recent lists what became of deliveries of several endpoints as one list, the newest
-	// events first, from the entry of that number on; total is how many there are.
+	// events first, from the entry of that number on; total is how many there are, of which
+	// no more than 100,000 are counted.
 	Recent(ctx context.Context, p *key.Principal, ids []string, offset, limit int) (page []Delivery, total int, err error)
 	// EventsPage reads what the caller may see of the last seven days. A page may be short,
 	// or empty, though there is more.
