@@ -7,7 +7,7 @@ import (
 )
 
 // exposed are the headers of answers that a page of another origin may read.
-const exposed = "Retry-After, Idempotent-Replayed"
+const exposed = "Retry-After, Idempotent-Replayed, X-RateLimit-Limit, X-RateLimit-Remaining, X-RateLimit-Reset"
 
 // shareWith lets a page of another origin read the answer, if that origin is
 // configured. A browser keeps it from all others.
