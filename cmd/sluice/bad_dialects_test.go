@@ -35,6 +35,11 @@ func TestBadDialects(t *testing.T) {
 	if _, err := n.admin.call(t.Context(), "PATCH", "/admin/v1/orgs/"+free.org, map[string]string{"plan": "free"}, nil); err != nil {
 		t.Fatal(err)
 	}
+	var live apiKey
+	in := map[string]any{"environment": "live", "scopes": []string{"manage"}}
+	if _, err := n.admin.call(t.Context(), "POST", "/admin/v1/orgs/"+a.org+"/keys", in, &live); err != nil {
+		t.Fatal(err)
+	}
 	json := "Content-Type: application/json\r\n"
 	const transfer = `"type":"TRANSFER","network":"mainnet","address":"0x2000000000000000000000000000000000000001"`
 	filtered := func(filters string) string {
@@ -74,6 +79,9 @@ func TestBadDialects(t *testing.T) {
 			more: []asked{
 				{name: "19 a type of another kind", body: `{"webhook_url":"https://example.com/","type":"SWAP","network":"mainnet","address":"0x2000000000000000000000000000000000000001"}`},
 				{name: "28 mainnet, on a plan without", key: free.token, body: filtered("")},
+				{name: "32 to see another org's", line: "GET /api/v1/subscriptions/{theirs}"},
+				{name: "32 the logs of another org's", line: "GET /api/v1/webhooks/logs?subscription_id={theirs}"},
+				{name: "32 to see one's own by a key for live", line: "GET /api/v1/subscriptions/{mine}", key: live.Key},
 				{name: "36 offset -1", line: "GET /api/v1/subscriptions?offset=-1"},
 				{name: "36 offset 1e9", line: "GET /api/v1/subscriptions?offset=1000000000"},
 				{name: "36 logs, limit 0", line: "GET /api/v1/webhooks/logs?limit=0"},
@@ -214,7 +222,7 @@ func (s *badStage) calls() string {
 		if c.body != "" && !strings.Contains(c.headers, "Content-Type") {
 			c.headers += "Content-Type: application/json\r\n"
 		}
-		c.line = strings.ReplaceAll(c.line, "{mine}", made["mine"])
+		c.line = strings.NewReplacer("{mine}", made["mine"], "{theirs}", made["theirs"]).Replace(c.line)
 		began := time.Now()
 		answer := c.ask(t, strings.TrimPrefix(s.n.URL(), "http://"), s.a.token)
 		said.WriteString(strings.NewReplacer(made["mine"], "MINE", made["theirs"], "THEIRS").Replace(answer))

@@ -153,3 +153,18 @@ func TestOwed(t *testing.T) {
 		}
 	}
 }
+
+// Whatever filter an endpoint has, what is shown of it would make the same.
+func FuzzRead(f *testing.F) {
+	f.Add(`{"$network":"mainnet","$or":[{"token":{"in":["0x2000000000000000000000000000000000000001"]}},{"from":{"in":[]}},null],"$and":[{"amount":{"gte":"1"}},{},{"to":null}]}`)
+	pattern, err := event.ParsePattern("chain.burn")
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		ep := &endpoint.Endpoint{Patterns: event.Patterns{pattern}, Options: endpoint.Options{Filter: text}}
+		if s, ok := read(ep); ok && (s.kind != "BURN" || s.filter() != text) {
+			t.Fatalf("%s is read as %+v", text, s)
+		}
+	})
+}
