@@ -21,4 +21,9 @@
 //	balancer_test.go  one address       watch_test.go, gauges_test.go    what processes keep
 //	ugly_test.go      clients that leave in every way that is no good (guest_test.go)
 //	states_test.go    what is shown and counted meanwhile
+//
+// Beside these tests is sluice loadtest, for whoever runs a deployment of their own:
+//
+//	drive/            loads one that runs, by a scenario, and times what comes back
+//	book/             a ledger that keeps next to nothing, for millions of events
 package loadtest

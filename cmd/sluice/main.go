@@ -16,6 +16,7 @@
 //	publish.go (publish_lines.go: its batches; publish_progress.go: what is seen of them)
 //	tail.go (stream_reader.go: a stream, over reconnects), listen.go (listen_forward.go: its webhooks)
 //	org.go key.go endpoint.go lane.go bench.go version.go
+//	loadtest.go (loadtest_show.go: what is shown of it)
 //	ready.go config_check.go topics.go: for operators, the last two offline
 package main
 
@@ -49,8 +50,9 @@ type cli struct {
 	Topics  topicsCmd  `cmd:"" group:"operate" help:"Print which topics to create on brokers."`
 	Lane    laneCmd    `cmd:"" group:"operate" help:"Have a lane go on that has lost something."`
 
-	Bench   benchCmd   `cmd:"" help:"Measure this machine: sluice, beside the least that the same work can cost."`
-	Version versionCmd `cmd:"" help:"Print the version."`
+	Bench    benchCmd    `cmd:"" help:"Measure this machine: sluice, beside the least that the same work can cost."`
+	Loadtest loadtestCmd `cmd:"" help:"Load a sluice that runs, and hold what comes out against what went in."`
+	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 
 // std is where a command reads and writes.

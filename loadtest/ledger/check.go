@@ -22,7 +22,7 @@ type check struct {
 func (l *Ledger) Check() *Report {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	c := &check{Ledger: l, report: &Report{Count: make(map[Kind]int)}, wants: make(map[string]bool), matches: make(map[string][]uint32), tallies: make(map[string]*tally)}
+	c := &check{Ledger: l, report: new(Report), wants: make(map[string]bool), matches: make(map[string][]uint32), tallies: make(map[string]*tally)}
 	slices.SortFunc(l.faults, func(a, b Fault) int { return a.From.Compare(b.From) })
 	c.theLog()
 	c.theAttempts()
@@ -146,7 +146,7 @@ func (c *check) delayed(due, done time.Duration) bool {
 }
 
 func (c *check) violated(kind Kind, e *event, whom string, at time.Duration, format string, args ...any) {
-	c.report.add(Violation{Kind: kind, Event: e.id, Whom: whom, At: at, Text: fmt.Sprintf(format, args...)})
+	c.report.Add(Violation{Kind: kind, Event: e.id, Whom: whom, At: at, Text: fmt.Sprintf(format, args...)})
 }
 
 // unnamed counts the events of a part of the log that were published, and whose

@@ -72,7 +72,11 @@ type Report struct {
 // shown is how many violations of a kind are kept.
 const shown = 20
 
-func (r *Report) add(v Violation) {
+// Add counts a violation, and keeps the first of each kind.
+func (r *Report) Add(v Violation) {
+	if r.Count == nil {
+		r.Count = make(map[Kind]int)
+	}
 	r.Count[v.Kind]++
 	if r.Count[v.Kind] <= shown {
 		r.Violations = append(r.Violations, v)

@@ -1,0 +1,153 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/url"
+	"os"
+	"strings"
+	"time"
+
+	"sluice/loadtest/drive"
+	"sluice/pkg/key"
+)
+
+// loadtestCmd loads a deployment that runs, and holds what comes out against what
+// was acknowledged. What is shown of it is in loadtest_show.go.
+type loadtestCmd struct {
+	apiFlags
+	OtherKeys  []string `name:"other-keys" env:"SLUICE_OTHER_KEYS" placeholder:"KEY,…" help:"Keys of other orgs, over which the load is spread, too: then it is seen whether any of them gets what is another's."`
+	Duration   duration `placeholder:"TIME" help:"Publish for so long. Default: what the scenario says."`
+	Seed       *uint64  `placeholder:"N" help:"Decides who stalls, leaves, fails and hangs, and when. Default: another one each time; it is printed."`
+	Receive    address  `default:"127.0.0.1:0" placeholder:"HOST:PORT" help:"Listen for webhooks here. Default: ${default}, a free port."`
+	ReceiveURL string   `name:"receive-url" placeholder:"URL" help:"How sluice reaches that, as in http://10.0.0.7:8900. Default: by the address of --receive."`
+	JSON       string   `name:"json" type:"path" placeholder:"FILE" help:"Write all figures there, as JSON, second by second too."`
+	Show       bool     `help:"Print the scenario, as a file to make others from, and do nothing else."`
+	Scenario   string   `arg:"" placeholder:"SCENARIO" help:"One that comes with the program, by its name, or a file, as in ./mine.yaml."`
+
+	scenario *drive.Scenario
+}
+
+// Help is shown by sluice loadtest --help.
+func (loadtestCmd) Help() string {
+	return `Publishes events at the scenario's rates, streams them to its clients and takes webhooks at endpoints that it registers and
+removes again. Standard error has the rates and times of each second; standard output, in the end, tables, and a
+verdict: what was acknowledged must have come to everybody it is for, once it is there in the log's order, and to
+nobody else; what a slow stream lost must have been declared. The exit code is 1 unless all of that holds.
+
+Times count from when a request was due, whether it could be sent then or not. Where this process and not sluice
+was the limit, that is said. Ctrl-C ends it early, with what was seen so far.
+
+Its events are of types load.RUN.NAME, whose RUN no other run has; other traffic isn't counted. Endpoints and streams
+of that org that want every type get them: give the key of an org that is there for this, in the sandbox. Webhooks
+come to this machine: sluice serve needs --allow-private-endpoints for an address that isn't public.
+
+Scenarios that come with the program: ` + strings.Join(drive.BuiltIn(), ", ") + `.
+
+Examples:
+
+    sluice loadtest steady --key sk_test_…
+    sluice loadtest crowd --duration 10m --json crowd.json
+    sluice loadtest steady --show > mine.yaml && sluice loadtest ./mine.yaml --seed 7`
+}
+
+// Validate reads the scenario, and stops what can't be run.
+func (c *loadtestCmd) Validate() (err error) {
+	text, err := drive.Text(c.Scenario)
+	if err != nil {
+		return err
+	}
+	if c.scenario, err = drive.Parse(text); err != nil {
+		return fmt.Errorf("scenario %s: %w", c.Scenario, err)
+	}
+	if c.Duration > 0 {
+		if err := c.scenario.For(time.Duration(c.Duration)); err != nil {
+			return fmt.Errorf("--duration: %w", err)
+		}
+	}
+	if c.Show {
+		return nil
+	}
+	if err := c.apiFlags.Validate(); err != nil {
+		return err
+	}
+	for _, k := range c.OtherKeys {
+		if _, err := key.Check(k); err != nil {
+			return errors.New("--other-keys has what is no API key: give keys, with commas between")
+		}
+	}
+	if u, err := url.Parse(c.ReceiveURL); c.ReceiveURL != "" && (err != nil || u.Host == "") {
+		return fmt.Errorf("--receive-url %q is no address: give http://host:port", c.ReceiveURL)
+	}
+	return nil
+}
+
+// errViolated is what a run ends with whose account doesn't hold.
+var errViolated = errors.New("what must hold doesn't: see the verdict")
+
+func (c *loadtestCmd) Run(ctx context.Context, s std) error {
+	if c.Show {
+		text, err := drive.Text(c.Scenario)
+		if err == nil {
+			_, err = s.Out.Write(text)
+		}
+		return err
+	}
+	cfg := drive.Config{
+		Scenario: c.scenario, Name: c.Scenario, URL: strings.TrimSuffix(c.URL, "/"), Keys: append([]string{c.Key}, c.OtherKeys...),
+		ReceiveOn: string(c.Receive), ReceiveAt: strings.TrimSuffix(c.ReceiveURL, "/"), Seed: rand.Uint64() >> 32,
+	}
+	if c.Seed != nil {
+		cfg.Seed = *c.Seed
+	}
+	cfg.Call = func(ctx context.Context, org int, method, path string, in, out any) error {
+		api := c.client()
+		api.token = cfg.Keys[org]
+		_, err := api.call(ctx, method, path, in, out)
+		return err
+	}
+	progress := loadProgress{to: s.Err, terminal: isTerminal(s.Err)}
+	cfg.Say, cfg.Each = progress.say, progress.second
+	result, err := drive.Run(ctx, cfg)
+	switch {
+	case result == nil && ctx.Err() != nil:
+		return errInterrupted
+	case result == nil:
+		return err
+	}
+	progress.end()
+	if err := errors.Join(err, c.tell(s, result)); err != nil {
+		return err
+	}
+	if !result.Verdict.OK {
+		return errViolated
+	}
+	return nil
+}
+
+// tell prints what came of it, and writes the file that was asked for.
+func (c *loadtestCmd) tell(s std, r *drive.Result) error {
+	ended := ""
+	if r.Interrupted {
+		ended = ", interrupted"
+	}
+	fmt.Fprintf(s.Out, "scenario %s, seed %d, run %s: %s for %v%s, at %s with %d keys; %s\n\n", r.Name, r.Seed, r.Run,
+		r.Began.Format(time.DateTime), time.Duration(r.Published*float64(time.Second)).Round(100*time.Millisecond), ended, r.URL, r.Orgs, r.Machine)
+	for _, table := range loadTables(r) {
+		if err := printTable(s.Out, table...); err != nil {
+			return err
+		}
+		fmt.Fprintln(s.Out)
+	}
+	if _, err := fmt.Fprint(s.Out, loadWords(r)); err != nil || c.JSON == "" {
+		return err
+	}
+	text, err := json.MarshalIndent(r, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(c.JSON, append(text, '\n'), 0o644)
+}

@@ -1,0 +1,372 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"sluice/loadtest/drive"
+)
+
+// smallLoad has some of everything.
+const smallLoad = `
+duration: 2s
+settle: 60s
+publishers:
+  - {name: singles, rate: 100, random: true}
+  - {name: batches, rate: 200, batch: 20, keys: 4}
+  - {name: news, rate: 10, broadcast: true}
+streams:
+  - {name: screens, kind: websocket, connections: 8, resuming: 25%, reconnecting: 25%, stay: 400ms}
+  - {name: robots, kind: websocket, connections: 4, onSlow: resume, stalled: 50%, stall: 300ms, publishers: [singles]}
+  - {name: pages, kind: sse, connections: 8, resuming: 25%, reconnecting: 25%, stalled: 25%, stay: 400ms, stall: 300ms}
+receivers:
+  - {name: fast, endpoints: 2}
+  - {name: careful, endpoints: 2, ordered: true, publishers: [singles]}
+  - {name: slow, endpoints: 1, takes: 50ms, publishers: [news]}
+  - {name: failing, endpoints: 2, fails: 5%, publishers: [batches]}
+  - {name: hanging, endpoints: 1, hangs: 100%, publishers: [news]}
+`
+
+// loadtest runs a scenario against a process, with more arguments, and gives the exit
+// code, what was printed, and the figures; nil: there are none.
+func (p *process) loadtest(ctx context.Context, scenario string, args ...string) (code int, out, messages string, r *drive.Result) {
+	p.t.Helper()
+	dir := p.t.TempDir()
+	file, figures := filepath.Join(dir, "small.yaml"), filepath.Join(dir, "figures.json")
+	if err := os.WriteFile(file, []byte(scenario), 0o600); err != nil {
+		p.t.Fatal(err)
+	}
+	var stdout, stderr lockedBuffer
+	code = run(ctx, append([]string{"loadtest", file, "--url", "http://" + p.address, "--key", p.key, "--json", figures}, args...), std{new(bytes.Buffer), &stdout, &stderr})
+	if text, err := os.ReadFile(figures); err == nil {
+		if err := json.Unmarshal(text, &r); err != nil {
+			p.t.Fatal(err)
+		}
+	}
+	return code, stdout.String(), stderr.String(), r
+}
+
+// otherKey makes another org, and gives a key of it.
+func (p *process) otherKey(t *testing.T, scopes string) string {
+	t.Helper()
+	id := fmt.Sprintf("org_load%d", time.Now().UnixNano())
+	var out, messages bytes.Buffer
+	data := p.args[slices.Index(p.args, "--data")+1]
+	for _, args := range [][]string{{"org", "create", id, "--id", id}, {"key", "create", id, "--scopes", scopes}} {
+		out.Reset()
+		if code := run(t.Context(), append(args, "--ops", p.ops, "--data", data), std{new(bytes.Buffer), &out, &messages}); code != 0 {
+			t.Fatal(messages.String())
+		}
+	}
+	return strings.TrimSpace(out.String())
+}
+
+// endpoints lists what is registered.
+func (p *process) endpoints(t *testing.T) (n int) {
+	t.Helper()
+	var list struct{ Data []struct{ ID string } }
+	if err := p.call(t.Context(), "GET", webhooksPath, "", nil, 200, &list); err != nil {
+		t.Fatal(err)
+	}
+	return len(list.Data)
+}
+
+// TestLoadTest loads a deployment that does all as it should, of two orgs, with others'
+// events beside.
+func TestLoadTest(t *testing.T) {
+	p := startProcess(t, nil)
+	scopes := "publish,broadcast,subscribe,manage"
+	beside, stop := context.WithCancel(t.Context())
+	var others sync.WaitGroup
+	others.Go(func() {
+		for i := 0; beside.Err() == nil; i++ {
+			p.call(beside, "POST", "/v1/events", "application/json", fmt.Appendf(nil, `{"type":"others.tick","data":{"n":%d}}`, i), 202, nil)
+			pause(beside, 10*time.Millisecond, 20*time.Millisecond)
+		}
+	})
+	defer others.Wait()
+	defer stop()
+	code, out, messages, r := p.loadtest(t.Context(), smallLoad, "--other-keys", p.otherKey(t, scopes), "--seed", "7")
+	if code != 0 || r == nil {
+		t.Fatalf("exit code %d: %s%s", code, out, messages)
+	}
+	if !strings.Contains(out, "seed 7") || !strings.Contains(out, "verdict   everything holds") || !strings.Contains(messages, "publishing for 2s") {
+		t.Errorf("it says %s%s", out, messages)
+	}
+	v := r.Verdict
+	if v.Sent < 400 || v.Acknowledged != v.Sent || v.Deliveries != v.Delivered+v.StillOwed || v.StillOwed < 10 || v.Streamed < v.Sent {
+		t.Errorf("its account: %+v", v)
+	}
+	for i, want := range []string{"fast", "careful", "slow", "failing", "hanging"} {
+		e := r.Receivers[i]
+		if e.Name != want || e.Requests == 0 || (e.Refused > 0) != (want == "failing" || want == "hanging") {
+			t.Errorf("receivers: %+v", e)
+		}
+	}
+	for _, s := range r.Streams {
+		if s.Connects < int64(s.Connections) || s.Name != "robots" && s.Connects == int64(s.Connections) || s.Times.Count == 0 || s.Times.P50 <= 0 || s.Times.P99 > s.Times.Max || len(s.Endings) > 0 {
+			t.Errorf("streams: %+v", s)
+		}
+	}
+	if len(r.Seconds) < 2 || r.Client.CPUSeconds <= 0 || r.Client.TimersLate.Count == 0 {
+		t.Errorf("%d seconds, client %+v", len(r.Seconds), r.Client)
+	}
+	if n := p.endpoints(t); n > 0 {
+		t.Errorf("%d endpoints are left", n)
+	}
+}
+
+// TestLoadTestInterrupted ends a run early.
+func TestLoadTestInterrupted(t *testing.T) {
+	p := startProcess(t, nil)
+	ctx, interrupt := context.WithCancel(t.Context())
+	defer interrupt()
+	go func() {
+		defer interrupt()
+		for ctx.Err() == nil {
+			var list struct{ Data []struct{ ID string } }
+			if p.call(ctx, "GET", "/v1/events?types=load.*", "", nil, 200, &list); len(list.Data) > 10 {
+				return
+			}
+			time.Sleep(50 * time.Millisecond)
+		}
+	}()
+	code, out, messages, r := p.loadtest(ctx, strings.Replace(smallLoad, "duration: 2s", "duration: 1h", 1))
+	if code != 0 || r == nil || !r.Interrupted || r.Verdict.Acknowledged == 0 || !strings.Contains(out, "interrupted") {
+		t.Errorf("exit code %d: %s%s", code, out, messages)
+	}
+	if n := p.endpoints(t); n > 0 {
+		t.Errorf("%d endpoints are left", n)
+	}
+}
+
+// TestLoadTestRefused says what is the matter where there can be no run.
+func TestLoadTestRefused(t *testing.T) {
+	p := startProcess(t, nil)
+	const plain = "duration: 1s\npublishers:\n  - {name: a, rate: 10}\n"
+	for _, c := range []struct {
+		name, scenario string
+		args           []string
+		code           int
+		says           string
+	}{
+		{"a bad scenario", "duration: 1s\npublisher: []\n", nil, 2, `line 2: unknown field "publisher"`},
+		{"a key of the same org", plain, []string{"--other-keys", p.key}, 1, "keys 1 and 2 see one another's events"},
+		{"a key that may not publish", plain, []string{"--key", p.otherKey(t, "subscribe")}, 1, "publishing was refused with 403"},
+		{"a key that may not subscribe", plain + "streams:\n  - {name: b, kind: websocket, connections: 1}\n", []string{"--key", p.otherKey(t, "publish")}, 1, "a stream was refused"},
+		{"nor by server-sent events", plain + "streams:\n  - {name: b, kind: sse, connections: 1}\n", []string{"--key", p.otherKey(t, "publish")}, 1, "a stream was refused with 403"},
+		{"a port in use", plain + "receivers:\n  - {name: b, endpoints: 1}\n", []string{"--receive", p.address}, 1, "--receive names another address"},
+		{"nobody there", plain + "receivers:\n  - {name: b, endpoints: 1}\n", []string{"--url", "http://127.0.0.1:1"}, 1, "is `sluice serve` running there?"},
+	} {
+		if code, out, messages, r := p.loadtest(t.Context(), c.scenario, c.args...); code != c.code || !strings.Contains(messages, c.says) || r != nil {
+			t.Errorf("%s: exit code %d, %s%s", c.name, code, out, messages)
+		}
+	}
+	var out bytes.Buffer
+	if code := run(t.Context(), []string{"loadtest", "steady", "--show"}, std{new(bytes.Buffer), &out, &out}); code != 0 || !strings.HasPrefix(out.String(), "about: ") {
+		t.Errorf("--show: %d %s", code, out.String())
+	}
+}
+
+// TestLoadTestFinds puts somebody in between who does one thing wrong, once, and holds
+// that it is found and named.
+func TestLoadTestFinds(t *testing.T) {
+	p := startProcess(t, nil)
+	other := p.otherKey(t, "publish,subscribe,manage")
+	const streams = `
+duration: 1500ms
+settle: %s
+publishers:
+  - {name: a, rate: 100, keys: 1}
+streams:
+  - {name: b, kind: websocket, connections: 4}
+`
+	const at = 40 // the event of which something is made
+	for _, c := range []struct {
+		name, want string
+		wrong      func(w *meddler, n int, frame []byte) [][]byte // of the first WebSocket
+		lost       bool                                           // a webhook is
+	}{
+		{name: "nothing", want: "everything holds"},
+		{name: "a frame is lost", want: " 1 hole", wrong: func(_ *meddler, n int, frame []byte) [][]byte {
+			if n == at {
+				return nil
+			}
+			return [][]byte{frame}
+		}},
+		{name: "two are swapped", want: " 1 backwards", wrong: func(w *meddler, n int, frame []byte) [][]byte {
+			switch n {
+			case at:
+				w.kept = frame
+				return nil
+			case at + 1:
+				return [][]byte{frame, w.kept}
+			}
+			return [][]byte{frame}
+		}},
+		{name: "one comes twice", want: " 1 backwards", wrong: func(_ *meddler, n int, frame []byte) [][]byte {
+			if n == at {
+				return [][]byte{frame, frame}
+			}
+			return [][]byte{frame}
+		}},
+		{name: "one is another org's", want: " 1 foreign", wrong: func(w *meddler, n int, frame []byte) [][]byte {
+			if other := w.others.Load(); n >= at && w.kept == nil && other != nil {
+				w.kept = frame
+				return [][]byte{frame, *other}
+			}
+			return [][]byte{frame}
+		}},
+		{name: "a byte is another", want: " 1 altered", wrong: func(_ *meddler, n int, frame []byte) [][]byte {
+			if n == at {
+				frame = bytes.Replace(frame, []byte(`"pad":"x`), []byte(`"pad":"y`), 1)
+			}
+			return [][]byte{frame}
+		}},
+		{name: "a webhook is lost", want: " 1 lost", lost: true},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := &meddler{to: p.address, wrong: c.wrong}
+			settle := "5s" // of which all is waited for where something is missing
+			if c.wrong == nil && !c.lost {
+				settle = "1m"
+			}
+			scenario, receive := fmt.Sprintf(streams, settle)+"receivers:\n  - {name: c, endpoints: 2}\n", freeAddress(t)
+			q := *p
+			q.t, q.address = t, w.serve(t)
+			code, out, messages, r := q.loadtest(t.Context(), scenario, "--other-keys", other, "--receive", receive, "--receive-url", relay(t, receive, c.lost))
+			if r == nil || !strings.Contains(out, c.want) || (code == 0) != (c.wrong == nil && !c.lost) || c.lost && !strings.Contains(out, "lost: event load_"+r.Run) {
+				t.Errorf("exit code %d, not %q: %s%s", code, c.want, out, messages)
+			}
+		})
+	}
+}
+
+// relay passes webhooks on. It answers the tenth itself, if it is to lose one.
+func relay(t *testing.T, to string, lose bool) (base string) {
+	pass := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: to})
+	var n atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if n.Add(1) == 10 && lose {
+			return
+		}
+		pass.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	return server.URL
+}
+
+// meddler passes connections on, and does something wrong on the first WebSocket.
+type meddler struct {
+	to    string
+	wrong func(w *meddler, n int, frame []byte) [][]byte // what goes out for the n-th event
+	kept  []byte
+
+	sockets atomic.Int64
+	others  atomic.Pointer[[]byte] // the last event of the second WebSocket, which is the other org's
+}
+
+func (w *meddler) serve(t *testing.T) (address string) {
+	ln, err := net.Listen("tcp", freeAddress(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { ln.Close() })
+	go func() {
+		for {
+			client, err := ln.Accept()
+			if err != nil {
+				return
+			}
+			go w.pass(client)
+		}
+	}()
+	return ln.Addr().String()
+}
+
+func (w *meddler) pass(client net.Conn) {
+	defer client.Close()
+	server, err := net.Dial("tcp", w.to)
+	if err != nil {
+		return
+	}
+	defer server.Close()
+	in := bufio.NewReader(client)
+	head, _ := in.Peek(10)
+	go func() {
+		io.Copy(server, in)
+		server.Close()
+	}()
+	if !bytes.HasPrefix(head, []byte("GET /v1/ws")) {
+		io.Copy(client, server)
+		return
+	}
+	w.frames(client, bufio.NewReader(server))
+}
+
+// frames passes a WebSocket's answer and frames on. Which org's it is, its events say.
+func (w *meddler) frames(client net.Conn, server *bufio.Reader) {
+	for line := ""; line != "\r\n"; {
+		var err error
+		if line, err = server.ReadString('\n'); err != nil {
+			return
+		}
+		io.WriteString(client, line)
+	}
+	first, n := false, 0
+	for {
+		frame, err := readFrame(server)
+		if err != nil {
+			return
+		}
+		out := [][]byte{frame}
+		if bytes.Contains(frame, []byte(`"org":2`)) {
+			w.others.Store(&frame)
+		} else if bytes.Contains(frame, []byte(`"org":1`)) {
+			if n++; n == 1 {
+				first = w.sockets.Add(1) == 1
+			}
+			if first && w.wrong != nil {
+				out = w.wrong(w, n, frame)
+			}
+		}
+		for _, f := range out {
+			if _, err := client.Write(f); err != nil {
+				return
+			}
+		}
+	}
+}
+
+// readFrame reads a server's frame, head and all.
+func readFrame(r *bufio.Reader) ([]byte, error) {
+	head, err := r.Peek(4)
+	if err != nil {
+		return nil, err
+	}
+	size := 2 + int(head[1])
+	if head[1] == 126 {
+		size = 4 + int(head[2])<<8 + int(head[3])
+	}
+	frame := make([]byte, size)
+	_, err = io.ReadFull(r, frame)
+	return frame, err
+}

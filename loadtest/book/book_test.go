@@ -1,0 +1,350 @@
+package book
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"sluice/loadtest/ledger"
+)
+
+// twoOrgs has a publisher whose events are of two orgs in turn: even numbers are the
+// first's. Each org's events have two keys.
+func twoOrgs(n int) *Book {
+	return New(2, []Publisher{{Count: n, Batch: 1, Keys: 2}, {Count: 10, Batch: 1, Keys: 1, Broadcast: true}}, func(n int) string { return fmt.Sprint(n) })
+}
+
+// sent has events of the book sent and acknowledged, a millisecond after one another.
+func (b *Book) sent(numbers ...int) {
+	for _, n := range numbers {
+		b.events[n].due.Store(int64(n+1) * int64(time.Millisecond))
+		b.events[n].acknowledged.Store(int64(n+1)*int64(time.Millisecond) + 1000)
+	}
+}
+
+var both = []bool{true, true}
+
+// TestEveryAnomalyIsFound does one thing wrong at a time.
+func TestEveryAnomalyIsFound(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		want ledger.Kind // empty: everything holds
+		says string      // in the violation
+		do   func(b *Book)
+	}{
+		{"nothing", "", "", func(b *Book) {}},
+		{"all comes", "", "", func(b *Book) {
+			s := b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.sent(0, 2, 4)
+			s.Frame(0, 10)
+			s.Frame(2, 11)
+			s.Frame(4, 13)
+		}},
+		{"the first to see what follows others has begun there", "", "", func(b *Book) {
+			c := b.Class("org 1", 0, both)
+			b.sent(0, 2, 4)
+			first, late := c.Begin("first", 0, true), c.Begin("late", 12, false)
+			late.Frame(4, 12)
+			first.Frame(0, 10)
+			first.Frame(2, 11)
+			first.Frame(4, 12)
+		}},
+		{"one misses the middle", ledger.Hole, "event 2, s", func(b *Book) {
+			c := b.Class("org 1", 0, both)
+			b.sent(0, 2, 4)
+			all, s := c.Begin("all", 0, true), c.Begin("s", 0, true)
+			all.Frame(0, 10)
+			all.Frame(2, 11)
+			all.Frame(4, 12)
+			s.Frame(0, 10)
+			s.Frame(4, 12)
+		}},
+		{"the first misses it", ledger.Hole, "event 2, s", func(b *Book) {
+			c := b.Class("org 1", 0, both)
+			b.sent(0, 2, 4)
+			s, all := c.Begin("s", 0, true), c.Begin("all", 0, true)
+			s.Frame(0, 10)
+			s.Frame(4, 12)
+			all.Frame(0, 10)
+			all.Frame(2, 11)
+			all.Frame(4, 12)
+		}},
+		{"one misses the end", ledger.Hole, "event 2, s", func(b *Book) {
+			c := b.Class("org 1", 0, both)
+			b.sent(0, 2)
+			s, all := c.Begin("s", 0, true), c.Begin("all", 0, true)
+			s.Frame(0, 10)
+			all.Frame(0, 10)
+			all.Frame(2, 11)
+		}},
+		{"one that left doesn't miss the end", "", "", func(b *Book) {
+			c := b.Class("org 1", 0, both)
+			b.sent(0, 2)
+			s, all := c.Begin("s", 0, false), c.Begin("all", 0, true)
+			s.Frame(0, 10)
+			s.End()
+			all.Frame(0, 10)
+			all.Frame(2, 11)
+		}},
+		{"what is missing was declared", "", "", func(b *Book) {
+			c := b.Class("org 1", 0, both)
+			b.sent(0, 2, 4)
+			s, all := c.Begin("s", 0, true), c.Begin("all", 0, true)
+			s.Frame(0, 10)
+			s.Gap(1, false)
+			s.Frame(4, 12)
+			all.Frame(0, 10)
+			all.Frame(2, 11)
+			all.Frame(4, 12)
+		}},
+		{"what is missing was declared, and comes by another connection", "", "", func(b *Book) {
+			s := b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.sent(0, 2)
+			s.Frame(0, 10)
+			s.Gap(1, false)
+			s.Resumed()
+			s.Frame(2, 11)
+		}},
+		{"more was declared", ledger.Miscounted, "none", func(b *Book) {
+			c := b.Class("org 1", 0, both)
+			b.sent(0, 2)
+			s, all := c.Begin("s", 0, true), c.Begin("all", 0, true)
+			s.Frame(0, 10)
+			s.Gap(1, false)
+			s.Frame(2, 11)
+			all.Frame(0, 10)
+			all.Frame(2, 11)
+		}},
+		{"less was declared", ledger.Hole, "event 2, s", func(b *Book) {
+			c := b.Class("org 1", 0, both)
+			b.sent(0, 2, 4, 6)
+			s, all := c.Begin("s", 0, true), c.Begin("all", 0, true)
+			s.Frame(0, 10)
+			s.Gap(1, false)
+			s.Frame(6, 13)
+			for i := range 4 {
+				all.Frame(2*i, int64(10+i))
+			}
+		}},
+		{"a place was passed over", ledger.Hole, "event 2, s", func(b *Book) {
+			c := b.Class("org 1", 0, both)
+			b.sent(0, 2)
+			s, all := c.Begin("s", 0, true), c.Begin("all", 0, true)
+			s.Frame(0, 10)
+			s.At(12)
+			all.Frame(0, 10)
+			all.Frame(2, 11)
+		}},
+		{"nobody sees it", ledger.Lost, "event 2, s", func(b *Book) {
+			s := b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.sent(0, 2, 4)
+			s.Frame(0, 10)
+			s.Frame(4, 12)
+		}},
+		{"nobody sees it, and it is declared", "", "", func(b *Book) {
+			s := b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.sent(0, 2, 4)
+			s.Frame(0, 10)
+			s.Gap(1, false)
+			s.Frame(4, 12)
+		}},
+		{"nobody who is always there could see it", "", "", func(b *Book) {
+			b.Class("org 1", 0, both).Begin("s", 0, false).End()
+			b.sent(0)
+		}},
+		{"what wasn't acknowledged needn't come", "", "", func(b *Book) {
+			b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.Sent(0, time.Now())
+		}},
+		{"it comes twice", ledger.Backwards, "event 0, s", func(b *Book) {
+			s := b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.sent(0)
+			s.Frame(0, 10)
+			s.Frame(0, 10)
+		}},
+		{"two are swapped", ledger.Backwards, "event 0, s", func(b *Book) {
+			s := b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.sent(0, 2)
+			s.Frame(2, 11)
+			s.Frame(0, 10)
+		}},
+		{"two are swapped in the log", ledger.Reordered, "event 0, org 1", func(b *Book) {
+			s := b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.sent(0, 4)
+			s.Frame(4, 10)
+			s.Frame(0, 11)
+		}},
+		{"two of different keys are swapped in the log", "", "", func(b *Book) {
+			s := b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.sent(0, 2)
+			s.Frame(2, 10)
+			s.Frame(0, 11)
+		}},
+		{"it is in the log twice", ledger.Twice, "event 0, org 1", func(b *Book) {
+			s := b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.sent(0)
+			s.Frame(0, 10)
+			s.Frame(0, 11)
+		}},
+		{"two see different things at one place", ledger.Twice, "event 2, s", func(b *Book) {
+			c := b.Class("org 1", 0, both)
+			all, s := c.Begin("all", 0, false), c.Begin("s", 0, false)
+			b.sent(0, 2)
+			all.Frame(0, 10)
+			s.Frame(2, 10)
+		}},
+		{"a stream gets another org's", ledger.Foreign, "event 1, s", func(b *Book) {
+			s := b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.Sent(1, time.Now())
+			s.Frame(1, 10)
+		}},
+		{"everybody's event", "", "", func(b *Book) {
+			s := b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.sent(101)
+			s.Frame(101, 10)
+		}},
+		{"everybody's event misses one", ledger.Lost, "event 101, s", func(b *Book) {
+			b.Class("org 1", 0, both).Begin("s", 0, true)
+			b.sent(101)
+		}},
+		{"a stream gets what it didn't ask for", ledger.Unwanted, "event 100, s", func(b *Book) {
+			s := b.Class("org 1", 0, []bool{true, false}).Begin("s", 0, true)
+			b.sent(100)
+			s.Frame(100, 10)
+		}},
+		{"what comes wasn't sent", ledger.Invented, "event 0, s", func(b *Book) {
+			b.Class("org 1", 0, both).Begin("s", 0, true).Frame(0, 10)
+		}},
+		{"a webhook is lost", ledger.Lost, "event 2, e", func(b *Book) {
+			e := b.Endpoint("e", 0, both, false)
+			b.sent(0, 2)
+			e.Attempt(0, 1, true)
+		}},
+		{"a webhook is refused", ledger.Lost, "event 0, e", func(b *Book) {
+			e := b.Endpoint("e", 0, both, false)
+			b.sent(0)
+			e.Attempt(0, 1, false)
+		}},
+		{"a webhook is refused, and owed", "", "", func(b *Book) {
+			e := b.Endpoint("e", 0, both, false)
+			b.sent(0)
+			e.Attempt(0, 1, false)
+			e.Owed(0)
+		}},
+		{"a webhook is refused, and comes again", "", "", func(b *Book) {
+			e := b.Endpoint("e", 0, both, false)
+			b.sent(0)
+			e.Attempt(0, 1, false)
+			e.Attempt(0, 2, true)
+		}},
+		{"a webhook of another org's", ledger.Foreign, "event 1, e", func(b *Book) {
+			e := b.Endpoint("e", 0, both, false)
+			b.Sent(1, time.Now())
+			e.Attempt(1, 1, true)
+		}},
+		{"webhooks in any order", "", "", func(b *Book) {
+			e := b.Endpoint("e", 0, both, false)
+			b.sent(0, 4)
+			e.Attempt(4, 1, true)
+			e.Attempt(0, 1, true)
+		}},
+		{"webhooks of one key in order", "", "", func(b *Book) {
+			e := b.Endpoint("e", 0, both, true)
+			b.sent(0, 2, 4)
+			e.Attempt(0, 1, true)
+			e.Attempt(4, 1, true)
+			e.Attempt(2, 1, true)
+		}},
+		{"webhooks of one key out of order", ledger.Reordered, "event 0, e", func(b *Book) {
+			e := b.Endpoint("e", 0, both, true)
+			b.sent(0, 4)
+			e.Attempt(4, 1, true)
+			e.Attempt(0, 1, true)
+		}},
+	} {
+		// What comes out of turn was missing, too, when its turn was.
+		b := twoOrgs(100)
+		c.do(b)
+		r := b.Check()
+		if again := b.Check(); r.String() != again.String() {
+			t.Errorf("%s: a second look finds something else: %s", c.name, again)
+		}
+		switch kinds := slices.Collect(maps.Keys(r.Count)); {
+		case c.want == "" && len(kinds) > 0, c.want != "" && !slices.Contains(kinds, c.want), len(kinds) > 1 && c.want != ledger.Backwards:
+			t.Errorf("%s: %s\nwanted %q", c.name, r, c.want)
+		case c.want != "" && !strings.Contains(r.Violations[0].String(), c.says):
+			t.Errorf("%s: it doesn't say %q: %s", c.name, c.says, r.Violations[0])
+		}
+	}
+}
+
+// TestRepeats counts what comes again, and forgives it.
+func TestRepeats(t *testing.T) {
+	b := twoOrgs(100)
+	e := b.Endpoint("e", 0, both, false)
+	b.sent(0, 2)
+	e.Attempt(0, 1, true)
+	e.Attempt(0, 1, true)
+	e.Attempt(0, 2, true)
+	e.Attempt(2, 1, false)
+	e.Attempt(2, 2, true)
+	if r := b.Check(); !r.OK() || r.Repeats != 2 || r.Attempts != 5 || r.Failed != 1 || r.Delivered != 2 {
+		t.Errorf("%s", r)
+	}
+	if have, want := e.Tally(), (Tally{Attempts: 5, Failed: 1, Repeats: 2}); have != want {
+		t.Errorf("%+v, not %+v", have, want)
+	}
+}
+
+// TestOneOfTenThousand has streams see the same events, in whatever turns, each with
+// gaps that were declared and beginnings of its own; one of them, each time, misses one
+// event more, and nothing else is found.
+func TestOneOfTenThousand(t *testing.T) {
+	const events, streams = 1000, 10
+	for seed := range uint64(40) {
+		rnd := rand.New(rand.NewPCG(seed, 1))
+		b := New(1, []Publisher{{Count: events, Batch: 1, Keys: 1}}, func(n int) string { return fmt.Sprint(n) })
+		c := b.Class("org", 0, []bool{true})
+		for n := range events {
+			b.sent(n)
+		}
+		victim, missing := rnd.IntN(streams), 1+rnd.IntN(events-2)
+		all := make([]*Stream, streams)
+		next := make([]int, streams)
+		for i := range all {
+			if i != victim {
+				next[i] = rnd.IntN(20)
+			}
+			all[i] = c.Begin(fmt.Sprintf("s%d", i), int64(next[i])*2, i == victim)
+		}
+		for left := streams; left > 0; {
+			i := rnd.IntN(streams)
+			for range rnd.IntN(50) {
+				if next[i] == events {
+					break
+				}
+				switch {
+				case i == victim && next[i] == missing:
+				case rnd.IntN(100) == 0 && i != victim && next[i] != missing:
+					all[i].Gap(1, false)
+				default:
+					all[i].Frame(next[i], int64(next[i])*2)
+				}
+				if next[i]++; next[i] == events {
+					left--
+				}
+			}
+		}
+		r := b.Check()
+		if r.Count[ledger.Hole] != 1 || len(r.Count) != 1 {
+			t.Fatalf("seed %d: %s", seed, r)
+		}
+		if v := r.Violations[0]; v.Event != fmt.Sprint(missing) || v.Whom != all[victim].name {
+			t.Fatalf("seed %d: %s misses %d, not: %s", seed, all[victim].name, missing, v)
+		}
+	}
+}

@@ -1,0 +1,76 @@
+package book
+
+import (
+	"sync"
+
+	"sluice/loadtest/ledger"
+)
+
+// Endpoint is a receiver of webhooks. It is there before anything is sent, and owed
+// everything.
+type Endpoint struct {
+	book  *Book
+	name  string
+	org   int
+	wants []bool // by publisher
+	order *order // of first attempts; nil: they come in any
+
+	mu                        sync.Mutex
+	seen, arrived, owed       set
+	attempts, failed, repeats int
+}
+
+// set is a set of numbers of events.
+type set []uint64
+
+func (s set) has(n int) bool { return s[n/64]&(1<<(n%64)) != 0 }
+func (s set) add(n int)      { s[n/64] |= 1 << (n % 64) }
+
+// Endpoint makes one of an org that wants these publishers' events.
+func (b *Book) Endpoint(name string, org int, wants []bool, ordered bool) *Endpoint {
+	size := (len(b.events) + 63) / 64
+	e := &Endpoint{book: b, name: name, org: org, wants: wants, seen: make(set, size), arrived: make(set, size), owed: make(set, size)}
+	if ordered {
+		e.order = b.inOrder()
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.endpoints = append(b.endpoints, e)
+	return e
+}
+
+// Attempt writes down a request, when it is known how it is answered, and says
+// whether its event is one that the endpoint is owed. What arrived may come again:
+// that is counted.
+func (e *Endpoint) Attempt(number, attempt int, success bool) bool {
+	yes, why := e.book.owes(e.org, e.wants, number)
+	if !yes {
+		e.book.Violated(why, number, e.name, "it came as attempt %d", attempt)
+		return false
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.attempts++
+	if e.arrived.has(number) || attempt == 1 && e.seen.has(number) {
+		e.repeats++
+	} else if e.order != nil && !e.seen.has(number) {
+		if later := e.order.next(number); later >= 0 {
+			e.book.Violated(ledger.Reordered, number, e.name, "it was acknowledged before %d of its key was sent, and came behind it", later)
+		}
+	}
+	e.seen.add(number)
+	if success {
+		e.arrived.add(number)
+	} else {
+		e.failed++
+	}
+	return true
+}
+
+// Owed writes down that a delivery isn't lost although it hasn't arrived: the
+// deployment says itself that it is pending, held or dead.
+func (e *Endpoint) Owed(number int) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.owed.add(number)
+}

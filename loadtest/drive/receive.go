@@ -1,0 +1,202 @@
+package drive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/valyala/fasthttp"
+
+	"sluice/loadtest/book"
+	"sluice/loadtest/ledger"
+)
+
+// receivers are endpoints of one kind.
+type receivers struct {
+	*Receivers
+	run       *run
+	meter     *meter // requests; times are those of first attempts, until they arrive
+	endpoints []*endpoint
+}
+
+// endpoint is one that is registered, and what is behind it.
+type endpoint struct {
+	of      *receivers
+	org     int
+	name    string
+	id      string
+	webhook *standardwebhooks.Webhook
+	book    *book.Endpoint
+}
+
+// webhooksPath is where endpoints are registered.
+const webhooksPath = "/v1/webhooks"
+
+// hangFor is how long who hangs does: for longer than any sender waits.
+const hangFor = time.Minute
+
+// serve begins to listen for webhooks. The server is of all receivers.
+func (r *run) serve() error {
+	if len(r.scenario.Receivers) == 0 {
+		return nil
+	}
+	ln, err := net.Listen("tcp", r.ReceiveOn)
+	if err != nil {
+		return fmt.Errorf("listen for webhooks: %w: --receive names another address", err)
+	}
+	if r.ReceiveAt == "" {
+		r.ReceiveAt = "http://" + ln.Addr().String()
+	}
+	r.server = &fasthttp.Server{Handler: r.receive, ReadTimeout: 2 * time.Minute, CloseOnShutdown: true, Logger: log.New(io.Discard, "", 0)}
+	r.background.Go(func() { r.server.Serve(ln) })
+	return nil
+}
+
+// register makes the endpoints of a kind. Those that were made stay in s, whatever
+// comes of the others.
+func (r *run) register(ctx context.Context, s *receivers) error {
+	for i := range s.Endpoints {
+		e := &endpoint{of: s, org: i % len(r.Keys), name: fmt.Sprintf("%s-%d", s.Name, i+1)}
+		var made struct{ ID, Secret string }
+		in := map[string]any{"url": r.ReceiveAt + "/" + e.name, "events": r.marks.patterns(s.Publishers), "ordered": s.Ordered,
+			"description": "sluice loadtest, run " + r.marks.run}
+		if err := r.Call(ctx, e.org, http.MethodPost, webhooksPath, in, &made); err != nil {
+			return fmt.Errorf("register a webhook: %w", err)
+		}
+		e.id = made.ID
+		e.book = r.book.Endpoint(e.name, e.org, r.scenario.wants(s.Publishers), s.Ordered)
+		s.endpoints = append(s.endpoints, e)
+		var err error
+		if e.webhook, err = standardwebhooks.NewWebhook(made.Secret); err != nil {
+			return fmt.Errorf("the secret of %s: %w", made.ID, err)
+		}
+		r.mu.Lock()
+		r.byPath["/"+e.name] = e
+		r.mu.Unlock()
+	}
+	return nil
+}
+
+// remove takes the endpoints away again.
+func (r *run) remove(ctx context.Context) error {
+	var failed error
+	for _, s := range r.receivers {
+		for _, e := range s.endpoints {
+			if err := r.Call(ctx, e.org, http.MethodDelete, webhooksPath+"/"+e.id, nil, nil); err != nil {
+				failed = fmt.Errorf("remove webhook %s: %w: sluice endpoint delete %s", e.id, err, e.id)
+			}
+		}
+	}
+	return failed
+}
+
+// receive takes one request.
+func (r *run) receive(c *fasthttp.RequestCtx) {
+	r.mu.Lock()
+	e := r.byPath[string(c.Path())]
+	r.mu.Unlock()
+	if e == nil {
+		c.SetStatusCode(http.StatusNotFound)
+		return
+	}
+	number, err := e.genuine(c)
+	if err != nil {
+		return
+	}
+	attempt, _ := strconv.Atoi(string(c.Request.Header.Peek("X-TetraFi-Attempt")))
+	if attempt == 1 {
+		e.of.meter.timed(1, r.book.Since(number))
+	} else {
+		e.of.meter.counted(1)
+	}
+	how := rand.New(rand.NewPCG(r.Seed, uint64(number)<<16|uint64(attempt&0xffff))).Float64()
+	fails, hangs := how < float64(e.of.Fails), how >= 1-float64(e.of.Hangs)
+	wait := time.Duration(e.of.Takes)
+	if hangs {
+		e.book.Attempt(number, attempt, false)
+		wait = hangFor
+	}
+	if wait > 0 {
+		select {
+		case <-time.After(wait):
+		case <-r.over:
+		}
+	}
+	if !hangs {
+		e.book.Attempt(number, attempt, !fails)
+	}
+	if fails || hangs {
+		c.SetStatusCode(http.StatusInternalServerError)
+	}
+}
+
+// genuine reads what came and says which event it is of. An error says that it is
+// none: that is written down.
+func (e *endpoint) genuine(c *fasthttp.RequestCtx) (number int, err error) {
+	body, b := c.PostBody(), e.of.run.book
+	number, _, err = e.of.run.marks.event(body)
+	if err != nil {
+		kind := ledger.Altered
+		if errors.Is(err, errNoEvent) {
+			kind = ledger.Unwanted
+		}
+		b.Violated(kind, number, e.name, "it was sent %.300s", body)
+		return number, err
+	}
+	headers := http.Header{}
+	for _, name := range []string{"Webhook-Id", "Webhook-Timestamp", "Webhook-Signature"} {
+		headers.Set(name, string(c.Request.Header.Peek(name)))
+	}
+	if err := e.webhook.Verify(body, headers); err != nil {
+		b.Violated(ledger.Unsigned, number, e.name, "%v", err)
+		return number, err
+	}
+	return number, nil
+}
+
+// states are those in which a delivery may be without being lost.
+var states = []string{"pending", "retrying", "held", "dead"}
+
+// admit asks what the deployment says it owes, and writes it down.
+func (r *run) admit(ctx context.Context) error {
+	for _, s := range r.receivers {
+		for _, e := range s.endpoints {
+			for _, state := range states {
+				if err := r.admitted(ctx, e, state); err != nil {
+					return fmt.Errorf("ask what is %s for %s: %w", state, e.name, err)
+				}
+			}
+		}
+	}
+	return nil
+}
+
+func (r *run) admitted(ctx context.Context, e *endpoint, state string) error {
+	for cursor := ""; ; {
+		var page struct {
+			Data       []struct{ EventID string }
+			NextCursor *string
+		}
+		if err := r.Call(ctx, e.org, http.MethodGet, webhooksPath+"/"+e.id+"/deliveries?limit=100&status="+state+"&cursor="+cursor, nil, &page); err != nil {
+			return err
+		}
+		for _, d := range page.Data {
+			if number := r.marks.number(d.EventID); number >= 0 {
+				e.book.Owed(number)
+			}
+		}
+		if page.NextCursor == nil || strings.TrimSpace(*page.NextCursor) == "" {
+			return nil
+		}
+		cursor = *page.NextCursor
+	}
+}

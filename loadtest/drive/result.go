@@ -1,0 +1,126 @@
+package drive
+
+import (
+	"fmt"
+	"maps"
+	"runtime"
+	"time"
+
+	"sluice/loadtest/ledger"
+)
+
+// Result is what a run saw. Times are in milliseconds, rates in units a second.
+type Result struct {
+	Run         string    `json:"run"` // its name, in types and ids of its events
+	Name        string    `json:"name"`
+	Scenario    *Scenario `json:"scenario"`
+	URL         string    `json:"url"`
+	Orgs        int       `json:"orgs"`
+	Seed        uint64    `json:"seed"`
+	Machine     string    `json:"machine"` // of the client
+	Began       time.Time `json:"began"`
+	Published   float64   `json:"publishedForSeconds"`
+	Interrupted bool      `json:"interrupted"`
+
+	Publishers []PublisherResult `json:"publishers"`
+	Streams    []StreamsResult   `json:"streams"`
+	Receivers  []ReceiversResult `json:"receivers"`
+	Client     Client            `json:"client"`
+	Verdict    Verdict           `json:"verdict"`
+	Notes      map[string]int    `json:"notes"` // what happened beside, and how often
+	Seconds    []Second          `json:"seconds"`
+}
+
+// PublisherResult is what one publisher saw. Times are from when a request was due
+// until it was acknowledged.
+type PublisherResult struct {
+	Name         string    `json:"name"`
+	Wanted       float64   `json:"wantedRate"`
+	Rate         float64   `json:"rate"` // of what was acknowledged
+	Due          int       `json:"due"`  // events, had all been sent
+	Sent         int64     `json:"sent"`
+	Acknowledged int64     `json:"acknowledged"`
+	Retries      int64     `json:"retries"`
+	Unanswered   int64     `json:"unanswered"`
+	Times        Quantiles `json:"ms"`
+}
+
+// StreamsResult is what the streams of one kind saw. Times are of steady clients,
+// from when an event was due until it came.
+type StreamsResult struct {
+	Name        string         `json:"name"`
+	Kind        string         `json:"kind"`
+	Connections int            `json:"connections"`
+	Connects    int64          `json:"connects"`
+	Events      int64          `json:"events"`
+	Rate        float64        `json:"rate"`
+	Endings     map[string]int `json:"endings"` // of connections that no client meant to end
+	Times       Quantiles      `json:"ms"`
+}
+
+// ReceiversResult is what the endpoints of one kind saw. Times are from when an event
+// was due until its first attempt came.
+type ReceiversResult struct {
+	Name      string    `json:"name"`
+	Endpoints int       `json:"endpoints"`
+	Requests  int64     `json:"requests"`
+	Rate      float64   `json:"rate"`
+	Refused   int       `json:"refused"` // on purpose
+	Repeats   int       `json:"repeats"`
+	Owed      int       `json:"stillOwed"` // not delivered, and said to be owed
+	Times     Quantiles `json:"ms"`
+}
+
+// Verdict is what must hold, and whether it does.
+type Verdict struct {
+	OK           bool                `json:"ok"`
+	Sent         int                 `json:"sent"`
+	Acknowledged int                 `json:"acknowledged"`
+	Deliveries   int                 `json:"deliveries"` // that endpoints are owed
+	Delivered    int                 `json:"delivered"`
+	StillOwed    int                 `json:"stillOwed"`
+	Repeats      int                 `json:"repeats"`
+	Streamed     int                 `json:"streamed"`
+	Declared     int                 `json:"declared"` // events that streams were told they don't get
+	Count        map[ledger.Kind]int `json:"count"`
+	Violations   []string            `json:"violations"` // the first of each kind
+}
+
+func (r *run) result(w *seconds, published time.Duration, interrupted bool, client Client, report *ledger.Report) *Result {
+	out := &Result{Run: r.marks.run, Name: r.Name, Scenario: r.scenario, URL: r.URL, Orgs: len(r.Keys), Seed: r.Seed,
+		Machine: fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), runtime.Version()),
+		Began:   w.began, Published: published.Seconds(), Interrupted: interrupted, Client: client, Seconds: w.seen, Notes: r.notes,
+		Verdict: Verdict{OK: report.OK(), Sent: report.Published, Acknowledged: report.Acknowledged, Deliveries: report.Owed, Delivered: report.Delivered,
+			StillOwed: report.Admitted, Repeats: report.Repeats, Streamed: report.Frames, Declared: report.Declared, Count: report.Count},
+	}
+	for _, v := range report.Violations {
+		out.Verdict.Violations = append(out.Verdict.Violations, v.String())
+	}
+	for _, of := range r.publishers {
+		n, q := of.meter.total()
+		out.Publishers = append(out.Publishers, PublisherResult{Name: of.Name, Wanted: of.Rate, Rate: float64(n) / published.Seconds(), Due: r.scenario.requests(of.Publisher) * of.Batch,
+			Sent: of.sent.Load(), Acknowledged: n, Retries: of.retries.Load(), Unanswered: of.unanswered.Load(), Times: q})
+	}
+	for _, of := range r.streams {
+		n, q := of.meter.total()
+		out.Streams = append(out.Streams, StreamsResult{Name: of.Name, Kind: of.Kind, Connections: of.Connections, Connects: of.connects.Load(),
+			Events: n, Rate: float64(n) / published.Seconds(), Endings: of.reasons(), Times: q})
+	}
+	for _, of := range r.receivers {
+		n, q := of.meter.total()
+		rr := ReceiversResult{Name: of.Name, Endpoints: of.Endpoints, Requests: n, Rate: float64(n) / published.Seconds(), Times: q}
+		for _, e := range of.endpoints {
+			t := e.book.Tally()
+			rr.Refused, rr.Repeats, rr.Owed = rr.Refused+t.Failed, rr.Repeats+t.Repeats, rr.Owed+t.Owed
+		}
+		out.Receivers = append(out.Receivers, rr)
+	}
+	return out
+}
+
+// reasons are how connections ended, and how often.
+func (s *streams) reasons() map[string]int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return maps.Clone(s.endings)
+}
