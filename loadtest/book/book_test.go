@@ -73,6 +73,18 @@ func TestEveryAnomalyIsFound(t *testing.T) {
 			all.Frame(2, 11)
 			all.Frame(4, 12)
 		}},
+		{"the first misses it, and later declares a gap", ledger.Hole, "event 2, s", func(b *Book) {
+			c := b.Class("org 1", 0, both)
+			b.sent(0, 2, 4, 6, 8)
+			s, all := c.Begin("s", 0, true), c.Begin("all", 0, true)
+			s.Frame(0, 10)
+			s.Frame(4, 12)
+			s.Gap(1, false)
+			s.Frame(8, 14)
+			for i := range 5 {
+				all.Frame(2*i, int64(10+i))
+			}
+		}},
 		{"one misses the end", ledger.Hole, "event 2, s", func(b *Book) {
 			c := b.Class("org 1", 0, both)
 			b.sent(0, 2)

@@ -8,7 +8,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"net/url"
@@ -46,14 +45,14 @@ func (f *follower) dialEvents(ctx context.Context) (conn, error) {
 	}
 	nc, err := f.dialTCP(ctx, "tcp", address)
 	if err != nil {
-		return nil, fmt.Errorf("connect: %w", cause(err))
+		return nil, cause(err)
 	}
 	if u.Scheme == "https" {
 		nc = tls.Client(nc, &tls.Config{ServerName: u.Hostname()})
 	}
 	nc.SetDeadline(time.Now().Add(answerWithin))
 	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{
-		"Accept": {"application/json, text/event-stream"}, "Authorization": {"Bearer " + r.Keys[f.org]}}}
+		"Accept": {"*/*"}, "Authorization": {"Bearer " + r.Keys[f.org]}}}
 	if f.cursor != "" {
 		req.Header.Set("Last-Event-ID", f.cursor)
 	}
@@ -68,7 +67,7 @@ func (f *follower) dialEvents(ctx context.Context) (conn, error) {
 	}
 	if err != nil {
 		nc.Close()
-		return nil, err
+		return nil, cause(err)
 	}
 	nc.SetDeadline(time.Time{})
 	lines := bufio.NewScanner(resp.Body)
@@ -102,7 +101,7 @@ func (c *eventsConn) read() error {
 	if err := c.lines.Err(); err != nil {
 		return fmt.Errorf("the connection broke: %w", cause(err))
 	}
-	return io.EOF
+	return errors.New("the stream ended")
 }
 
 func (c *eventsConn) dispatch(id string) error {

@@ -149,7 +149,7 @@ func (w *worker) post(org int) (again time.Duration, err error) {
 	w.req.SetBodyRaw(w.body)
 	again = time.Duration(100+w.rnd.IntN(200)) * time.Millisecond
 	if err := w.run.http.DoTimeout(&w.req, &w.resp, answerWithin); err != nil {
-		w.run.note("a request to publish wasn't answered: " + err.Error())
+		w.run.note("a request to publish wasn't answered: " + cause(err).Error())
 		return again, nil
 	}
 	switch status := w.resp.StatusCode(); status {

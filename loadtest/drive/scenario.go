@@ -188,9 +188,10 @@ const (
 	serverEvents = "sse"
 )
 
-// The bounds of a scenario. An event takes some 20 bytes for as long as a run is.
+// The bounds of a scenario. An event takes 16 bytes for as long as a run is, and as
+// much again for each class of streams.
 const (
-	mostEvents = 100_000_000
+	mostEvents = 20_000_000
 	mostBytes  = 3 << 20 // of a request; the API takes 4 MiB
 )
 

@@ -37,7 +37,7 @@ func (f *follower) dialWebSocket(ctx context.Context) (conn, error) {
 		if resp != nil {
 			return nil, f.answered(resp)
 		}
-		return nil, fmt.Errorf("connect: %w", cause(err))
+		return nil, cause(err)
 	}
 	subscribe := map[string]any{"type": "subscribe", "channels": r.marks.patterns(f.of.Publishers)}
 	if f.cursor != "" {
