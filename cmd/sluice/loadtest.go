@@ -75,8 +75,11 @@ func (c *loadtestCmd) Validate() (err error) {
 		return err
 	}
 	for _, k := range c.OtherKeys {
-		if _, err := key.Check(k); err != nil {
-			return errors.New("--other-keys has what is no API key: give keys, with commas between")
+		// What is for everybody is for everybody of an environment.
+		first, err := key.Check(c.Key)
+		env, also := key.Check(k)
+		if err != nil || also != nil || env != first {
+			return errors.New("--other-keys must be API keys of the environment that --key is of, with commas between")
 		}
 	}
 	if u, err := url.Parse(c.ReceiveURL); c.ReceiveURL != "" && (err != nil || u.Host == "") {

@@ -22,6 +22,8 @@ import (
 	"time"
 
 	"sluice/loadtest/drive"
+	"sluice/pkg/event"
+	"sluice/pkg/key"
 )
 
 // smallLoad has some of everything.
@@ -168,6 +170,7 @@ func TestLoadTestRefused(t *testing.T) {
 		says           string
 	}{
 		{"a bad scenario", "duration: 1s\npublisher: []\n", nil, 2, `line 2: unknown field "publisher"`},
+		{"a key of the other environment", plain, []string{"--other-keys", string(key.New(event.Live))}, 2, "--other-keys must be API keys of the environment"},
 		{"a key of the same org", plain, []string{"--other-keys", p.key}, 1, "keys 1 and 2 see one another's events"},
 		{"a key that may not publish", plain, []string{"--key", p.otherKey(t, "subscribe")}, 1, "publishing was refused with 403"},
 		{"a key that may not subscribe", plain + "streams:\n  - {name: b, kind: websocket, connections: 1}\n", []string{"--key", p.otherKey(t, "publish")}, 1, "a stream was refused"},
