@@ -133,7 +133,7 @@ func (l *Lane) route(j *job, now time.Time) {
 		l.drop(j, "it was asked for by hand, and its endpoint gets nothing now")
 	case !t.open(), t.failing() && !j.retry() && (t.behind() || !t.mayProbe(now)):
 		l.hold(j)
-	case !j.retry() && (t.behind() || t.ep.Options.Ordered): // behind those that are held
+	case !j.retry() && (t.behind() && !j.older() || t.ep.Options.Ordered): // behind those that are held
 		l.hold(j)
 	case l.glut(t, j.bytes):
 		l.hold(j) // it is slower than what it is owed

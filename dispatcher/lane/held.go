@@ -1,8 +1,10 @@
 package lane
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"sluice/pkg/delivery"
@@ -14,6 +16,9 @@ import (
 // what was fed and isn't finished, or is finished above one that isn't, is a
 // short list.
 //
+// New deliveries wait behind them. What an owner had taken before it held anything,
+// and hadn't finished, is older: the next sends that first.
+//
 //	next            fed                 last
 //	 ▼               ▼                   ▼
 //	─u──·─d──d──u──d─┬──·──o────o──·──o──o──     u under way or in the queue, d finished,
@@ -22,6 +27,7 @@ type held struct {
 	next, fed, last int64
 	count           int64 // owed: u and o
 	pending         int   // appends under way: they will be behind last
+	after           int64 // of the first tier: what lies below was taken before any was held
 	order           []fed
 	done            map[int64]struct{} // finished from fed on, as the snapshot said
 }
@@ -37,10 +43,46 @@ const maxFed = 1024
 // behind reports whether new deliveries must wait behind held ones.
 func (t *target) behind() bool { return t.held.count > 0 || t.held.pending > 0 }
 
+// older reports whether a record of the first tier was taken when nothing was held.
+func (j *job) older() bool {
+	return j.source != nil && j.source.delay == 0 && j.offset < j.target.held.after
+}
+
+// after gives the offset in the first tier from which on records go behind one in
+// held that follows from origin, and is the first there; taken is up to where the
+// tier was taken then.
+func (l *Lane) after(origin delivery.Place, taken int64) int64 {
+	if origin.Topic == l.sources[0].topic {
+		return origin.Offset + 1
+	}
+	return taken
+}
+
+// sortElders lists, when a life begins, whose held has to wait until the first tier
+// was read again up to where it is older.
+func (l *Lane) sortElders() {
+	for _, t := range l.targets {
+		// Our marker is read in any case: behind it nothing of owners before counts.
+		t.held.after = min(t.held.after, l.journal.wrote[l.sources[0].topic])
+		if t.held.count > 0 {
+			l.elders = append(l.elders, t)
+		}
+	}
+	slices.SortFunc(l.elders, func(a, b *target) int { return cmp.Compare(a.held.after, b.held.after) })
+}
+
+// sweepAfter lets those go on whose older records are taken.
+func (l *Lane) sweepAfter(at int64) {
+	for len(l.elders) > 0 && (l.elders[0].held.after <= at || l.elders[0].gone) {
+		l.wantSweep(l.elders[0])
+		l.elders = l.elders[1:]
+	}
+}
+
 // add notes a record that was appended for the endpoint.
 func (h *held) add(offset int64) {
 	if h.count == 0 {
-		*h = held{next: offset, fed: offset, pending: h.pending}
+		*h = held{next: offset, fed: offset, pending: h.pending, after: h.after}
 	}
 	h.last = offset
 	h.count++
@@ -126,7 +168,11 @@ func (l *Lane) hold(j *job) {
 }
 
 func (l *Lane) holdHop(j *job, hop *delivery.Delivery) {
-	j.target.held.pending++
+	h := &j.target.held
+	if !j.target.behind() {
+		h.after = l.after(hop.Origin, l.sources[0].at)
+	}
+	h.pending++
 	l.cfg.Metrics.held.Inc()
 	l.journal.delivery(l.partition(delivery.HeldTopic), hop, entry{job: j, held: j.target})
 }
@@ -155,7 +201,7 @@ const chunkBytes = 256 << 10
 // wants reports whether the endpoint can take a record of held.
 func (l *Lane) wants(t *target, now time.Time) bool {
 	switch {
-	case t.gone || !t.held.unfed() || !t.open() || t.fresh > 0 || len(t.held.order) >= maxFed:
+	case t.gone || !t.held.unfed() || !t.open() || t.fresh > 0 || len(t.held.order) >= maxFed || l.sources[0].at < t.held.after:
 		return false
 	case t.failing():
 		return t.mayProbe(now)

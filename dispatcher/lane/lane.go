@@ -140,6 +140,7 @@ type Lane struct {
 
 	workers workers
 	sweep   sweep
+	elders  []*target // whose held waits for what is older, the lowest held.after first
 	requeue requeue
 	replays replays
 	alarms  alarms

@@ -69,11 +69,12 @@ type mover struct {
 
 	pending []eventlog.Record // to be appended next; all of one topic
 	bytes   int
-	ends    map[string]int64 // by topic: what was appended there
+	ends    map[string]int64  // by topic: what was appended there
+	after   map[*target]int64 // there: see held
 }
 
 func (v *mover) run(ctx context.Context) error {
-	v.ends = make(map[string]int64)
+	v.ends, v.after = make(map[string]int64), make(map[*target]int64)
 	if err := v.stand(ctx); err != nil {
 		return err
 	}
@@ -169,7 +170,10 @@ func (v *mover) tier(ctx context.Context, s *source) error {
 		}
 		hop := v.hop(j.delivery, j.place())
 		hop.Outcome = delivery.Outcome{}
-		_, err := v.add(ctx, s.topic, hop, time.Now())
+		at, err := v.add(ctx, s.topic, hop, time.Now())
+		if j.older() {
+			v.after[j.target] = at + 1
+		}
 		return err
 	})
 	if err != nil {
@@ -217,6 +221,7 @@ func (v *mover) held(ctx context.Context) error {
 		}
 		at, err := v.add(ctx, delivery.HeldTopic, hop, logged)
 		h := there[t]
+		h.after = v.after[t]
 		h.add(at)
 		there[t] = h
 		if y := t.tries[r.Offset]; y != nil {

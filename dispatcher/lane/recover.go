@@ -87,8 +87,10 @@ func (l *Lane) takeOver(ctx context.Context) error {
 	l.log.Log(ctx, level, "lane taken over", "generation", l.journal.generation, "endpoints", len(l.targets), "outcomes", len(jr.folded), "snapshot", st.found)
 
 	l.run(l.writer)
+	l.sortElders()
 	for _, s := range l.sources {
 		from := min(s.window.next, s.read)
+		s.at = from
 		l.run(func(ctx context.Context) { l.follow(ctx, s, from) })
 	}
 	l.fanOut.next.Store(st.fanOut)
@@ -295,6 +297,9 @@ func (jr *replayed) hop(r *eventlog.Record, fence *delivery.Fence) {
 	}
 	if r.Topic == delivery.HeldTopic {
 		if t := jr.target(d.Endpoint, d.Outcome.Epoch); t != nil {
+			if !t.behind() {
+				t.held.after = jr.l.after(d.Origin, jr.l.sources[0].read)
+			}
 			t.held.add(r.Offset)
 		}
 	}

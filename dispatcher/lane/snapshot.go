@@ -24,7 +24,8 @@ import (
 //	              runs here; markers of held, of dead
 //	T   tier      topic, end, read, highest generation below read, window
 //	E   endpoint  id, high + 1, seen, shut, since, streak, held, dead letters to be sent again, the epoch
-//	              in which a delivery ran out of attempts (0: none did; absent in earlier releases)
+//	              in which a delivery ran out of attempts (0: none did; absent in earlier releases), and
+//	              up to where the first tier is older than what is held (absent in earlier releases)
 //	R   replay    id, endpoint, from, end, next, what is finished above next, delivered, failed, expired
 //	O   ordered   endpoint's id; n deliveries in held that failed: offset, attempts, place in the
 //	              schedule, due, first failure
@@ -166,6 +167,7 @@ func (t *target) append(b []byte) []byte {
 		b = binary.AppendVarint(b, t.again.end)
 	}
 	b = binary.AppendUvarint(b, t.streak.spentIn())
+	b = binary.AppendVarint(b, h.after)
 	return append(b, t.unread...)
 }
 
@@ -259,6 +261,9 @@ func readTarget(d *decoder) *target {
 		// An earlier release carries it along, whatever becomes of the streak.
 		epoch := d.uvarint()
 		t.streak.spent = epoch != 0 && epoch == t.streak.epoch
+	}
+	if len(d.rest) > 0 {
+		h.after = d.varint() // carried along by an earlier release it is too low: then less goes first
 	}
 	t.unread = string(d.rest)
 	return t

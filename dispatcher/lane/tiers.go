@@ -19,6 +19,7 @@ type source struct {
 	window window
 
 	read   int64          // the next offset to be taken
+	at     int64          // the same, while it is read again in a new life: below read until that is done
 	ruled  int64          // from here on the rules for doubles and generations apply; below, the window decides
 	fence  delivery.Fence // of what was taken
 	unread string         // what a later release's snapshot says of it
@@ -217,6 +218,9 @@ func (l *Lane) advance(now time.Time) {
 			s.head++
 			l.take(s, j, now)
 		}
+		if s.delay == 0 {
+			l.sweepAfter(s.at)
+		}
 		if s.head == len(s.jobs) && !s.asked {
 			s.jobs, s.head = nil, 0
 			s.asked = true
@@ -243,7 +247,8 @@ func (l *Lane) owed(s *source, j *job) bool {
 		s.marked(j)
 	}
 	s.window.skip(s.read, j.offset) // where the log has holes
-	s.read = max(s.read, j.offset+1)
+	s.at = j.offset + 1
+	s.read = max(s.read, s.at)
 	done := s.window.done(j.offset)
 	if j.offset >= s.ruled && !l.counts(&s.fence, j.generation()) && !done {
 		l.cfg.Metrics.fenced.Inc()
