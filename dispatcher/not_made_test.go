@@ -1,6 +1,7 @@
 package dispatcher_test
 
 import (
+	"slices"
 	"testing"
 	"time"
 
@@ -96,5 +97,43 @@ func TestNotMadeMeanwhile(t *testing.T) {
 			t.Errorf("the other sent %+v, and is %+v", got, w.ended(waits).Progress)
 		}
 		w.ended(gone)
+	})
+}
+
+// What was read from held and couldn't be made goes back there when its endpoint was
+// paused meanwhile. What was read behind it and is under way isn't sent twice.
+func TestNotMadeOfHeld(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start()
+		ep := w.endpoint("http://a")
+		no, yes := endpoint.Paused, endpoint.Active
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &no})
+		all := w.publish(20)
+		sleep(time.Second)
+		w.set(func(r request) delivery.Outcome {
+			if r.event == all[0] || r.event == all[2] {
+				return notMade
+			}
+			o := ok
+			o.Took = 2 * notMade.Took
+			return o
+		})
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &yes})
+		sleep(10 * time.Second)
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &no})
+		sleep(2 * time.Minute)
+		w.set(nil)
+		w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &yes})
+		sleep(time.Minute)
+		var delivered []string
+		for _, r := range w.of(ep.URL) {
+			if !r.ended.IsZero() {
+				delivered = append(delivered, r.event)
+			}
+		}
+		slices.Sort(delivered)
+		if !slices.Equal(delivered, all) {
+			t.Errorf("delivered were %v", delivered)
+		}
 	})
 }

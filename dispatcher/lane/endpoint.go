@@ -230,6 +230,12 @@ func (l *Lane) shedQueue(t *target, q *queue) {
 	var kept []*job
 	jobs := q.jobs
 	q.jobs = nil
+	fed := 0 // of those that are left, read from held
+	for _, j := range jobs {
+		if j.source == nil {
+			fed++
+		}
+	}
 	for _, j := range jobs {
 		if j.delivery.Test {
 			kept = append(kept, j)
@@ -244,7 +250,10 @@ func (l *Lane) shedQueue(t *target, q *queue) {
 		case j.source == nil && len(t.lines) > 0:
 			l.parkBack(j)
 		case j.source == nil:
-			t.held.giveBack(j.offset)
+			if !t.held.giveBack(j.offset, fed) {
+				l.hold(j)
+			}
+			fed--
 		case j.delivery.ByHand():
 			l.drop(j, "it was asked for by hand, and its endpoint gets nothing now")
 		default:

@@ -112,12 +112,20 @@ func (h *held) pass(from, to int64) {
 }
 
 // giveBack takes back that the record at the offset, and all behind it, were fed.
-// None of them is under way; those that are finished, because they were missed,
-// stay so.
-func (h *held) giveBack(offset int64) {
+// So many wait in the queue, it among them; false: others are under way, and it can't.
+// Those that are finished, because they were missed, stay so.
+func (h *held) giveBack(offset int64, wait int) bool {
 	for i := range h.order {
 		if h.order[i].offset < offset {
 			continue
+		}
+		for _, f := range h.order[i:] {
+			if !f.done {
+				wait--
+			}
+		}
+		if wait < 0 {
+			return false
 		}
 		for _, f := range h.order[i:] {
 			if f.done {
@@ -132,6 +140,7 @@ func (h *held) giveBack(offset int64) {
 		break
 	}
 	h.settle()
+	return true
 }
 
 // finish notes that nothing more follows from the record at the offset.

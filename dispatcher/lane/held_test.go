@@ -23,7 +23,7 @@ func TestHeldBooks(t *testing.T) {
 			h.finish(off)
 		}
 		step := func(adding bool) {
-			switch k := rnd.IntN(10); {
+			switch k := rnd.IntN(11); {
 			case k < 3 && adding:
 				next += 1 + rnd.Int64N(3)
 				all = append(all, next)
@@ -61,10 +61,16 @@ func TestHeldBooks(t *testing.T) {
 				finish(under[i])
 				under = slices.Delete(under, i, i+1)
 			case k == 9: // shed
-				for _, off := range queue {
-					h.giveBack(off)
+				for i, off := range queue {
+					if !h.giveBack(off, len(queue)-i) {
+						under = append(under, off) // it is appended again
+					}
 				}
 				queue = nil
+			case k == 10 && len(under) > 0: // it couldn't be made
+				i := rnd.IntN(len(under))
+				queue = append([]int64{under[i]}, queue...)
+				under = slices.Delete(under, i, i+1)
 			}
 		}
 		for range 200 {
