@@ -284,6 +284,36 @@ func TestManyThatHang(t *testing.T) {
 	})
 }
 
+// Endpoints of an org that were quick begin to hang, and have all the room that their
+// org has for such. The one that answers gets its events as before, once it is known
+// that they hang.
+func TestQuickThatHang(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.start()
+		ep := w.endpoint("http://quick")
+		for range 6 {
+			w.endpointIn(delivery.Lane(ep.ID), "http://hangs")
+		}
+		w.set(func(request) delivery.Outcome { return takes(5 * time.Millisecond) })
+		w.publish(1)
+		sleep(time.Minute)
+		w.set(func(r request) delivery.Outcome {
+			if r.url == "http://hangs" {
+				return hangs
+			}
+			return takes(5 * time.Millisecond)
+		})
+		for _, soon := range []time.Duration{time.Second, 50 * time.Millisecond, 50 * time.Millisecond} {
+			began := time.Now()
+			owed := w.publish(20)
+			sleep(2 * time.Second)
+			if late := w.latest("http://quick", began, owed); late > soon {
+				t.Errorf("one that is quick got its events after %v, want %v", late, soon)
+			}
+		}
+	})
+}
+
 // retriesDue logs retries of an endpoint that are due at one instant.
 func (w *world) retriesDue(ep *endpoint.Endpoint, n int, due time.Time) {
 	w.t.Helper()

@@ -32,6 +32,7 @@ type target struct {
 	probes    int           // of them, those that are no retries
 	takes     time.Duration // how long a request keeps its room, on average over the last few
 	known     bool          // one has ended
+	overdue   int           // under way for too long to be a quick one's
 	swift     bool          // what waits for it is gone in no time
 	next      time.Time     // with a rate of its own: when the next request may begin
 	queue     queue         // new deliveries that wait for room

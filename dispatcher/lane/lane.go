@@ -137,6 +137,7 @@ type Lane struct {
 	retries  int             // retries to those that are
 	orgs     map[string]*org // of the targets
 	crowded  []*org          // have targets that wait for room
+	young    []young         // those that began to quick ones lately, the oldest first
 
 	workers workers
 	sweep   sweep
@@ -241,6 +242,7 @@ func (l *Lane) loop(ctx context.Context) error {
 	for {
 		now := l.cfg.Clock.now()
 		l.syncChanged() // before anything is sent: to the URL, and with the secret, of now
+		l.overdue(now)
 		l.advance(now)
 		l.ring(now)
 		l.read(now)

@@ -16,6 +16,9 @@ import (
 //	        │ when it has half of what is left of that   │ an org 1/8 of all│
 //	        └────────────────────────────────────────────┴──────────────────┘
 //
+// Whoever was quick may begin to hang: a request that takes longer than that has its
+// room among the slow, and so has what its endpoint gets meanwhile.
+//
 // Of the quick, retries are a part, so that a million of them, due at one instant,
 // leave first attempts their turn. An endpoint's own bound is PerEndpoint while it
 // answers within a second, and shrinks to 1 as it takes longer; that is for new
@@ -97,8 +100,8 @@ func (t *target) began(now time.Time) {
 	}
 }
 
-// quick reports whether the endpoint is known to answer fast.
-func (t *target) quick() bool { return t.known && t.takes <= quick }
+// quick reports whether the endpoint is known to answer fast, and does.
+func (t *target) quick() bool { return t.known && t.takes <= quick && t.overdue == 0 }
 
 // answered notes how long a request kept its room.
 func (l *Lane) answered(t *target, took time.Duration) {
@@ -158,7 +161,7 @@ func (l *Lane) room(t *target, retry bool) bool {
 }
 
 // occupy gives a delivery its room.
-func (l *Lane) occupy(j *job) {
+func (l *Lane) occupy(j *job, now time.Time) {
 	t := j.target
 	j.under, j.class = true, t.class(j.retry())
 	t.inflight++
@@ -166,7 +169,39 @@ func (l *Lane) occupy(j *job) {
 	if j.class&retried == 0 {
 		t.probes++
 	}
-	l.share(j, 1)
+	l.share(j, j.class, 1)
+	if j.class&slowly == 0 {
+		l.young = append(l.young, young{j, now})
+	}
+}
+
+// young is a request that has its room among those of the quick, or had, and when it
+// began.
+type young struct {
+	job *job
+	at  time.Time
+}
+
+// overdue moves requests to the slow that have been under way for too long to be a
+// quick one's: others of their org wait for the room.
+func (l *Lane) overdue(now time.Time) {
+	moved := false
+	for len(l.young) > 0 && now.Sub(l.young[0].at) > quick {
+		j := l.young[0].job
+		l.young[0] = young{}
+		l.young = l.young[1:]
+		if !j.under || j.class&slowly != 0 {
+			continue
+		}
+		l.share(j, j.class|slowly, 1)
+		l.share(j, j.class, -1)
+		j.class |= slowly
+		j.overdue, moved = true, true
+		j.target.overdue++
+	}
+	if moved {
+		l.pumpWaiting()
+	}
 }
 
 // release gives the room of an attempt back. It is kept until the outcome is
@@ -181,20 +216,24 @@ func (l *Lane) release(j *job) {
 	if j.class&retried == 0 {
 		j.target.probes--
 	}
-	l.share(j, -1)
+	l.share(j, j.class, -1)
+	if j.overdue {
+		j.overdue = false
+		j.target.overdue--
+	}
 }
 
-func (l *Lane) share(j *job, n int) {
+func (l *Lane) share(j *job, of class, n int) {
 	o := j.target.org
 	if j.replay != nil {
 		j.replay.inflight += n
-		l.replays.inflight[j.class&slowly] += n
+		l.replays.inflight[of&slowly] += n
 	}
 	switch {
-	case j.class&slowly != 0:
+	case of&slowly != 0:
 		o.slow += n
 		l.slow += n
-	case j.class&retried != 0:
+	case of&retried != 0:
 		o.retries += n
 		l.retries += n
 		fallthrough

@@ -53,6 +53,7 @@ type job struct {
 	step     int    // then: its attempt's place in the schedule; 0: as many as were made
 	under    bool   // it has room in its endpoint, its org and the lane
 	class    class  // then: whose room it has
+	overdue  bool   // it has that of the slow because it takes so long
 
 	worker chan<- *job // makes the attempt
 	result result      // of it
@@ -335,6 +336,9 @@ func (l *Lane) untilNext(now time.Time) time.Duration {
 	}
 	if l.dirty && !l.journal.writing {
 		sooner(l.snapshot)
+	}
+	if len(l.young) > 0 && len(l.crowded) > 0 {
+		sooner(l.young[0].at.Add(quick + time.Millisecond))
 	}
 	sooner(l.untilTold())
 	if !l.idle {

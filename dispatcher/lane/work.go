@@ -45,7 +45,7 @@ func (w *workers) init(life context.Context, cfg *Config) {
 
 // start gives a delivery to a worker.
 func (l *Lane) start(j *job) {
-	l.occupy(j)
+	l.occupy(j, l.cfg.Clock.now())
 	j.result = result{ep: j.target.ep, hook: j.target.hook}
 	w := &l.workers
 	if n := len(w.idle); n > 0 {
