@@ -27,37 +27,38 @@ func TestReuse(t *testing.T) {
 		}
 	}
 	t.Run("again", func(t *testing.T) {
-		r, s := receive(t, answer(ok)), newSender(t, local())
+		r, s := receive(t, answer(ok)), newSender(t, patient())
 		for range 5 {
 			send(t, s, r, delivery.Delivered)
 		}
 		counts(t, r, 1, 5)
 	})
 	t.Run("after an error", func(t *testing.T) {
-		r, s := receive(t, answer("HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nno!")), newSender(t, local())
+		r, s := receive(t, answer("HTTP/1.1 500 No\r\nContent-Length: 3\r\n\r\nno!")), newSender(t, patient())
 		for range 3 {
 			send(t, s, r, delivery.HTTPError)
 		}
 		counts(t, r, 1, 3)
 	})
 	t.Run("past its time", func(t *testing.T) {
-		cfg := local()
-		cfg.Total, cfg.Body = 60*time.Millisecond, 10*time.Millisecond
+		t.Parallel()
+		cfg := patient()
+		cfg.Total, cfg.Body = 2*time.Second, 2*time.Second
 		r, s := receive(t, answer(ok)), newSender(t, cfg)
 		send(t, s, r, delivery.Delivered)
-		<-time.After(100 * time.Millisecond) // the deadlines of the first are over
+		<-time.After(cfg.Total + 100*time.Millisecond) // the deadlines of the first are over
 		send(t, s, r, delivery.Delivered)
 		counts(t, r, 1, 2)
 	})
 	t.Run("not when closing", func(t *testing.T) {
-		r, s := receive(t, answer("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n")), newSender(t, local())
+		r, s := receive(t, answer("HTTP/1.1 200 OK\r\nConnection: Close\r\nContent-Length: 0\r\n\r\n")), newSender(t, patient())
 		for range 3 {
 			send(t, s, r, delivery.Delivered)
 		}
 		counts(t, r, 3, 3)
 	})
 	t.Run("not when it said too much", func(t *testing.T) {
-		r, s := receive(t, answer(ok+"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")), newSender(t, local())
+		r, s := receive(t, answer(ok+"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")), newSender(t, patient())
 		for range 3 {
 			send(t, s, r, delivery.Delivered)
 		}
@@ -72,10 +73,17 @@ func TestReuse(t *testing.T) {
 			c.Close()
 			closed <- struct{}{}
 		})
-		s := newSender(t, local())
+		s := newSender(t, patient())
 		for range 3 {
 			send(t, s, r, delivery.Delivered)
 			<-closed
+		}
+		counts(t, r, 3, 3)
+	})
+	t.Run("not after a 101", func(t *testing.T) {
+		r, s := receive(t, answer("HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: Upgrade\r\n\r\n")), newSender(t, patient())
+		for range 3 {
+			send(t, s, r, delivery.HTTPError)
 		}
 		counts(t, r, 3, 3)
 	})
@@ -86,14 +94,14 @@ func TestReuse(t *testing.T) {
 			r.request(br)
 			c.(*net.TCPConn).SetLinger(0)
 		})
-		s := newSender(t, local())
+		s := newSender(t, patient())
 		send(t, s, r, delivery.Delivered)
 		send(t, s, r, delivery.Connection)
 		counts(t, r, 1, 2)
 	})
 	t.Run("bounded", func(t *testing.T) {
-		cfg := local()
-		cfg.Total, cfg.PerHost, cfg.Kept, cfg.Idle = 5*time.Second, 2, 3, 50*time.Millisecond
+		cfg := patient()
+		cfg.PerHost, cfg.Kept, cfg.Idle = 2, 3, 50*time.Millisecond
 		const each = 4
 		gate := make(chan struct{})
 		hold := func(r *receiver, c net.Conn, br *bufio.Reader) {

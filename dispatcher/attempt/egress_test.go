@@ -79,7 +79,7 @@ func through(t testing.TB, address string) Config {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := local()
+	cfg := patient()
 	cfg.Proxy = u
 	return cfg
 }
@@ -202,7 +202,11 @@ func TestProxyRefuses(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			t.Parallel()
-			s := newSender(t, through(t, newConnectProxy(t, tc.answer).URL))
+			cfg := through(t, newConnectProxy(t, tc.answer).URL)
+			if tc.class == delivery.Timeout {
+				cfg.Dial = local().Dial
+			}
+			s := newSender(t, cfg)
 			o, err := s.Send(t.Context(), &Request{URL: "http://127.0.0.1:1024/", Body: []byte(`{}`)})
 			if err != nil || o.Class != tc.class || !strings.Contains(o.Detail, tc.detail) {
 				t.Errorf("outcome %s %q, %v", o.Class, o.Detail, err)
@@ -215,6 +219,7 @@ func TestProxyRefuses(t *testing.T) {
 // TestProxyAway: that there is no proxy is nobody's failure. Attempts wait for it,
 // and the operator is told, but not the password.
 func TestProxyAway(t *testing.T) {
+	t.Parallel() // it waits most of the time
 	r := receive(t, answer(ok))
 	held, err := net.Listen("tcp", "127.83.1.1:0") // where nobody else gets its port
 	if err != nil {
@@ -225,6 +230,7 @@ func TestProxyAway(t *testing.T) {
 	var mu sync.Mutex
 	var said bytes.Buffer
 	cfg := through(t, "http://me:hunter2@"+address)
+	cfg.Total = 2 * time.Second
 	cfg.Logger = slog.New(slog.NewTextHandler(writerFunc(func(b []byte) (int, error) {
 		mu.Lock()
 		defer mu.Unlock()
@@ -254,7 +260,8 @@ func TestProxyAway(t *testing.T) {
 	if _, err = s.Send(t.Context(), &Request{URL: "http://" + r.addr}); !errors.Is(err, ErrNotMade) || !strings.Contains(err.Error(), "password") {
 		t.Errorf("not let in: %v", err)
 	}
-	time.AfterFunc(cfg.Total/2, func() { refuse.Store(false) })
+	s.cfg.Total = time.Minute // now it may be waited for
+	time.AfterFunc(200*time.Millisecond, func() { refuse.Store(false) })
 	if o, err := s.Send(t.Context(), &Request{URL: "http://" + r.addr}); err != nil || !o.OK() {
 		t.Errorf("once the proxy is there: %+v, %v", o, err)
 	}
@@ -283,7 +290,7 @@ func TestFrom(t *testing.T) {
 		w.WriteHeader(http.StatusForbidden)
 		return false
 	})
-	cfg := local()
+	cfg := patient()
 	cfg.From = []netip.Addr{netip.MustParseAddr("127.0.0.9")}
 	s := newSender(t, cfg)
 	if o, err := s.Send(t.Context(), &Request{URL: "http://" + r.addr}); err != nil || !o.OK() {
@@ -305,7 +312,7 @@ func TestFrom(t *testing.T) {
 		t.Errorf("the proxy saw %s", got)
 	}
 
-	cfg.From = []netip.Addr{netip.MustParseAddr("192.0.2.1")}
+	cfg.From, cfg.Total = []netip.Addr{netip.MustParseAddr("192.0.2.1")}, local().Total
 	if _, err := newSender(t, cfg).Send(t.Context(), &Request{URL: "http://" + r.addr}); !errors.Is(err, ErrNotMade) || !strings.Contains(err.Error(), "--egress-bind") {
 		t.Errorf("from an address that isn't ours: %v", err)
 	}

@@ -35,8 +35,8 @@ func TestExchange(t *testing.T) {
 		}
 	})
 	_, port, _ := net.SplitHostPort(r.addr)
-	cfg := local()
-	cfg.RootCAs, cfg.Total = ca.pool, 10*time.Second
+	cfg := patient()
+	cfg.RootCAs = ca.pool
 	cfg.Resolver = resolver(t, map[string]string{"good.example.": "127.0.0.1"})
 	s := newSender(t, cfg)
 	ep := &endpoint.Endpoint{ID: "wh_1", URL: "https://good.example:" + port + "/hook?token=hidden", Secret: endpoint.Secret("12345678")}

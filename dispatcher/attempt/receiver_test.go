@@ -39,6 +39,7 @@ type receiver struct {
 	addr    string
 	accepts atomic.Int64
 	asked   atomic.Int64 // whole requests that came in
+	wrote   atomic.Int64 // bytes that repeat could write
 	done    chan struct{}
 }
 
@@ -127,7 +128,9 @@ func answer(text string) func(*receiver, net.Conn, *bufio.Reader) {
 // repeat writes text again and again, until nobody listens.
 func repeat(r *receiver, c net.Conn, text string, pause time.Duration) {
 	for {
-		if _, err := io.WriteString(c, text); err != nil {
+		n, err := io.WriteString(c, text)
+		r.wrote.Add(int64(n))
+		if err != nil {
 			return
 		}
 		if pause > 0 {
@@ -154,6 +157,17 @@ func local() Config {
 		Body:         100 * time.Millisecond,
 	}
 }
+
+// patient is local with times that no machine is too slow for: for whatever doesn't
+// end by them.
+func patient() Config {
+	cfg := local()
+	cfg.Total, cfg.Dial, cfg.TLS, cfg.Body = time.Minute, time.Minute, time.Minute, time.Minute
+	return cfg
+}
+
+// muchLater is after all that local bounds, on any machine, and before what patient does.
+const muchLater = 30 * time.Second
 
 func newSender(t testing.TB, cfg Config) *HTTPSender {
 	s := NewHTTPSender(cfg)
