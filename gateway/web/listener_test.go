@@ -44,7 +44,7 @@ func TestServesOnWhenFileDescriptorsWereShort(t *testing.T) {
 	}
 	done := make(chan error, 1)
 	go func() { done <- s.Serve(l) }()
-	if statuses, _, text := exchange(t, ln.Addr().String(), "GET /open HTTP/1.1\r\nHost: a\r\n\r\n"); len(statuses) != 1 || statuses[0] != 200 {
+	if statuses, _, text := exchange(t, ln.Addr().String(), "GET /open HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"); len(statuses) != 1 || statuses[0] != 200 {
 		t.Errorf("%v: %s", statuses, text)
 	}
 	if err := s.Shutdown(t.Context()); err != nil {
