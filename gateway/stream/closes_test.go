@@ -30,7 +30,7 @@ func (s *stage) raw(t *testing.T, header string, behind ...byte) *raw {
 	nc, err := net.Dial("tcp", s.addr)
 	ok(t, err)
 	t.Cleanup(func() { nc.Close() })
-	nc.SetDeadline(time.Now().Add(10 * time.Second))
+	nc.SetDeadline(time.Now().Add(patience))
 	if header == "" {
 		header = "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
 	}
@@ -278,7 +278,7 @@ func TestNoUpgrade(t *testing.T) {
 func TestRate(t *testing.T) { carried(t, testRate) }
 
 func testRate(t *testing.T) {
-	s := open(t, nil)
+	s := open(t, func(c *stream.Config) { c.Limits.Rate = 1 }) // however long the test takes to say all that
 	c := s.join(`"rfq.*"`)
 	for range 250 {
 		c.say(`{"type":"ping"}`)

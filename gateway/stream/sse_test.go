@@ -327,7 +327,9 @@ func testEventsSplice(t *testing.T) {
 func TestEventsSlow(t *testing.T) { carried(t, testEventsSlow) }
 
 func testEventsSlow(t *testing.T) {
-	s := open(t, func(c *stream.Config) { c.Limits.QueueEvents = 16; c.Limits.SendBuffer = 16 << 10 })
+	s := open(t, func(c *stream.Config) {
+		c.Limits.QueueEvents, c.Limits.SendBuffer, c.Limits.Stall = 16, 16<<10, time.Hour
+	})
 	slow := s.read("?types=rfq.*")
 	slow.nc.(*net.TCPConn).SetReadBuffer(4 << 10)
 	quick := s.read("?types=rfq.*,quote.*")
@@ -381,7 +383,7 @@ func testEventsDrain(t *testing.T) {
 	s := open(t, func(c *stream.Config) {
 		c.Limits.QueueEvents = 16
 		c.Limits.SendBuffer = 4 << 10
-		c.Limits.Linger = 10 * time.Second
+		c.Limits.Linger = time.Minute
 	})
 	slow := s.read("")
 	slow.nc.(*net.TCPConn).SetReadBuffer(4 << 10)

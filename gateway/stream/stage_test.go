@@ -315,7 +315,7 @@ func (s *stage) tryDial(header http.Header) (*client, error) { return s.dialFrom
 // dialFrom connects from an address of this machine.
 func (s *stage) dialFrom(address string, header http.Header) (*client, error) {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(address)}}
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	ws, _, err := websocket.Dial(ctx, "ws://"+s.addr+"/v1/ws", &websocket.DialOptions{HTTPHeader: header, HTTPClient: &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialer.DialContext}}})
 	if err != nil {
@@ -339,7 +339,7 @@ func (s *stage) join(channels string) *client {
 
 func (c *client) say(text string) {
 	c.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	if err := c.ws.Write(ctx, websocket.MessageText, []byte(text)); err != nil {
 		c.t.Fatalf("say %.60s: %v", text, err)
@@ -347,7 +347,7 @@ func (c *client) say(text string) {
 }
 
 func (c *client) hear() (message, error) {
-	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	_, text, err := c.ws.Read(ctx)
 	if err != nil {
@@ -424,9 +424,13 @@ func (c *client) silentlyOpen() {
 	c.want("pong")
 }
 
+// patience is how long a test waits for what must come, on a machine that has much
+// else to do.
+const patience = 30 * time.Second
+
 func eventually(t testing.TB, what string, cond func() bool) {
 	t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !cond(); time.Sleep(2 * time.Millisecond) {
+	for deadline := time.Now().Add(patience); !cond(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
 			t.Fatalf("never: %s", what)
 		}
