@@ -61,6 +61,10 @@ func add(t *testing.T, l eventlog.Log, values ...string) {
 	}
 }
 
+// soon is less than the client's own pace of asking who leads, and enough for a machine
+// that has much else to do.
+const soon = 4 * time.Second
+
 // A leader that moves costs a fraction of a second, in whatever is being done.
 func TestLeaderMoves(t *testing.T) {
 	cluster, l := fake(t)
@@ -91,7 +95,7 @@ func TestLeaderMoves(t *testing.T) {
 			if err := do(); err != nil {
 				t.Errorf("%s: %v", what, err)
 			}
-			if took := time.Since(begin); took > time.Second {
+			if took := time.Since(begin); took > soon {
 				t.Errorf("%s took %v after its leader moved", what, took)
 			}
 		}
@@ -99,7 +103,7 @@ func TestLeaderMoves(t *testing.T) {
 		if _, err := tail.Next(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		if took := time.Since(begin); took > time.Second {
+		if took := time.Since(begin); took > soon {
 			t.Errorf("a tail took %v after its leader moved", took)
 		}
 	}
@@ -110,7 +114,7 @@ func TestNotLeaderOnProduce(t *testing.T) {
 	cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "f.a", Err: kerr.NotLeaderForPartition, Count: 2})
 	begin := time.Now()
 	add(t, l, "x")
-	if took := time.Since(begin); took > time.Second {
+	if took := time.Since(begin); took > soon {
 		t.Errorf("it took %v", took)
 	}
 }
@@ -132,7 +136,7 @@ func TestProduceFails(t *testing.T) {
 	if _, err := l.Append(t.Context(), []eventlog.Record{{Partition: p0}}); err == nil {
 		t.Error("Append without enough replicas succeeded")
 	}
-	if took := time.Since(begin); took > 7*time.Second {
+	if took := time.Since(begin); took > 10*time.Second {
 		t.Errorf("it took %v", took)
 	}
 	fault.Remove()
@@ -156,7 +160,7 @@ func TestBrokerHangs(t *testing.T) {
 	defer cancel()
 	begin := time.Now()
 	_, err := l.Append(ctx, []eventlog.Record{{Partition: p0, Value: []byte("x")}})
-	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > time.Second {
+	if !errors.Is(err, context.DeadlineExceeded) || time.Since(begin) > soon {
 		t.Errorf("Append after %v: %v", time.Since(begin), err)
 	}
 	big := make([]eventlog.Record, 60)
@@ -173,7 +177,7 @@ func TestBrokerHangs(t *testing.T) {
 			t.Fatal("a hanging broker took an append")
 		}
 		refused = refused || strings.Contains(err.Error(), "too slowly")
-		if took := time.Since(begin); took > 2*time.Second {
+		if took := time.Since(begin); took > soon {
 			t.Errorf("Append took %v", took)
 		}
 	}
@@ -328,8 +332,8 @@ func TestCoordinatorSilent(t *testing.T) {
 		return nil, nil, false
 	})
 	for range 4 {
-		if after := (<-ended).Sub(begin); after < session/4 || after > session*3/4 {
-			t.Errorf("work ended %v after the last answer, want about %v", after, session/2)
+		if after := (<-ended).Sub(begin); after < session/4 || after >= session {
+			t.Errorf("work ended %v after the last answer, want about %v, and less than %v", after, session/2, session)
 		}
 	}
 	close(speak)
@@ -366,7 +370,7 @@ func TestStartErrors(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
 	defer cancel()
-	nobody, err := net.Listen("tcp", "127.0.0.1:0")
+	nobody, err := net.Listen("tcp", "127.83.1.2:0") // where nobody else gets its port
 	if err != nil {
 		t.Fatal(err)
 	}

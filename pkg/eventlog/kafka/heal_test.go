@@ -99,15 +99,15 @@ func TestHeals(t *testing.T) {
 		most  time.Duration // from the end of the fault to the first append
 		begin func(cluster *kfake.Cluster, n *network) (heal func())
 	}{
-		{"not the leader", 2 * time.Second, func(cluster *kfake.Cluster, _ *network) func() {
+		{"not the leader", soon, func(cluster *kfake.Cluster, _ *network) func() {
 			f := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "f.a", Err: kerr.NotLeaderForPartition, Count: -1})
 			return func() { f.Remove() }
 		}},
-		{"too few replicas", 2 * time.Second, func(cluster *kfake.Cluster, _ *network) func() {
+		{"too few replicas", soon, func(cluster *kfake.Cluster, _ *network) func() {
 			f := cluster.Fault(kfake.Fault{Keys: []kmsg.Key{kmsg.Produce}, Topic: "f.a", Err: kerr.NotEnoughReplicas, Count: -1})
 			return func() { f.Remove() }
 		}},
-		{"cut", 2 * time.Second, func(_ *kfake.Cluster, n *network) func() { n.begin("cut"); return n.heal }},
+		{"cut", soon, func(_ *kfake.Cluster, n *network) func() { n.begin("cut"); return n.heal }},
 		// A request that was lost is given up after as long as a broker may take for one.
 		{"hang", 12 * time.Second, func(_ *kfake.Cluster, n *network) func() { n.begin("hang"); return n.heal }},
 	} {
@@ -183,7 +183,7 @@ func TestHeals(t *testing.T) {
 			if during > 0 {
 				t.Errorf("%d were acknowledged though nothing reached the brokers", during)
 			}
-			if longest > 7*time.Second {
+			if longest > 10*time.Second {
 				t.Errorf("an append took %v", longest)
 			}
 			recs, err := l.Read(t.Context(), p0, 0, 64<<20)
