@@ -62,8 +62,9 @@ func (b *balancer) carry(client net.Conn) {
 	if !b.keep(client) {
 		return
 	}
-	for range b.nodes {
-		n := b.nodes[int(b.turn.Add(1))%len(b.nodes)]
+	turn := int(b.turn.Add(1)) // of this connection: others come meanwhile
+	for i := range b.nodes {
+		n := b.nodes[(turn+i)%len(b.nodes)]
 		if n == b.without.Load() {
 			continue
 		}
