@@ -29,8 +29,8 @@ func TestDeletedOrg(t *testing.T) {
 				if open {
 					t.Errorf("its stream goes on: %v", v)
 				}
-			case <-time.After(time.Second):
-				t.Error("its stream is open a second later")
+			case <-time.After(revokedWithin):
+				t.Errorf("its stream is open %v later", revokedWithin)
 			}
 			if _, err := a.call(t.Context(), "GET", "/v1/webhooks", nil, nil); err == nil || !strings.Contains(err.Error(), "unauthorized") {
 				t.Errorf("its key: %v", err)

@@ -28,8 +28,9 @@ func TestRevokedOnEveryNode(t *testing.T) {
 	})
 }
 
-// revokedWithin is how long a key may open something after it was taken away.
-const revokedWithin = time.Second
+// revokedWithin is how long a key may open something after it was taken away: a second,
+// and what a machine that has much else to do adds to that.
+const revokedWithin = 3 * time.Second
 
 func tellRevoked(t *testing.T, nodes ...*storyNode) {
 	first := nodes[0]
@@ -179,7 +180,7 @@ func (v *visitors) mustGo(t *testing.T, then time.Time, says string) {
 				break
 			}
 			if time.Now().After(then) {
-				t.Fatalf("node %d, a second later: %v", i, err)
+				t.Fatalf("node %d, %v later: %v", i, revokedWithin, err)
 			}
 		}
 	}
@@ -199,7 +200,7 @@ func (v *visitors) mustGo(t *testing.T, then time.Time, says string) {
 				t.Errorf("closed with %d, %q", is.code, is.reason)
 			}
 		case <-time.After(max(time.Until(then), 100*time.Millisecond)):
-			t.Error("a stream is open a second later")
+			t.Errorf("a stream is open %v later", revokedWithin)
 		}
 	}
 	t.Logf("%d streams were closed", len(v.open))
