@@ -8,19 +8,30 @@ import (
 	"sluice/pkg/eventlog"
 )
 
-// stuck is a log whose tails give nothing, so that a node stays behind.
-type stuck struct{ eventlog.Reader }
-
-func (l stuck) Tail(ctx context.Context, p eventlog.Partition, from int64) (eventlog.Tail, error) {
-	tail, err := l.Reader.Tail(ctx, p, from)
-	return stuckTail{tail}, err
+// later is a log whose tails give nothing before reads is closed, so that a node stays
+// behind.
+type later struct {
+	eventlog.Reader
+	reads chan struct{}
 }
 
-type stuckTail struct{ eventlog.Tail }
+func (l later) Tail(ctx context.Context, p eventlog.Partition, from int64) (eventlog.Tail, error) {
+	tail, err := l.Reader.Tail(ctx, p, from)
+	return laterTail{tail, l.reads}, err
+}
 
-func (stuckTail) Next(ctx context.Context) ([]eventlog.Record, error) {
-	<-ctx.Done()
-	return nil, ctx.Err()
+type laterTail struct {
+	eventlog.Tail
+	reads chan struct{}
+}
+
+func (t laterTail) Next(ctx context.Context) ([]eventlog.Record, error) {
+	select {
+	case <-t.reads:
+		return t.Tail.Next(ctx)
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // TestGoingAwayAhead: who came from a node that had read more isn't sent back by one
@@ -29,7 +40,7 @@ func (stuckTail) Next(ctx context.Context) ([]eventlog.Record, error) {
 func TestGoingAwayAhead(t *testing.T) { carried(t, testGoingAwayAhead) }
 
 func testGoingAwayAhead(t *testing.T) {
-	s := open(t, func(cfg *stream.Config) { cfg.Log = stuck{cfg.Log} })
+	s := open(t, func(cfg *stream.Config) { cfg.Log = later{cfg.Log, nil} })
 	n := s.publishAll(3, "rfq.created")
 	come := func() *client {
 		c := s.dial()

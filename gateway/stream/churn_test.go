@@ -160,7 +160,7 @@ func TestAccounting(t *testing.T) { carried(t, testAccounting) }
 func testAccounting(t *testing.T) {
 	const least, most = 1000, 100_000
 	s := open(t, func(c *stream.Config) {
-		c.Limits.SendBuffer, c.Limits.QueueEvents, c.Limits.Ping = 4<<10, 20, time.Hour
+		c.Limits.SendBuffer, c.Limits.QueueEvents = 4<<10, 20
 	})
 	clients := make([]*client, 8)
 	for i := range clients {

@@ -33,7 +33,7 @@ func TestKeep(t *testing.T) { carried(t, testKeep) }
 func testKeep(t *testing.T) {
 	const total = 1200
 	s := open(t, func(c *stream.Config) {
-		c.Limits.SendBuffer, c.Limits.QueueEvents, c.Limits.Ping = 4<<10, 20, time.Hour
+		c.Limits.SendBuffer, c.Limits.QueueEvents = 4<<10, 20
 	})
 	wants := func(i, n int) bool {
 		k := kinds[n%4]
@@ -83,7 +83,7 @@ func testKeepChanges(t *testing.T) {
 	const total = 800
 	for seed := range uint64(6) {
 		s := open(t, func(c *stream.Config) {
-			c.Limits.SendBuffer, c.Limits.QueueEvents, c.Limits.Ping = 4<<10, 20, time.Hour
+			c.Limits.SendBuffer, c.Limits.QueueEvents = 4<<10, 20
 			c.Limits.Replay = total
 		})
 		rnd := rand.New(rand.NewPCG(seed, 8))

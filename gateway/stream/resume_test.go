@@ -299,15 +299,16 @@ func testSubscribeBehindAppend(t *testing.T) {
 func TestCursorAhead(t *testing.T) { carried(t, testCursorAhead) }
 
 func testCursorAhead(t *testing.T) {
-	s := open(t, nil)
-	for range 100 {
-		n := s.publishAll(3, "rfq.created")
-		c := s.dial()
-		c.say(`{"type":"auth","token":"` + s.token + `"}`)
-		c.say(`{"type":"subscribe","channels":["rfq.*"],"cursor":"` + s.cursor(n+2) + `"}`)
-		c.want("auth.ok")
-		c.want("subscribe.ok")
-		c.wantN(n + 2)
-		c.ws.CloseNow()
-	}
+	reads := make(chan struct{})
+	s := open(t, func(c *stream.Config) { c.Log = later{c.Log, reads} })
+	n := s.publishAll(3, "rfq.created")
+	c := s.dial()
+	c.say(`{"type":"auth","token":"` + s.token + `"}`)
+	c.say(`{"type":"subscribe","channels":["rfq.*"],"cursor":"` + s.cursor(n+2) + `"}`)
+	c.want("auth.ok")
+	c.want("subscribe.ok")
+	close(reads)
+	c.wantN(n + 2)
+	n = s.publish("rfq.created")
+	c.wantN(n)
 }

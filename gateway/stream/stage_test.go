@@ -106,7 +106,7 @@ func open(t testing.TB, change func(*stream.Config)) *stage {
 		cfg.Windows[env] = replay.NewWindow(256, 0) // small, so that the log is read too
 		cfg.Past[env] = replay.New(replay.Config{Log: s.log, Environment: env, Incarnation: cfg.Incarnation, Window: cfg.Windows[env]})
 	}
-	cfg.Limits.Linger = time.Second
+	cfg.Limits.Linger, cfg.Limits.Ping, cfg.Limits.Silent = time.Second, time.Hour, time.Hour // however long a test takes
 	if change != nil {
 		change(&cfg)
 	}
