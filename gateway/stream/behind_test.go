@@ -225,3 +225,19 @@ func TestBehindExpires(t *testing.T) {
 		l.wantEvents(200, 201)
 	})
 }
+
+// TestBehindAhead: who is behind on a shard that was given more than the others yet is
+// read on to from its own place.
+func TestBehindAhead(t *testing.T) {
+	onLine(t, -1, 10, func(l *line) {
+		l.block()
+		for _, n := range []int{1, 4, 3} { // is being written, wait, don't fit
+			l.publish(n, "rfq.created")
+			synctest.Wait()
+		}
+		l.hub.position[event.Sandbox].Store(14) // as long as the tail waits for another shard
+		l.wantEvents(10, 18)
+		l.publish(1, "rfq.created")
+		l.wantEvents(18, 19)
+	})
+}

@@ -141,8 +141,8 @@ func (c *conn) chunk(ctx context.Context, from, to int64, wants func(*event.Even
 		if err != nil {
 			return err
 		}
-		if next = page.Next; next == from { // the log ends before to
-			next = to
+		if next = page.Next; next == from { // the log ends before to, or to is behind what this shard was given
+			next = max(from, to)
 		}
 		return nil
 	})
