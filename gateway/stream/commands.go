@@ -222,7 +222,11 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 	room := c.shard.rooms[c.environment]
 	stands := c.reached()
 	to := stands
-	p.live, p.from = stands, stands
+	c.mu.Lock()
+	lost := c.queue.losses()
+	p.live = c.queue.oldest(stands) // what still waits may be lost yet, and is then no longer covered
+	c.mu.Unlock()
+	p.from = stands
 	if from >= 0 {
 		p.from = from
 	}
@@ -231,9 +235,6 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 		c.ahead = max(c.ahead, from)
 	}
 	c.keeps = c.keeps || cmd.Keep
-	c.mu.Lock()
-	lost := c.queue.losses()
-	c.mu.Unlock()
 
 	before := c.pairs
 	pairs := slices.Clone(before)
@@ -250,8 +251,6 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 		}
 		pairs = append(pairs, p)
 	} else if from >= 0 && from < stands {
-		p.live = stands
-		p.from = from
 		if q := &pairs[same]; q.from < from && !lost.within(q.from, from) {
 			p.from = q.from
 		}

@@ -15,7 +15,7 @@ type pair struct {
 	corridors []string           // sorted; nil: any
 	data      *datafilter.Filter // nil: any
 
-	live int64 // the offset from which it is matched as events come
+	live int64 // the offset from which it is matched as events come; lower by what waited just then
 	from int64 // the offset from which all that matches was sent: by a replay up to live
 }
 

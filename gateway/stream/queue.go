@@ -71,6 +71,15 @@ func (q *queue) dropPart() {
 func (p *part) hasOwn() bool    { return p.ownAt < len(p.own) }
 func (p *part) hasEvents() bool { return p.head < len(p.events) }
 
+func (p *part) addOwn(it item) {
+	if p.ownAt > 0 && len(p.own) == cap(p.own) {
+		n := copy(p.own, p.own[p.ownAt:])
+		clear(p.own[n:])
+		p.own, p.ownAt = p.own[:n], 0
+	}
+	p.own = append(p.own, it)
+}
+
 func (p *part) addEvent(f frame) {
 	if p.head > 0 && len(p.events) == cap(p.events) {
 		n := copy(p.events, p.events[p.head:])
@@ -114,7 +123,7 @@ func (q *queue) pushOwn(it item) {
 	if last == nil || last.hasEvents() || last.gap.count > 0 {
 		last = q.addPart()
 	}
-	last.own = append(last.own, it)
+	last.addOwn(it)
 	q.own++
 }
 
@@ -289,6 +298,16 @@ func (l *losses) has(offset int64) bool {
 		}
 	}
 	return false
+}
+
+// oldest is the offset of the oldest event that may still be lost; next if none may.
+func (q *queue) oldest(next int64) int64 {
+	for p := q.front; p != nil; p = p.next {
+		if p.hasEvents() {
+			return p.events[p.head].offset
+		}
+	}
+	return next
 }
 
 // within reports whether anything of [from, to) was lost.

@@ -147,3 +147,19 @@ func (r *recorder) onControl(op byte, payload []byte, code uint16) *Ending {
 	r.text += string(op) + string(payload)
 	return nil
 }
+
+// TestQueueNeverEmpty: what was taken leaves its room to what comes, even if some of ours
+// waits all the time.
+func TestQueueNeverEmpty(t *testing.T) {
+	var q queue
+	var b batch
+	for range 2000 {
+		for q.own <= batchFrames {
+			q.pushOwn(item{bytes: []byte{1}})
+		}
+		q.take(&b, nil)
+	}
+	if n := cap(q.front.own); q.own == 0 || n > 4*batchFrames {
+		t.Errorf("room for %d of ours, %d are there", n, q.own)
+	}
+}

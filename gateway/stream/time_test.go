@@ -19,6 +19,7 @@ import (
 	"sluice/pkg/eventlog"
 	"sluice/pkg/eventlog/eventlogtest"
 	"sluice/pkg/key"
+	"sluice/replay"
 )
 
 // anybody lets everybody in whose token is a word.
@@ -55,7 +56,11 @@ func bubble(t *testing.T, a anybody, pipe func() (ours, theirs net.Conn), f func
 		if !a.expires.IsZero() {
 			a.expires = time.Now().Add(time.Minute)
 		}
-		h := New(Config{Log: log, Access: a, Streams: []*dialect.Stream{tetrafi.Dialect.Stream}, Shards: 1, Limits: Limits{QueueEvents: 4}})
+		past := replay.New(replay.Config{Log: log, Environment: event.Sandbox})
+		h := New(Config{
+			Log: log, Access: a, Streams: []*dialect.Stream{tetrafi.Dialect.Stream}, Shards: 1, Limits: Limits{QueueEvents: 4},
+			Past: map[event.Environment]*replay.Reader{event.Sandbox: past},
+		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- h.Run(ctx) }()
@@ -322,6 +327,35 @@ func TestDrainSpread(t *testing.T) {
 				if at, want := <-told, tt.last*time.Duration(i)/(clients-1); at.Round(time.Millisecond) != want.Round(time.Millisecond) {
 					t.Errorf("within %v: the %d. was told after %v, want %v", tt.within, i, at, want)
 				}
+			}
+		})
+	}
+}
+
+// TestLostBehindResume: what is lost behind a resume, of what waited when that came, can
+// be asked for like any other loss.
+func TestLostBehindResume(t *testing.T) {
+	for _, channels := range []string{`"rfq.*"`, `"*"`} { // subscribed to already, or not
+		inBubble(t, anybody{}, func(v *virtual) {
+			at := func(next int64) string { return place(event.Incarnation{}, event.Sandbox, next).String() }
+			resume := func(next int64) {
+				v.say(`{"type":"subscribe","channels":[` + channels + `],"cursor":"` + at(next) + `"}`)
+				synctest.Wait()
+			}
+			v.join()
+			v.publish(1) // is being written
+			synctest.Wait()
+			v.publish(4) // wait
+			resume(0)
+			v.publish(2) // of 1 and 2
+			synctest.Wait()
+			wants := []string{at(1), `"count":2,"cursor":"` + at(1), at(4), at(5), "subscribe.ok", at(6), at(7)}
+			for _, want := range wants {
+				v.want(opText, want, 0)
+			}
+			go resume(1)
+			for _, want := range []string{"subscribe.ok", at(2), at(3)} {
+				v.want(opText, want, 0)
 			}
 		})
 	}
