@@ -153,11 +153,10 @@ func (r *row) alone(ctx context.Context, cfg *Config) error {
 		if err != nil {
 			return fmt.Errorf("measure %s: %w", r.name, err)
 		}
-		fmt.Fprintf(cfg.Out, "  round %d of %d:", i+1, cfg.Rounds)
+		fmt.Fprintf(cfg.Out, "  round %d of %d:\n", i+1, cfg.Rounds)
 		for _, f := range figures {
-			fmt.Fprintf(cfg.Out, " %.2f", f.value)
+			fmt.Fprintf(cfg.Out, "    %10.2f %s\n", f.value, f.name)
 		}
-		fmt.Fprintln(cfg.Out)
 		all = append(all, sample{more: figures})
 	}
 	fmt.Fprintf(cfg.Out, "  %-8s %28s\n", "", "min/med/max")
