@@ -7,6 +7,7 @@ import (
 	"net/netip"
 	"runtime"
 	"sync"
+	"sync/atomic"
 	"syscall"
 	"time"
 )
@@ -22,6 +23,12 @@ type listener struct {
 	refused          func()
 	taken            int // by Accept, which one goroutine calls
 
+	queue   syscall.RawConn // where those wait who are to be taken
+	streams atomic.Int64    // that came since pace last looked, less those that turned out to be none
+	apart   time.Duration   // that streams come in
+	next    time.Time       // when the next may; Accept's own
+	hurry   atomic.Bool     // who waits is to be let in now
+
 	mu   sync.Mutex
 	room sync.Cond // a connection closed, or the listener did
 	open int
@@ -34,7 +41,7 @@ type listener struct {
 }
 
 func newListener(below net.Listener, cfg *Config, refused func()) *listener {
-	l := &listener{Listener: below, log: cfg.Logger, most: cfg.MaxConns, perAddress: cfg.MaxPerAddress, refused: refused, from: make(map[netip.Addr]int)}
+	l := &listener{Listener: below, log: cfg.Logger, most: cfg.MaxConns, perAddress: cfg.MaxPerAddress, refused: refused, from: make(map[netip.Addr]int), queue: queueOf(below), apart: streamsApart / time.Duration(runtime.GOMAXPROCS(0))}
 	l.room.L = &l.mu
 	return l
 }
@@ -47,6 +54,7 @@ func (l *listener) Accept() (net.Conn, error) {
 	const shortest, longest = 5 * time.Millisecond, time.Second
 	for delay := shortest; ; {
 		l.awaitRoom()
+		l.pace()
 		c, err := l.Listener.Accept()
 		switch {
 		case err == nil:
@@ -63,6 +71,31 @@ func (l *listener) Accept() (net.Conn, error) {
 			time.Sleep(delay)
 			delay = min(2*delay, longest)
 		}
+	}
+}
+
+// How streams come in: so far apart, on one processor, behind so many at once. To come
+// in, and to be given what was missed, takes some tenths of a millisecond of it.
+const (
+	streamsApart  = 2 * time.Millisecond
+	streamsAtOnce = 100
+)
+
+// pace has a crowd of streams come in so slowly that those that are there keep most of
+// the processors. Who comes meanwhile waits in the system's queue, which costs nothing;
+// who finds that full tries again by itself, later each time. Everybody is taken for a
+// stream until it is known better: a crowd says what it wants only once all are in. Where
+// nobody waits there is no crowd.
+func (l *listener) pace() {
+	now := time.Now()
+	came := time.Duration(l.streams.Swap(0))
+	if earliest := now.Add(-streamsAtOnce * l.apart); l.next.Before(earliest) || !crowded(l.queue) {
+		l.next = earliest
+	}
+	l.next = l.next.Add(came * l.apart)
+	for !l.hurry.Load() && now.Before(l.next) {
+		time.Sleep(min(l.next.Sub(now), 10*time.Millisecond))
+		now = time.Now()
 	}
 }
 
@@ -91,6 +124,7 @@ func (l *listener) admit(c net.Conn) net.Conn {
 		return nil
 	}
 	l.open++
+	l.streams.Add(1)
 	if l.perAddress > 0 {
 		l.from[from]++
 	}
@@ -129,9 +163,18 @@ func (l *listener) Close() error {
 // counted is a connection that counts until it is closed.
 type counted struct {
 	net.Conn
-	l    *listener
-	from netip.Addr
-	once sync.Once
+	l      *listener
+	from   netip.Addr
+	called bool // it is no stream; the server's own
+	once   sync.Once
+}
+
+// isCall says that what the connection is for is no stream.
+func (c *counted) isCall() {
+	if !c.called {
+		c.called = true
+		c.l.streams.Add(-1)
+	}
 }
 
 func (c *counted) Close() error {

@@ -12,24 +12,38 @@ import (
 // queue: closing the socket would reset them, whatever they have asked for. Hardly
 // anybody joins them meanwhile, as the queue is made as short as it can be.
 func letIn(below net.Listener, within time.Duration) {
-	l, ok := below.(syscall.Conn)
-	if !ok {
-		return
-	}
-	raw, err := l.SyscallConn()
-	if err != nil {
+	queue := queueOf(below)
+	if queue == nil {
 		return
 	}
 	for end := time.Now().Add(within); time.Now().Before(end); time.Sleep(time.Millisecond) {
-		waiting := uint32(0)
-		raw.Control(func(fd uintptr) {
-			unix.Listen(int(fd), 0)
-			if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
-				waiting = info.Unacked // of a socket that listens: its queue
-			}
-		})
-		if waiting == 0 {
+		queue.Control(func(fd uintptr) { unix.Listen(int(fd), 0) })
+		if !crowded(queue) {
 			return
 		}
 	}
+}
+
+// queueOf gives what crowded looks at; nil: nobody knows who waits.
+func queueOf(below net.Listener) syscall.RawConn {
+	if l, ok := below.(syscall.Conn); ok {
+		if raw, err := l.SyscallConn(); err == nil {
+			return raw
+		}
+	}
+	return nil
+}
+
+// crowded reports whether anybody waits in the system's queue, or may.
+func crowded(queue syscall.RawConn) bool {
+	if queue == nil {
+		return true
+	}
+	waiting := uint32(0)
+	queue.Control(func(fd uintptr) {
+		if info, err := unix.GetsockoptTCPInfo(int(fd), unix.IPPROTO_TCP, unix.TCP_INFO); err == nil {
+			waiting = info.Unacked // of a socket that listens: its queue
+		}
+	})
+	return waiting > 0
 }

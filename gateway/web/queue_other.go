@@ -4,8 +4,13 @@ package web
 
 import (
 	"net"
+	"syscall"
 	"time"
 )
 
 // letIn does nothing here: the system doesn't tell who waits.
 func letIn(net.Listener, time.Duration) {}
+
+func queueOf(net.Listener) syscall.RawConn { return nil }
+
+func crowded(syscall.RawConn) bool { return true }

@@ -147,6 +147,7 @@ func (s *Server) Refuse() error {
 	if l == nil {
 		return nil
 	}
+	l.hurry.Store(true)
 	letIn(l.Listener, refuseWithin)
 	return l.Close()
 }
@@ -172,6 +173,9 @@ func (s *Server) Shutdown(ctx context.Context) error {
 }
 
 func (s *Server) track(c net.Conn, state fasthttp.ConnState) {
+	if c, ok := c.(*counted); ok && (state == fasthttp.StateIdle || state == fasthttp.StateClosed) {
+		c.isCall()
+	}
 	switch state {
 	case fasthttp.StateNew:
 		s.connsMu.Lock()

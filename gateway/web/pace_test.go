@@ -1,0 +1,86 @@
+package web
+
+import (
+	"log/slog"
+	"net"
+	"runtime"
+	"syscall"
+	"testing"
+	"testing/synctest"
+	"time"
+)
+
+// always is a listener to which somebody comes whenever it is asked.
+type always struct{ net.Listener }
+
+func (always) Accept() (net.Conn, error) { return nobody{}, nil }
+func (always) Close() error              { return nil }
+
+type nobody struct{ net.Conn }
+
+func (nobody) RemoteAddr() net.Addr { return nil }
+
+// takes gives how many connections a listener takes within that time, of which
+// something becomes.
+func takes(t *testing.T, below net.Listener, within time.Duration, becomes func(*listener, *counted)) (n int) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newListener(below, &Config{Logger: slog.New(slog.DiscardHandler)}, func() {})
+		for began := time.Now(); time.Since(began) < within && n < many; n++ {
+			c, err := l.Accept()
+			if err != nil {
+				t.Fatal(err)
+			}
+			becomes(l, c.(*counted))
+		}
+	})
+	return n
+}
+
+// many is more than come in at a pace.
+const many = 20_000
+
+func streams(*listener, *counted) {}
+
+// A crowd of streams comes in at a pace, so that those that are there get their
+// events; calls come in as they can.
+func TestCrowdComesInAtAPace(t *testing.T) {
+	pace := int(3 * time.Second / streamsApart * time.Duration(runtime.GOMAXPROCS(0)))
+	if n := takes(t, always{}, 3*time.Second, streams); n < pace || n > pace+streamsAtOnce+10 {
+		t.Errorf("%d streams came in, and %d and %d at once may", n, pace, streamsAtOnce)
+	}
+	if n := takes(t, always{}, time.Second, func(_ *listener, c *counted) { c.isCall(); c.isCall() }); n < many {
+		t.Errorf("no more than %d calls came in", n)
+	}
+	if n := takes(t, always{}, time.Second, func(l *listener, _ *counted) { l.hurry.Store(true) }); n < many {
+		t.Errorf("no more than %d came in when the port was about to close", n)
+	}
+}
+
+// queued is always with the queue of a port to which nobody has come.
+type queued struct {
+	always
+	syscall.Conn
+}
+
+// Who comes when nobody waits isn't kept waiting, however many came before.
+func TestNoPaceWhereNobodyWaits(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("the system doesn't tell who waits")
+	}
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer ln.Close()
+	if n := takes(t, queued{Conn: ln.(*net.TCPListener)}, time.Second, streams); n < many {
+		t.Errorf("no more than %d came in", n)
+	}
+	waits, err := net.Dial("tcp", ln.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer waits.Close()
+	if n := takes(t, queued{Conn: ln.(*net.TCPListener)}, time.Second, streams); n >= many {
+		t.Error("all came in at once, though somebody waits")
+	}
+}
