@@ -15,7 +15,7 @@ import (
 	"sluice/replay"
 )
 
-// lookupWithin bounds what a message may wait for the log or the control state.
+// lookupWithin bounds what a message may wait for the log.
 const lookupWithin = 5 * time.Second
 
 // obey does what a message asks for. It is the reader's, so messages are done in
@@ -92,6 +92,7 @@ func (c *conn) authenticate(cmd *dialect.Command) (in bool, _ *Ending) {
 		return false, c.fail(&endOtherOrg, errorReply(dialect.BadRequest, "an open connection can only be renewed with a key of its own org and environment"))
 	}
 	c.principal = p
+	gone := false
 	alive := c.shard.call(func() {
 		if c.org == "" {
 			c.nextPing = c.hub.now() + c.limits.Ping - c.spread()
@@ -99,24 +100,23 @@ func (c *conn) authenticate(cmd *dialect.Command) (in bool, _ *Ending) {
 			c.usage = c.hub.cfg.Usage.Of(p.Org, p.Environment)
 		}
 		c.keyID, c.expires = p.KeyID, p.ExpiresAt
+		// It may have been taken away since it was looked up: nobody knew of this connection.
+		if gone = c.hub.cfg.Access.Key(p.KeyID) == nil; !gone {
+			c.say(&dialect.Reply{Kind: dialect.ReplyAuthOK, Environment: p.Environment})
+		}
 	})
-	if !alive {
+	switch {
+	case !alive:
 		return false, c.fail(&endShutdown, nil)
+	case gone:
+		return false, c.fail(&endRevoked, unauthorized(revoked))
 	}
-	// The key may have been taken away between the look-up and the shard's knowing
-	// whose it is; then nobody has ended this connection.
-	if _, refusal, err := c.lookUp(cmd.Token); err == nil && refusal != nil {
-		return false, c.fail(&endRevoked, refusal)
-	}
-	c.say(&dialect.Reply{Kind: dialect.ReplyAuthOK, Environment: p.Environment})
 	return true, nil
 }
 
 // lookUp gives the token's principal; refusal is for the client, err for us.
 func (c *conn) lookUp(token string) (p *key.Principal, refusal *dialect.Reply, err error) {
-	ctx, cancel := context.WithTimeout(c.hub.ctx, lookupWithin)
-	defer cancel()
-	p, err = c.hub.cfg.Access.Authenticate(ctx, token)
+	p, err = c.hub.cfg.Access.Authenticate(c.hub.ctx, token)
 	switch {
 	case errors.Is(err, control.ErrExpired):
 		return nil, unauthorized("the key has expired"), nil

@@ -10,15 +10,16 @@ import (
 	"sluice/pkg/event"
 )
 
-// shard owns a part of the connections. Only its goroutine touches their
-// subscriptions and their index; whoever wants something of it posts.
+// shard owns a part of the connections. Only who is the shard touches their
+// subscriptions and their index: its goroutine, or, where that has nothing to do, who
+// calls. Whoever else wants something of it posts.
 type shard struct {
 	hub   *Hub
 	inbox inbox
 	rooms map[event.Environment]*room
 	conns []*conn
-	done  chan struct{} // closed when nothing posted is run any more
 
+	works   []work        // being done
 	news    []news        // being handed out
 	dirty   []*conn       // with events queued since the last flush
 	since   bounds        // events delivered since
@@ -32,7 +33,7 @@ type shard struct {
 }
 
 func newShard(h *Hub) *shard {
-	s := &shard{hub: h, rooms: make(map[event.Environment]*room), done: make(chan struct{})}
+	s := &shard{hub: h, rooms: make(map[event.Environment]*room)}
 	for _, env := range event.Environments {
 		s.rooms[env] = &room{filters: make(map[string]*filter), orgs: make(map[string][]*conn)}
 	}
@@ -41,38 +42,49 @@ func newShard(h *Hub) *shard {
 	return s
 }
 
-// run works until the inbox is closed and empty.
+// run does what waits whenever no caller does (call), until the inbox is closed and
+// empty.
 func (s *shard) run() {
-	defer close(s.done)
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	later := time.NewTimer(0)
 	defer later.Stop()
-	var work []work
 	for {
-		var open bool
-		work, open = s.inbox.take(work[:0])
-		for i := range work {
-			s.deliver()
-			s.do(&work[i])
-			work[i] = workNone
-		}
-		s.deliver()
-		if wait := s.coalesce(); wait > 0 && open {
-			later.Reset(wait)
-		} else if len(s.dirty) > 0 {
-			s.flush()
-		}
-		if !open {
-			return
+		if s.inbox.enter(true) {
+			wait, open := s.turn()
+			s.inbox.leave(false)
+			if !open {
+				return
+			}
+			if wait > 0 {
+				later.Reset(wait)
+			}
 		}
 		select {
 		case <-s.inbox.wake:
 		case <-later.C:
 		case <-tick.C:
-			s.tick(s.hub.now())
+			s.inbox.post(work{fn: func() { s.tick(s.hub.now()) }})
 		}
 	}
+}
+
+// turn does what waits. wait is for how long events are to wait for others yet.
+func (s *shard) turn() (wait time.Duration, open bool) {
+	s.works, open = s.inbox.take(s.works[:0])
+	for i := range s.works {
+		s.deliver()
+		s.do(&s.works[i])
+		s.works[i] = workNone
+	}
+	s.deliver()
+	if wait = s.coalesce(); wait > 0 && open {
+		return wait, open
+	}
+	if len(s.dirty) > 0 {
+		s.flush()
+	}
+	return 0, open
 }
 
 // coalesce is for how long events wait for others, to be written with them: until
@@ -137,8 +149,17 @@ func (s *shard) flush() {
 	s.dirty, s.since, s.flushed = s.dirty[:0], bounds{}, s.hub.now()
 }
 
-// call posts fn and waits until it has run; false: the shard has stopped.
+// call has the shard run fn and do what comes of it, and waits until it has run fn;
+// false: the shard has stopped. A shard that has nothing to do needn't be woken for
+// that, which would cost as much as what is called: its caller is the shard meanwhile.
+// Who calls holds no lock.
 func (s *shard) call(fn func()) bool {
+	if s.inbox.enter(false) {
+		fn()
+		s.turn()
+		s.inbox.leave(len(s.dirty) > 0)
+		return true
+	}
 	ran := make(chan struct{})
 	if !s.inbox.post(work{fn: func() { fn(); close(ran) }}) {
 		return false
@@ -200,6 +221,7 @@ type inbox struct {
 	bytes  int // of events
 	bound  int
 	work   []work
+	inside bool // somebody is the shard
 	closed bool
 }
 
@@ -207,6 +229,29 @@ func (in *inbox) init(bound int) {
 	in.wake = make(chan struct{}, 1)
 	in.room.L = &in.mu
 	in.bound = bound
+}
+
+// enter has the caller be the shard until leave; false: somebody else is. Who isn't
+// the shard's own goroutine may only where nothing waits, and before the end.
+func (in *inbox) enter(own bool) bool {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	if in.inside || !own && (in.closed || len(in.work)+len(in.events) > 0) {
+		return false
+	}
+	in.inside = true
+	return true
+}
+
+// leave ends being the shard. more says that there is something to do beside what waits
+// here.
+func (in *inbox) leave(more bool) {
+	in.mu.Lock()
+	defer in.mu.Unlock()
+	in.inside = false
+	if more || in.closed || len(in.work)+len(in.events) > 0 {
+		in.rouse()
+	}
 }
 
 // post adds work that isn't events; false: the inbox is closed.
@@ -247,7 +292,12 @@ func (in *inbox) push(ctx context.Context, n news) error {
 	return nil
 }
 
+// rouse has the shard's goroutine look, unless somebody is the shard: who leaves looks.
+// in.mu is held.
 func (in *inbox) rouse() {
+	if in.inside {
+		return
+	}
 	select {
 	case in.wake <- struct{}{}:
 	default:

@@ -19,7 +19,8 @@
 //     inflate. Inboxes are bounded: the tail waits for the slowest shard and drops
 //     nothing.
 //   - A shard owns its connections' subscriptions and their index. What changes them
-//     comes through the inbox too, so a subscribe stands at a definite offset.
+//     comes through the inbox too, so a subscribe stands at a definite offset. Where the
+//     shard's goroutine has nothing to do, who calls is the shard meanwhile.
 //   - Everything that goes out, control frames too, goes through a connection's queue,
 //     so frames never mix. Who takes it from there is the connection's carrier. Of a
 //     plain socket the descriptor is taken over (epoll): the shard itself writes, all
@@ -53,6 +54,7 @@ import (
 
 // Access says who a token stands for: the control state.
 type Access interface {
+	// Authenticate waits some seconds at most.
 	Authenticate(ctx context.Context, token string) (*key.Principal, error)
 	// Key gives a key that stands; nil: it was taken away. It doesn't wait.
 	Key(id string) *control.Key

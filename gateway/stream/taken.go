@@ -317,7 +317,7 @@ func (k *taken) done(events int, logged int64, then task) {
 // run does a task and gives the word back.
 func (k *taken) run(t task) {
 	err := t.do(k.c)
-	k.c.shard.inbox.post(work{fn: func() {
+	k.c.shard.call(func() {
 		k.working = false
 		switch {
 		case k.state != wordTask:
@@ -327,7 +327,7 @@ func (k *taken) run(t task) {
 			k.state = wordQueue
 		}
 		k.flush()
-	}})
+	})
 }
 
 // write is how a task's frames go out: it hands them to the shard.
@@ -345,7 +345,7 @@ func (k *taken) write(frames [][]byte) error {
 		k.rest = &leftOver{frames: frames, since: time.Now()}
 		k.flush()
 	}
-	if !k.c.shard.inbox.post(work{fn: hand}) {
+	if !k.c.shard.call(hand) {
 		return errEnded
 	}
 	return <-result
