@@ -110,6 +110,24 @@ func noMoreThanThereMayBe(t *testing.T, upgraded func(net.Conn, chan struct{})) 
 	fourth.ask(t, "/open", 200)
 }
 
+// A server that is stopped before it has begun doesn't begin.
+func TestStoppedBeforeItServes(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := web.New(web.Config{Access: access{control.Enterprise}})
+	if err := s.Shutdown(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.Serve(ln); err != nil {
+		t.Errorf("Serve gave %v", err)
+	}
+	if _, err := ln.Accept(); !errors.Is(err, net.ErrClosed) {
+		t.Errorf("the port gives %v", err)
+	}
+}
+
 func TestNoMoreOfOneAddressThanThereMayBe(t *testing.T) {
 	s := start(t, web.Config{MaxPerAddress: 2}, routes...)
 	first, second := dial(t, s.addr, ""), dial(t, s.addr, "")

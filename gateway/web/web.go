@@ -126,12 +126,15 @@ func New(cfg Config) *Server {
 }
 
 // Serve takes connections from the listener until Refuse or Shutdown, then
-// returns nil.
+// returns nil; at once, where Shutdown came first.
 func (s *Server) Serve(ln net.Listener) error {
 	l := newListener(ln, &s.cfg, s.metrics.crowded.Inc)
 	s.connsMu.Lock()
 	s.listener = l
 	s.connsMu.Unlock()
+	if s.draining.Load() {
+		return l.Close() // the library would go on: it was told before it knew of it
+	}
 	return s.http.Serve(l)
 }
 
@@ -157,6 +160,12 @@ func (s *Server) Refuse() error {
 // upgraded are their handlers' to close.
 func (s *Server) Shutdown(ctx context.Context) error {
 	s.draining.Store(true)
+	s.connsMu.Lock()
+	l := s.listener
+	s.connsMu.Unlock()
+	if l != nil {
+		l.Close() // of which the library may not know yet
+	}
 	err := s.http.ShutdownWithContext(ctx)
 	s.cut()
 	if err == nil {
