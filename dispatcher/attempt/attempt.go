@@ -30,9 +30,14 @@ type Request struct {
 	Body    []byte
 	shown   int // of Headers: the values of those behind are told to nobody
 
-	// Exchange is what Send tells of what went over the wire. Its bytes are the
-	// caller's.
+	// Exchange is what Send tells of what went over the wire. Its headers are good until
+	// the Request is used again.
 	Exchange delivery.Exchange
+
+	// What Build and Send need room for, each time.
+	secrets []endpoint.Secret
+	signing dialect.Attempt
+	sent    []byte
 }
 
 // Build makes r the request of the delivery's attempt with that number, signed
@@ -43,12 +48,11 @@ func Build(r *Request, w *dialect.Webhook, d *delivery.Delivery, ep *endpoint.En
 	if ep.Options.ASCIIBody {
 		r.Body = escapeNonASCII(r.Body)
 	}
-	var room [4]endpoint.Secret
-	secrets := ep.AppendSigning(room[:0], now)
-	r.Headers = appendStandard(r.Headers[:0], secrets, d.Event.ID, strconv.FormatInt(now.Unix(), 10), r.Body)
-	r.Headers = w.AppendHeaders(r.Headers, &dialect.Attempt{
-		Secret:     secrets[0],
-		Newer:      secrets[1:],
+	r.secrets = ep.AppendSigning(r.secrets[:0], now)
+	r.Headers = appendStandard(r.Headers[:0], r.secrets, d.Event.ID, strconv.FormatInt(now.Unix(), 10), r.Body)
+	r.signing = dialect.Attempt{
+		Secret:     r.secrets[0],
+		Newer:      r.secrets[1:],
 		Body:       r.Body,
 		Now:        now,
 		Number:     number,
@@ -56,7 +60,8 @@ func Build(r *Request, w *dialect.Webhook, d *delivery.Delivery, ep *endpoint.En
 		EventType:  d.Event.Type,
 		EndpointID: ep.ID,
 		DeliveryID: d.ID,
-	})
+	}
+	r.Headers = w.AppendHeaders(r.Headers, &r.signing)
 	r.shown = len(r.Headers) // what follows is the owner's
 	r.Headers = append(r.Headers, ep.Options.Headers...)
 }

@@ -15,21 +15,21 @@ import (
 // it must: one copy of the headers that were written, the answer's bytes where it
 // has some, and a look at the clock for each stage.
 
-// sentHeaders copies the header lines of a request as it was written. Those from
-// hidden on were chosen by the endpoint's owner, who may keep a password in one:
-// of these the names are shown.
-func sentHeaders(head []byte, hidden []dialect.Header) []byte {
+// appendSent adds the header lines of a request as it was written. Those from hidden
+// on were chosen by the endpoint's owner, who may keep a password in one: of these the
+// names are shown.
+func appendSent(dst, head []byte, hidden []dialect.Header) []byte {
 	_, lines, _ := bytes.Cut(head, crlf)
 	end := bytes.Index(lines, blankLine) + len(crlf)
 	for i := range hidden {
 		end -= len(hidden[i].Name) + len(": ") + len(hidden[i].Value) + len(crlf)
 	}
-	out := append(make([]byte, 0, end+len(hidden)*64), lines[:end]...)
+	dst = append(dst, lines[:end]...)
 	for i := range hidden {
-		out = append(out, hidden[i].Name...)
-		out = append(out, ": "+redacted+"\r\n"...)
+		dst = append(dst, hidden[i].Name...)
+		dst = append(dst, ": "+redacted+"\r\n"...)
 	}
-	return out
+	return dst
 }
 
 // withoutEchoes takes the values of hidden headers out of an answer: some receivers

@@ -184,7 +184,8 @@ func (s *HTTPSender) exchange(ctx context.Context, t *target, start time.Time, b
 		}
 	}
 	hidden := r.Headers[min(r.shown, len(r.Headers)):]
-	r.Exchange.Headers = sentHeaders(*buf, hidden)
+	r.sent = appendSent(r.sent[:0], *buf, hidden)
+	r.Exchange.Headers = r.sent
 	stop := context.AfterFunc(ctx, c.cut)
 	again, err := s.ask(c, start, buf, hidden, &r.Exchange, o)
 	if stop() && again {

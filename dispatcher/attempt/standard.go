@@ -2,7 +2,6 @@ package attempt
 
 import (
 	"bytes"
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
 
@@ -26,19 +25,15 @@ func standardKey(secret endpoint.Secret) []byte {
 // appendStandard adds the headers of Standard Webhooks: one signature for each
 // secret, over id.timestamp.body.
 func appendStandard(dst []dialect.Header, secrets []endpoint.Secret, id, timestamp string, body []byte) []dialect.Header {
-	var signed, room [128]byte
-	head := append(append(append(append(signed[:0], id...), '.'), timestamp...), '.')
+	var room [128]byte
 	b := room[:0]
 	for i, secret := range secrets {
-		mac := hmac.New(sha256.New, standardKey(secret))
-		mac.Write(head)
-		mac.Write(body)
 		if i > 0 {
 			b = append(b, ' ')
 		}
 		b = append(b, "v1,"...)
 		var sum [sha256.Size]byte
-		b = base64.StdEncoding.AppendEncode(b, mac.Sum(sum[:0]))
+		b = base64.StdEncoding.AppendEncode(b, dialect.AppendMAC(sum[:0], standardKey(secret), body, id, ".", timestamp, "."))
 	}
 	return append(dst,
 		dialect.Header{Name: "webhook-id", Value: id},

@@ -184,6 +184,7 @@ func Run(ctx context.Context, cfg Config, share eventlog.Share, ready func()) er
 	defer unshow()
 	defer func() {
 		end()
+		l.workers.end()
 		l.running.Wait()
 	}()
 	// First told, then looked at: no change falls between.

@@ -18,7 +18,8 @@ import (
 // ended one last gets the next: its memory is at hand, and what a burst needed more
 // of lies still.
 type workers struct {
-	idle  []chan<- *job      // each holds one
+	all   []chan<- *job      // each holds one
+	idle  []chan<- *job      // of them
 	ended chan *job          // holds as many as may be under way: nobody waits for the lane
 	cut   context.CancelFunc // ends the attempts under way
 	ctx   context.Context
@@ -43,6 +44,13 @@ func (w *workers) init(life context.Context, cfg *Config) {
 	w.ctx, w.cut = context.WithCancel(life)
 }
 
+// end has the workers end, once nothing is given to them any more.
+func (w *workers) end() {
+	for _, begin := range w.all {
+		close(begin)
+	}
+}
+
 // start gives a delivery to a worker.
 func (l *Lane) start(j *job) {
 	l.occupy(j, l.cfg.Clock.now())
@@ -54,6 +62,7 @@ func (l *Lane) start(j *job) {
 	} else {
 		begin := make(chan *job, 1)
 		j.worker = begin
+		w.all = append(w.all, begin)
 		l.run(func(life context.Context) { l.work(life, begin) })
 	}
 	j.worker <- j
@@ -62,14 +71,12 @@ func (l *Lane) start(j *job) {
 // work makes attempts until the lane's life ends.
 func (l *Lane) work(life context.Context, begin <-chan *job) {
 	var r attempt.Request
-	for {
-		select {
-		case j := <-begin:
-			l.attempt(&r, j)
-			l.workers.ended <- j
-		case <-life.Done():
+	for j := range begin {
+		if life.Err() != nil {
 			return
 		}
+		l.attempt(&r, j)
+		l.workers.ended <- j
 	}
 }
 

@@ -10,6 +10,7 @@
 //	own.go       calls that see no endpoints but those of their dialect
 //	active.go    endpoints that are active or aren't
 //	sign.go      a signature that has its time in it
+//	mac.go       what signatures are made of
 //	error.go     errors that a client sees
 //	decode.go    bodies and pages of calls, read strictly
 //	json.go      pieces of what is written

@@ -1,7 +1,6 @@
 package dialect
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
@@ -25,10 +24,6 @@ func TimedSignature(a *Attempt) string {
 // appendSignature adds a signature over timestamp.body; the key is the secret's
 // bytes, whatever prefix they have.
 func appendSignature(dst []byte, secret endpoint.Secret, timestamp string, body []byte) []byte {
-	mac := hmac.New(sha256.New, secret)
-	var room [32]byte
-	mac.Write(append(append(room[:0], timestamp...), '.'))
-	mac.Write(body)
 	var sum [sha256.Size]byte
-	return hex.AppendEncode(append(dst, ",v1="...), mac.Sum(sum[:0]))
+	return hex.AppendEncode(append(dst, ",v1="...), AppendMAC(sum[:0], secret, body, timestamp, "."))
 }

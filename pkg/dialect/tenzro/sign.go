@@ -1,7 +1,6 @@
 package tenzro
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
@@ -37,10 +36,8 @@ func appendEnvelope(dst []byte, ev *event.Event) []byte {
 // timestamp beside it is for people, and so isn't signed. Who wants it to be
 // verifies webhook-signature.
 func appendHeaders(dst []dialect.Header, a *dialect.Attempt) []dialect.Header {
-	mac := hmac.New(sha256.New, a.Secret)
-	mac.Write(a.Body)
 	var sum [sha256.Size]byte
 	return append(dst,
-		dialect.Header{Name: "X-Tenzro-Signature", Value: hex.EncodeToString(mac.Sum(sum[:0]))},
+		dialect.Header{Name: "X-Tenzro-Signature", Value: hex.EncodeToString(dialect.AppendMAC(sum[:0], a.Secret, a.Body))},
 		dialect.Header{Name: "X-Tenzro-Timestamp", Value: strconv.FormatInt(a.Now.Unix(), 10)})
 }

@@ -1,7 +1,6 @@
 package tetrafi
 
 import (
-	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
 	"strconv"
@@ -44,10 +43,6 @@ func appendHeaders(dst []dialect.Header, a *dialect.Attempt) []dialect.Header {
 // secret's bytes, whatever prefix they have. The document prints a template that
 // lost its $; with it, this is what its verifier works out.
 func sign(secret []byte, timestamp string, body []byte) string {
-	mac := hmac.New(sha256.New, secret)
-	var room [32]byte
-	mac.Write(append(append(room[:0], timestamp...), '.'))
-	mac.Write(body)
 	var sum [sha256.Size]byte
-	return hex.EncodeToString(mac.Sum(sum[:0]))
+	return hex.EncodeToString(dialect.AppendMAC(sum[:0], secret, body, timestamp, "."))
 }
