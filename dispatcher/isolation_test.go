@@ -386,6 +386,42 @@ func TestStormOfRetries(t *testing.T) {
 	})
 }
 
+// The same behind a start, when nobody knows yet how fast endpoints answer: what those
+// are owed that answer stays where it is, and one that hangs holds them up for no more
+// than a moment.
+func TestStormBehindStart(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		due := time.Now().Add(5 * time.Second)
+		w.retriesDue(w.endpointIn(5, "http://hangs"), 2000, due)
+		var eps []*endpoint.Endpoint
+		for i := range 2 {
+			eps = append(eps, w.endpointIn(5, fmt.Sprintf("http://%d", i)))
+			w.retriesDue(eps[i], 3000, due)
+		}
+		w.set(func(r request) delivery.Outcome {
+			if r.url == "http://hangs" {
+				return hangs
+			}
+			return takes(20 * time.Millisecond)
+		})
+		w.start()
+		sleep(time.Minute)
+		for i, ep := range eps {
+			got := w.of(ep.URL)
+			if len(got) != 3000 {
+				t.Fatalf("%d requests to %d, want 3000", len(got), i)
+			}
+			// 32 at once of an org, 20 ms each
+			if late := got[len(got)-1].at.Sub(due); late > 4500*time.Millisecond {
+				t.Errorf("%d had all its retries after %v", i, late)
+			}
+			if n := len(w.deliveries("held", ep.ID)); n > 0 {
+				t.Errorf("of %d's %d went to held", i, n)
+			}
+		}
+	})
+}
+
 // Its owner says how many requests an endpoint takes at once, and how many a
 // second; retries and what was held are among them, and nothing is lost by it.
 func TestOwnersBounds(t *testing.T) {

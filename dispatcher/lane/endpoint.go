@@ -32,8 +32,10 @@ type target struct {
 	probes    int           // of them, those that are no retries
 	takes     time.Duration // how long a request keeps its room, on average over the last few
 	known     bool          // one has ended
+	asked     time.Time     // until then: when the first was to be made
 	overdue   int           // under way for too long to be a quick one's
 	swift     bool          // what waits for it is gone in no time
+	slowed    bool          // by its owner: it never is
 	next      time.Time     // with a rate of its own: when the next request may begin
 	queue     queue         // new deliveries that wait for room
 	retries   queue
@@ -157,6 +159,9 @@ func (l *Lane) skipped(j *job) bool {
 
 func (l *Lane) enqueue(j *job) {
 	t := j.target
+	if t.asked.IsZero() {
+		t.asked = l.cfg.Clock.now()
+	}
 	l.weigh(j, j.bytes)
 	if t.inOrder(j) && !t.enter(j) {
 		return
@@ -193,20 +198,29 @@ func (l *Lane) weigh(j *job, bytes int) {
 // What doesn't drain in no time may fill half of the room at most.
 func (l *Lane) glut(t *target, bytes int) bool {
 	most := l.cfg.QueueBytes
-	return t.waiting() >= l.cfg.Queue || t.queued+bytes > most/16 || l.queued+bytes > most ||
+	return t.waiting() >= l.cfg.Queue || t.queued+bytes > most/8 || l.queued+bytes > most ||
 		!t.swift && l.queued-l.queuedSwift+bytes > most/2
 }
 
 // stays reports whether a retry that is due stays in its tier for a moment, and
 // all behind it: there are so many at one instant that they had to go to held,
 // and new deliveries behind them, although their endpoint takes them in no time.
-func (l *Lane) stays(j *job) bool {
+// One that hasn't answered yet has a moment to show that; until tells when it is
+// over. Zero: something that is under way ends before.
+func (l *Lane) stays(j *job, now time.Time) (until time.Time, stays bool) {
 	if j.delivery == nil || j.source.delay == 0 {
-		return false
+		return until, false
 	}
 	t := l.targets[j.delivery.Endpoint]
-	return t != nil && t.swift && t.open() &&
-		(len(t.retries.jobs) >= max(1, l.cfg.Queue/4) || l.queuedSwift > l.cfg.QueueBytes/4)
+	if t == nil || !t.open() {
+		return until, false
+	}
+	enough := len(t.retries.jobs) >= max(1, l.cfg.Queue/4)
+	if t.known || t.slowed {
+		return until, t.swift && (enough || l.queuedSwift > l.cfg.QueueBytes/4)
+	}
+	until = t.asked.Add(quick)
+	return until, now.Before(until) && (enough || l.queued > l.cfg.QueueBytes/4)
 }
 
 // shed takes out of memory what may not go out any more: when the endpoint isn't

@@ -215,13 +215,13 @@ func (l *Lane) wants(t *target, now time.Time) bool {
 	case t.failing():
 		return t.mayProbe(now)
 	}
-	return t.waiting() < l.cfg.Queue*3/4 && t.queued < l.cfg.QueueBytes*3/64
+	return t.waiting() < l.cfg.Queue*3/4 && t.queued < l.cfg.QueueBytes*3/32
 }
 
 // hungry reports whether the endpoint can take a whole read of held. Who could take
 // a few would have all else that was read thrown away, and read again for the next.
 func (l *Lane) hungry(t *target) bool {
-	return t.waiting() < max(1, l.cfg.Queue/4) && t.queued < l.cfg.QueueBytes/64
+	return t.waiting() < max(1, l.cfg.Queue/4) && t.queued < l.cfg.QueueBytes/32
 }
 
 // wantSweep puts the endpoint in the sweep's ring if it is time to read for it.
@@ -303,7 +303,6 @@ func (l *Lane) chunk(c chunk) {
 		return
 	}
 	full := make(map[*target]bool) // who had to leave one out gets none behind it
-	jobs := make([]job, len(c.records))
 	for i := range c.records {
 		r := &c.records[i]
 		t := l.targets[string(r.Key)]
@@ -314,7 +313,7 @@ func (l *Lane) chunk(c chunk) {
 			full[t] = true
 			continue
 		}
-		l.feed(t, &jobs[i], r, now)
+		l.feed(t, new(job), r, now)
 	}
 	if !full[first] {
 		first.held.pass(c.from, c.to)
@@ -400,7 +399,6 @@ func (l *Lane) age(now time.Time) {
 
 // ageChunk gives up what has expired.
 func (l *Lane) ageChunk(c chunk) {
-	jobs := make([]job, len(c.records))
 	for i := range c.records {
 		r := &c.records[i]
 		t := l.targets[string(r.Key)]
@@ -410,7 +408,7 @@ func (l *Lane) ageChunk(c chunk) {
 		if t == nil || t.held.count == 0 || t.held.fed < c.from || t.held.fed > r.Offset || r.Offset > t.held.last {
 			continue
 		}
-		l.feed(t, &jobs[i], r, l.cfg.Clock.now()) // older than it may be: missed
+		l.feed(t, new(job), r, l.cfg.Clock.now()) // older than it may be: missed
 	}
 	for _, t := range l.targets {
 		t.held.pass(c.from, min(c.to, c.limit))

@@ -88,7 +88,7 @@ type Config struct {
 	PerEndpoint int // requests under way to one endpoint [32]
 	PerLane     int // requests under way [512]
 	Queue       int // deliveries in memory that wait for one endpoint's room [1024]
-	QueueBytes  int // what all that wait take together [16 MiB]
+	QueueBytes  int // what all that wait take together [8 MiB]
 	// Owner and Address say in a claim who owns the lane, for people.
 	Owner, Address string
 
@@ -304,7 +304,7 @@ func (l *Lane) finish(j *job) {
 		delete(j.target.tries, j.offset)
 	default:
 		j.source.window.finish(j.offset)
-		j.delivery = nil // its batch may stay a while
+		j.delivery = nil // among the young the job may stay a while
 	}
 	if k := j.line; k != nil {
 		j.line = nil
@@ -332,7 +332,7 @@ func (cfg *Config) defaults() {
 	def(&cfg.PerEndpoint, 32)
 	def(&cfg.PerLane, 512)
 	def(&cfg.Queue, 1024)
-	def(&cfg.QueueBytes, 16<<20)
+	def(&cfg.QueueBytes, 8<<20)
 	cfg.Delays = slices.Compact(slices.Sorted(slices.Values(append([]time.Duration{0}, cfg.Delays...))))
 	during := func(p *time.Duration, v time.Duration) {
 		if *p == 0 {

@@ -118,7 +118,8 @@ func (l *Lane) answered(t *target, took time.Duration) {
 func (l *Lane) drains(t *target) {
 	o := &t.ep.Options
 	was := t.swift
-	t.swift = t.known && t.takes <= quick/5 && o.MaxInFlight == 0 && o.RatePerSecond == 0 && !o.Ordered
+	t.slowed = o.MaxInFlight > 0 || o.RatePerSecond > 0 || o.Ordered
+	t.swift = t.known && t.takes <= quick/5 && !t.slowed
 	switch {
 	case t.swift && !was:
 		l.queuedSwift += t.queued

@@ -25,7 +25,7 @@ type source struct {
 	unread string         // what a later release's snapshot says of it
 	part   string         // of the snapshot, which it was read from
 
-	jobs          []job         // of the batch at hand
+	jobs          []*job        // of the batch at hand; those that were taken are left out
 	head          int           // the next of them
 	more          chan struct{} // capacity 1: the lane asks for a batch
 	asked         bool          // and it has not come
@@ -82,7 +82,7 @@ func (j *job) place() delivery.Place {
 // batch is what a reader hands over at once.
 type batch struct {
 	source *source
-	jobs   []job
+	jobs   []*job // each by itself: one that waits for long keeps no other
 }
 
 func newSource(delay time.Duration) *source {
@@ -107,9 +107,10 @@ func (l *Lane) follow(ctx context.Context, s *source, from int64) {
 		if s.delay == 0 {
 			l.shown.unread.Store(records[0].Time.UnixNano())
 		}
-		b := batch{source: s, jobs: make([]job, len(records))}
+		b := batch{source: s, jobs: make([]*job, len(records))}
 		newest := int64(-1) // the control state that they need
 		for i := range records {
+			b.jobs[i] = new(job)
 			b.jobs[i].decode(s, &records[i], l.journal.generation)
 			if d := b.jobs[i].delivery; d != nil {
 				newest = max(newest, d.Control)
@@ -197,7 +198,7 @@ func (j *job) decode(s *source, r *eventlog.Record, ours uint64) {
 func (s *source) batch(b batch) { s.jobs, s.head, s.asked = b.jobs, 0, false }
 
 // busy is how many bytes may wait for the log before nothing more is taken.
-const busy = 1 << 20
+const busy = 256 << 10
 
 // advance takes what is due from every tier, and asks for more where all is
 // taken.
@@ -205,7 +206,7 @@ func (l *Lane) advance(now time.Time) {
 	for _, s := range l.sources {
 		s.due = time.Time{}
 		for s.head < len(s.jobs) && l.journal.bytes < busy {
-			j := &s.jobs[s.head]
+			j := s.jobs[s.head]
 			if s.window.full(j.offset) {
 				break // the head's completion wakes us
 			}
@@ -213,9 +214,11 @@ func (l *Lane) advance(now time.Time) {
 				s.due = j.delivery.Due
 				break
 			}
-			if l.stays(j) {
-				break // until what is under way ends
+			if until, stays := l.stays(j, now); stays {
+				s.due = until
+				break
 			}
+			s.jobs[s.head] = nil
 			s.head++
 			l.take(s, j, now)
 		}

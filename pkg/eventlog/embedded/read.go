@@ -18,7 +18,7 @@ const (
 	tailBytes = 256 << 10
 	// chunkBytes is how much of what Read returns shares one piece of memory, so that
 	// a kept record doesn't keep all that were read with it.
-	chunkBytes = 32 << 10
+	chunkBytes = 8 << 10
 )
 
 // Bounds implements eventlog.Reader.
