@@ -102,6 +102,11 @@ func TestOwnersShare(t *testing.T) {
 	s.await(map[string]int{"a": 8, "b": 8})
 	leaveA()
 	s.await(map[string]int{"b": 16})
+	_, leaveC := own("c")
+	defer leaveC()
+	s.await(map[string]int{"b": 8, "c": 8})
+	leaveC()
+	s.await(map[string]int{"b": 16}) // half of it comes back
 }
 
 // Members come and go all the time: a partition is never worked on by two, each
