@@ -346,6 +346,7 @@ func TestLostBehindResume(t *testing.T) {
 			v.publish(1) // is being written
 			synctest.Wait()
 			v.publish(4) // wait
+			synctest.Wait()
 			resume(0)
 			v.publish(2) // of 1 and 2
 			synctest.Wait()
@@ -353,7 +354,7 @@ func TestLostBehindResume(t *testing.T) {
 			for _, want := range wants {
 				v.want(opText, want, 0)
 			}
-			go resume(1)
+			resume(1)
 			for _, want := range []string{"subscribe.ok", at(2), at(3)} {
 				v.want(opText, want, 0)
 			}
