@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"sync/atomic"
 
 	"sluice/pkg/event"
@@ -29,7 +30,9 @@ func (s *sharing) entry(h *Hub, ev *event.Event, alone bool) *entry {
 	if e := slot.Load(); e != nil && e.ev.Offset == ev.Offset {
 		return e
 	}
-	e := newEntry(h, ev)
+	own := *ev // what it was read with would stay as long as it does
+	own.Data = bytes.Clone(ev.Data)
+	e := newEntry(h, &own)
 	slot.Store(e)
 	s.used.Store(true)
 	return e
