@@ -238,7 +238,7 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 
 	before := c.pairs
 	pairs := slices.Clone(before)
-	if same := slices.IndexFunc(pairs, func(q pair) bool { return q.sameAs(&p) }); same < 0 {
+	if same := indexOf(pairs, &p); same < 0 {
 		total := len(p.patterns)
 		for i := range pairs {
 			total += len(pairs[i].patterns)
@@ -246,10 +246,13 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 		if total > c.limits.Patterns || len(pairs) == maxPairs {
 			return &dialect.Error{Code: dialect.BadRequest, Message: fmt.Sprintf("a connection has at most %d patterns: what was subscribed to before stands", c.limits.Patterns)}
 		}
+		pairs = append(pairs, p)
+		if len(filterKey(pairs)) > c.limits.Message {
+			return &dialect.Error{Code: dialect.BadRequest, Message: fmt.Sprintf("what a connection subscribes to has at most %d bytes, patterns, corridors and filters together: what was subscribed to before stands", c.limits.Message)}
+		}
 		if !c.hub.hold(c, total) {
 			return &dialect.Error{Code: dialect.RateLimited, Message: fmt.Sprintf("the connections of the org have %d patterns here, which is all they may: what was subscribed to before stands", c.limits.OrgPatterns)}
 		}
-		pairs = append(pairs, p)
 	} else if from >= 0 && from < stands {
 		if q := &pairs[same]; q.from < from && !lost.within(q.from, from) {
 			p.from = q.from

@@ -37,7 +37,8 @@ func (p *pair) meets(ev *event.Event) bool {
 }
 
 // text writes a pair so that equal ones are equal.
-func (p *pair) text(b *strings.Builder) {
+func (p *pair) text() string {
+	var b strings.Builder
 	words := p.patterns.Strings()
 	slices.Sort(words)
 	for _, w := range slices.Compact(words) {
@@ -57,6 +58,7 @@ func (p *pair) text(b *strings.Builder) {
 		b.WriteString(p.data.Text()) // without a line end
 	}
 	b.WriteByte('\n')
+	return b.String()
 }
 
 func lengthOf(s string) string {
@@ -67,12 +69,10 @@ func lengthOf(s string) string {
 	return string(append(digits, ':'))
 }
 
-// sameAs reports whether both want the same.
-func (p *pair) sameAs(q *pair) bool {
-	var a, b strings.Builder
-	p.text(&a)
-	q.text(&b)
-	return a.String() == b.String()
+// indexOf gives the place of the pair that wants the same; -1: there is none.
+func indexOf(pairs []pair, p *pair) int {
+	text := p.text()
+	return slices.IndexFunc(pairs, func(q pair) bool { return q.text() == text })
 }
 
 // samePairs reports whether they are the very same: lists of pairs are never changed
@@ -103,9 +103,7 @@ const (
 func filterKey(pairs []pair) string {
 	texts := make([]string, len(pairs))
 	for i := range pairs {
-		var b strings.Builder
-		pairs[i].text(&b)
-		texts[i] = b.String()
+		texts[i] = pairs[i].text()
 	}
 	slices.Sort(texts)
 	return strings.Join(texts, "")

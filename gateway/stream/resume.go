@@ -164,10 +164,8 @@ func (c *conn) appendFrame(frames []frame, ev *event.Event) []frame {
 func (c *conn) correct(t *catchUp, from int64) {
 	c.shard.call(func() {
 		pairs := slices.Clone(c.pairs)
-		for i := range pairs {
-			if pairs[i].sameAs(&t.pair) {
-				pairs[i].from = from
-			}
+		if same := indexOf(pairs, &t.pair); same >= 0 {
+			pairs[same].from = from
 		}
 		c.pairs = pairs
 	})

@@ -89,7 +89,7 @@ type Limits struct {
 	SendBuffer  int // SO_SNDBUF of a connection in bytes (64 KiB): without it the kernel hides megabytes of a slow client
 	InboxBytes  int // events waiting for one shard, in bytes (8 MiB)
 
-	Message     int // bytes of one message from a client (64 KiB)
+	Message     int // bytes of one message from a client, and of all that one subscribes to (64 KiB)
 	Fragments   int // of one message (1,024)
 	Patterns    int // of one connection (100)
 	BadMessages int // the one that closes (5)

@@ -139,6 +139,19 @@ func testPatternLimit(t *testing.T) {
 	}
 	n := s.publish("first.one")
 	hostile.wantN(n)
+
+	// Nor may what all subscribe to be long.
+	long := make([]string, 100)
+	for i := range long {
+		long[i] = strings.Repeat("c", 400+i)
+	}
+	hostile = s.join(`"first.one"`)
+	hostile.say(`{"type":"subscribe","channels":["a.b1"],"corridors":[` + list(long...) + `]}`)
+	hostile.want("subscribe.ok")
+	hostile.say(`{"type":"subscribe","channels":["a.b2"],"corridors":[` + list(long...) + `]}`)
+	hostile.wantError("bad_request")
+	s.publish("a.b2")
+	hostile.wantN(s.publish("a.b1"))
 }
 
 // TestWrapped has clients come and go in a crowd over connections that the
