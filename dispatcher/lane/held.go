@@ -220,8 +220,9 @@ func (l *Lane) wants(t *target, now time.Time) bool {
 
 // hungry reports whether the endpoint can take a whole read of held. Who could take
 // a few would have all else that was read thrown away, and read again for the next.
+// One that fails takes a single one: all retries that wait, wait for that.
 func (l *Lane) hungry(t *target) bool {
-	return t.waiting() < max(1, l.cfg.Queue/4) && t.queued < l.cfg.QueueBytes/32
+	return t.failing() || t.waiting() < max(1, l.cfg.Queue/4) && t.queued < l.cfg.QueueBytes/32
 }
 
 // wantSweep puts the endpoint in the sweep's ring if it is time to read for it.
@@ -244,12 +245,15 @@ func (l *Lane) read(now time.Time) {
 		t := l.sweep.ring[0]
 		l.sweep.ring = l.sweep.ring[1:]
 		t.swept = false
+		now = l.cfg.Clock.now() // as pump has it
 		if k := t.ripest(now); k != nil {
 			l.sweep.for_, l.sweep.line = t, k
 			l.readHeld(k.parked[0])
 		} else if l.wants(t, now) {
 			l.sweep.for_ = t
 			l.readHeld(t.held.fed)
+		} else {
+			l.pump(t) // its retries may have waited for what another's read has brought
 		}
 	}
 	l.readDead()

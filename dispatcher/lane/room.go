@@ -338,7 +338,7 @@ func (l *Lane) pumpWaiting() {
 // delivery in its turn, until a whole round was in vain. It reports whether any got
 // something.
 func (l *Lane) pumpOrg(o *org, c class) (sent bool) {
-	for vain := 0; vain < len(o.waiting[c]); vain++ {
+	for left := len(o.waiting[c]); left > 0; left-- { // of a round
 		t := o.waiting[c][0]
 		q, retry := &t.queue, c&retried != 0
 		if retry {
@@ -354,10 +354,11 @@ func (l *Lane) pumpOrg(o *org, c class) (sent bool) {
 		}
 		q.waits = false
 		if l.sendNext(t, q, true) {
-			vain, sent = -1, true
+			sent = true
 			if len(q.jobs) > 0 {
 				l.await(t, q)
 			}
+			left = len(o.waiting[c]) + 1
 		}
 	}
 	if len(o.waiting[c]) > 0 {
