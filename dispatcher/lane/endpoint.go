@@ -1,6 +1,7 @@
 package lane
 
 import (
+	"slices"
 	"time"
 
 	"sluice/pkg/dialect"
@@ -245,12 +246,13 @@ func (l *Lane) shedQueue(t *target, q *queue) {
 	var kept []*job
 	jobs := q.jobs
 	q.jobs = nil
-	fed := 0 // of those that are left, read from held
+	var fed []int64 // of those that are left, read from held: what couldn't be made came back in any order
 	for _, j := range jobs {
 		if j.source == nil {
-			fed++
+			fed = append(fed, j.offset)
 		}
 	}
+	slices.Sort(fed)
 	for _, j := range jobs {
 		if j.delivery.Test {
 			kept = append(kept, j)
@@ -268,7 +270,8 @@ func (l *Lane) shedQueue(t *target, q *queue) {
 			if !t.held.giveBack(j.offset, fed) {
 				l.hold(j)
 			}
-			fed--
+			at, _ := slices.BinarySearch(fed, j.offset)
+			fed = slices.Delete(fed, at, at+1)
 		case j.delivery.ByHand():
 			l.drop(j, "it was asked for by hand, and its endpoint gets nothing now")
 		default:

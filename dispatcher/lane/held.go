@@ -112,20 +112,17 @@ func (h *held) pass(from, to int64) {
 }
 
 // giveBack takes back that the record at the offset, and all behind it, were fed.
-// So many wait in the queue, it among them; false: others are under way, and it can't.
+// wait has those in the queue, in order; false: others are under way, and it can't.
 // Those that are finished, because they were missed, stay so.
-func (h *held) giveBack(offset int64, wait int) bool {
+func (h *held) giveBack(offset int64, wait []int64) bool {
 	for i := range h.order {
 		if h.order[i].offset < offset {
 			continue
 		}
 		for _, f := range h.order[i:] {
-			if !f.done {
-				wait--
+			if _, waits := slices.BinarySearch(wait, f.offset); !f.done && !waits {
+				return false
 			}
-		}
-		if wait < 0 {
-			return false
 		}
 		for _, f := range h.order[i:] {
 			if f.done {

@@ -62,7 +62,7 @@ func TestHeldBooks(t *testing.T) {
 				under = slices.Delete(under, i, i+1)
 			case k == 9: // shed
 				for i, off := range queue {
-					if !h.giveBack(off, len(queue)-i) {
+					if !h.giveBack(off, slices.Sorted(slices.Values(queue[i:]))) {
 						under = append(under, off) // it is appended again
 					}
 				}
@@ -89,6 +89,23 @@ func TestHeldBooks(t *testing.T) {
 		}
 		if h.count != 0 || h.unfed() {
 			t.Fatalf("seed %d: all ended, and it says %+v", seed, h)
+		}
+	}
+}
+
+// What couldn't be made comes back in any order. However it is given back, what lies
+// behind it and is under way isn't.
+func TestGiveBackInAnyOrder(t *testing.T) {
+	for _, queue := range [][]int64{{2, 1, 0}, {0, 2, 1}, {1, 2, 4}} {
+		var h held
+		for off := range int64(5) {
+			h.add(off)
+		}
+		for off := range int64(5) {
+			h.feed(off)
+		}
+		if h.giveBack(queue[0], slices.Sorted(slices.Values(queue))) || h.fed != 5 {
+			t.Errorf("%v wait, and %d was given back with all behind it", queue, h.fed)
 		}
 	}
 }

@@ -415,7 +415,12 @@ func (jr *replayed) sync() {
 			l.target(r.Endpoint)
 		}
 	}
+	now := l.cfg.Clock.now()
 	for _, t := range l.targets {
+		// The clock of an owner before may have been ahead: it would fail until then.
+		if t.streak.last.After(now) {
+			t.streak.last = now
+		}
 		l.sync(t, t.ep)
 		if t.again.active {
 			t.again.next = max(t.again.next, jr.sent[t.id])
