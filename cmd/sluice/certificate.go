@@ -9,6 +9,7 @@ import (
 	"net"
 	"os"
 	"sync/atomic"
+	"syscall"
 	"time"
 )
 
@@ -68,11 +69,22 @@ func (c *certificate) reload(log *slog.Logger) {
 }
 
 func (c *certificate) listener(below net.Listener) net.Listener {
-	return tls.NewListener(below, &tls.Config{
+	above := tls.NewListener(below, &tls.Config{
 		MinVersion:     tls.VersionTLS12,
 		NextProtos:     []string{"http/1.1"},
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return &c.current.Load().Certificate, nil },
 	})
+	if socket, ok := below.(syscall.Conn); ok {
+		return secure{above, socket}
+	}
+	return above
+}
+
+// secure is a listener whose socket the server sees: who waits there is let in before
+// it closes, and where nobody waits there is no crowd.
+type secure struct {
+	net.Listener
+	syscall.Conn
 }
 
 // loadPair reads a certificate and its key, named by these flags.

@@ -106,6 +106,19 @@ func (a *authority) shown(address string) string {
 	return conn.ConnectionState().PeerCertificates[0].Subject.CommonName
 }
 
+// Over TLS the server sees its port, too, and who waits there.
+func TestSecureShowsItsSocket(t *testing.T) {
+	ln, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	above := new(certificate).listener(ln)
+	defer above.Close()
+	if raw, err := above.(syscall.Conn).SyscallConn(); err != nil || raw.Control(func(uintptr) {}) != nil {
+		t.Errorf("%v, %v", raw, err)
+	}
+}
+
 // TestTLS: curl and a WebSocket client over TLS, and a certificate that is
 // replaced while they are connected.
 func TestTLS(t *testing.T) {

@@ -23,7 +23,7 @@ import (
 //	H   lane      ends of held, dead and attempts, below which all is known; fan-out's place + 1, 0: none
 //	              runs here; markers of held, of dead
 //	T   tier      topic, end, read, highest generation below read, window
-//	E   endpoint  id, high + 1, seen, shut, since, streak, held, dead letters to be sent again, the epoch
+//	E   endpoint  id, high, seen, shut, since, streak, held, dead letters to be sent again, the epoch
 //	              in which a delivery ran out of attempts (0: none did; absent in earlier releases), and
 //	              up to where the first tier is older than what is held (absent in earlier releases)
 //	R   replay    id, endpoint, from, end, next, what is finished above next, delivered, failed, expired
