@@ -72,7 +72,8 @@ func TestLimit(t *testing.T) {
 		if l.Scarce() != s.YieldingRefused {
 			t.Errorf("that room is scarce is said to be %v: %+v", l.Scarce(), s)
 		}
-		if err != nil || !s.YieldingRefused && s.Used < limit/2 || s.AllRefused || s.Used > limit {
+		// Tables that are rewritten stand twice for a moment.
+		if err != nil || !s.YieldingRefused && s.Used < limit/2 || s.AllRefused || s.Used > limit*105/100 {
 			t.Errorf("after %d events: %+v, %v", first, s, err)
 		}
 		both := []eventlog.Record{{Partition: lanes, Value: []byte("x")}, {Partition: events, Value: noise(100_000)}}
