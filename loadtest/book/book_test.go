@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"sluice/loadtest/ledger"
@@ -278,19 +279,21 @@ func TestEveryAnomalyIsFound(t *testing.T) {
 			e.Attempt(0, 1, true)
 		}},
 	} {
-		// What comes out of turn was missing, too, when its turn was.
-		b := twoOrgs(100)
-		c.do(b)
-		r := b.Check()
-		if again := b.Check(); r.String() != again.String() {
-			t.Errorf("%s: a second look finds something else: %s", c.name, again)
-		}
-		switch kinds := slices.Collect(maps.Keys(r.Count)); {
-		case c.want == "" && len(kinds) > 0, c.want != "" && !slices.Contains(kinds, c.want), len(kinds) > 1 && c.want != ledger.Backwards:
-			t.Errorf("%s: %s\nwanted %q", c.name, r, c.want)
-		case c.want != "" && !strings.Contains(r.Violations[0].String(), c.says):
-			t.Errorf("%s: it doesn't say %q: %s", c.name, c.says, r.Violations[0])
-		}
+		synctest.Test(t, func(t *testing.T) { // the time is told, and stands still
+			// What comes out of turn was missing, too, when its turn was.
+			b := twoOrgs(100)
+			c.do(b)
+			r := b.Check()
+			if again := b.Check(); r.String() != again.String() {
+				t.Errorf("%s: a second look finds something else: %s", c.name, again)
+			}
+			switch kinds := slices.Collect(maps.Keys(r.Count)); {
+			case c.want == "" && len(kinds) > 0, c.want != "" && !slices.Contains(kinds, c.want), len(kinds) > 1 && c.want != ledger.Backwards:
+				t.Errorf("%s: %s\nwanted %q", c.name, r, c.want)
+			case c.want != "" && !strings.Contains(r.Violations[0].String(), c.says):
+				t.Errorf("%s: it doesn't say %q: %s", c.name, c.says, r.Violations[0])
+			}
+		})
 	}
 }
 
