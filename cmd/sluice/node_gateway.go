@@ -39,6 +39,9 @@ func (n *node) startGateway(ctx context.Context) error {
 		Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics,
 		MaxConns: connectionsAtMost(), MaxPerAddress: n.cfg.PerAddress, Origins: n.cfg.Origins,
 	})
+	for _, d := range all.Dialects {
+		server.Own(d)
+	}
 	if n.cfg.Roles.has(roleAPI) {
 		if err := n.serveAPI(server, past); err != nil {
 			return err
@@ -155,13 +158,12 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 func (n *node) serveStreams(server *web.Server, windows map[event.Environment]*replay.Window, past map[event.Environment]*replay.Reader) (drain func(context.Context) error) {
 	var streams []*dialect.Stream
 	var sse []*dialect.SSE
-	var listened []*dialect.Dialect // those that have any
 	for _, d := range all.Dialects {
 		if d.Stream != nil {
 			streams = append(streams, d.Stream)
 		}
 		if d.SSE != nil {
-			sse, listened = append(sse, d.SSE), append(listened, d)
+			sse = append(sse, d.SSE)
 		}
 	}
 	hub := stream.New(stream.Config{
@@ -175,9 +177,8 @@ func (n *node) serveStreams(server *web.Server, windows map[event.Environment]*r
 	for path, handler := range hub.Handlers() {
 		server.Handle(web.Route{Method: "GET", Path: path, Upgrade: true, Open: true, Serve: web.Raw(handler)})
 	}
-	for i, d := range listened {
+	for i := range sse {
 		for _, route := range hub.EventRoutes(i) {
-			route.Errors = d.AppendError
 			server.Handle(route)
 		}
 	}

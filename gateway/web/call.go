@@ -38,10 +38,6 @@ type Route struct {
 	// to nothing on an open route.
 	MaxBody int
 
-	// Errors adds the JSON of a refusal at this path, whichever method it was refused
-	// to; nil: in the core's shape.
-	Errors func(dst []byte, e *dialect.Error) []byte
-
 	// Serve answers the call. A *dialect.Error that it returns is shown to the
 	// client; any other error is logged and becomes a 500.
 	Serve func(c *Call) error
@@ -130,7 +126,7 @@ func (s *Server) Handle(r Route) {
 // HandleDialect adds the routes of a dialect, served by the core.
 func (s *Server) HandleDialect(d *dialect.Dialect, core dialect.Core) {
 	for _, r := range d.Routes {
-		s.Handle(Route{Method: r.Method, Path: r.Path, Scope: r.Scope, RateHeaders: d.RateHeaders, Errors: d.AppendError, Serve: func(c *Call) error {
+		s.Handle(Route{Method: r.Method, Path: r.Path, Scope: r.Scope, RateHeaders: d.RateHeaders, Serve: func(c *Call) error {
 			if r.Params != nil {
 				if err := c.OnlyQuery(r.Params...); err != nil {
 					return err
@@ -341,12 +337,11 @@ func (s *Server) answerError(ctx *fasthttp.RequestCtx, e *dialect.Error) {
 	answerJSON(ctx, e.Status, s.appendError(&ctx.Request.Header, e))
 }
 
-// appendError words an error as the dialect does at whose path the request is,
-// whether or not it came to a route.
+// appendError words an error as the dialect does whose path it is.
 func (s *Server) appendError(h *fasthttp.RequestHeader, e *dialect.Error) []byte {
 	if path, ok := rawPath(h.RequestURI()); ok {
-		if m, _ := s.router.find(path); m.node != nil && m.node.errors != nil {
-			return m.node.errors(nil, e)
+		if words := s.owners.words(path); words != nil {
+			return words(nil, e)
 		}
 	}
 	return e.AppendJSON(nil)

@@ -18,7 +18,9 @@ import (
 // refused at its paths is told in its words; elsewhere nothing changes.
 func TestDialect(t *testing.T) {
 	s := start(t, web.Config{}, routes...)
-	s.HandleDialect(&dialect.Dialect{
+	s.Own(&dialect.Dialect{Prefixes: []string{"/theirs/plain"}})
+	d := &dialect.Dialect{
+		Prefixes: []string{"/theirs"},
 		Routes: []dialect.Route{{Method: "POST", Path: "/theirs/{id}", Scope: key.Manage, Serve: func(_ context.Context, _ dialect.Core, r *dialect.Request) (*dialect.Response, error) {
 			if r.Param("id") == "nobodys" {
 				return nil, dialect.ErrNothing
@@ -34,7 +36,9 @@ func TestDialect(t *testing.T) {
 		AppendError: func(dst []byte, e *dialect.Error) []byte {
 			return append(dialect.AppendString(append(dst, `{"wrong":`...), string(e.Code)), '}')
 		},
-	}, nil)
+	}
+	s.Own(d)
+	s.HandleDialect(d, nil)
 	for _, c := range []struct{ name, request, want string }{
 		{"let in", "POST /theirs/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\nX-Org: org_a\r\nContent-Length: 0\r\n", `200 {}`},
 		{"another org", "POST /theirs/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\nX-Org: org_b\r\nContent-Length: 0\r\n", `403 {"wrong":"forbidden"}`},
@@ -45,6 +49,11 @@ func TestDialect(t *testing.T) {
 		{"its own refusal", "POST /theirs/nobodys HTTP/1.1\r\nAuthorization: Bearer full-key\r\nX-Org: org_a\r\nContent-Length: 0\r\n", `404 {"wrong":"not_found"}`},
 		{"another method", "GET /theirs/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\n", `405 {"wrong":"method_not_allowed"}`},
 		{"too large", "POST /theirs/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\nX-Org: org_a\r\nContent-Length: 99999999\r\n", `413 {"wrong":"too_large"}`},
+		{"a path that nobody serves", "GET /theirs/a/b HTTP/1.1\r\n", `404 {"wrong":"not_found"}`},
+		{"their prefix itself", "GET /theirs?a=b HTTP/1.1\r\n", `404 {"wrong":"not_found"}`},
+		{"a path that can't be read", "GET /theirs/%00 HTTP/1.1\r\n", `400 {"wrong":"bad_request"}`},
+		{"a path that begins alike", "GET /theirsandmore HTTP/1.1\r\n", `404 {"error":{"code":"not_found","message":"there is nothing at this path"}}`},
+		{"a longer prefix of another's", "GET /theirs/plain/b HTTP/1.1\r\n", `404 {"error":{"code":"not_found","message":"there is nothing at this path"}}`},
 		{"the core's path", "POST /things/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\nContent-Length: 0\r\n", `405 {"error":{"code":"method_not_allowed","message":"this path takes DELETE, GET, HEAD, OPTIONS"}}`},
 		{"nobody's path", "GET /nothing HTTP/1.1\r\n", `404 {"error":{"code":"not_found","message":"there is nothing at this path"}}`},
 	} {

@@ -8,8 +8,6 @@ import (
 	"strings"
 
 	"github.com/valyala/fasthttp"
-
-	"sluice/pkg/dialect"
 )
 
 // router finds routes by path, segment by segment. A segment that is written out
@@ -23,7 +21,6 @@ type node struct {
 	routes map[string]*Route // by method
 	socket *Route            // of what asks for a WebSocket
 	allow  string            // methods, for Allow
-	errors func(dst []byte, e *dialect.Error) []byte
 }
 
 // match is where a path leads, with the values of its parameters in order.
@@ -65,9 +62,6 @@ func (r *router) add(route *Route) error {
 		n.socket = route
 	default:
 		n.routes[route.Method] = route
-	}
-	if route.Errors != nil {
-		n.errors = route.Errors
 	}
 	methods := []string{"OPTIONS"}
 	for m := range n.routes {

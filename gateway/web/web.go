@@ -12,6 +12,7 @@
 //	listener.go where connections come from
 //	framing.go  what is refused before anything else is looked at
 //	router.go   paths to routes
+//	owner.go    paths to the dialect in whose words they are refused
 //	call.go     one call: key, scope, answer
 //	limit.go    requests a minute
 //	origin.go   what pages of other origins may read
@@ -62,11 +63,12 @@ type Config struct {
 // otherwise, in bytes.
 const MaxBody = 1 << 20
 
-// Server serves routes. Handle comes first, then Serve, then Shutdown.
+// Server serves routes. Own and Handle come first, then Serve, then Shutdown.
 type Server struct {
 	cfg     Config
 	http    *fasthttp.Server
 	router  router
+	owners  owners
 	limiter limiter
 	metrics *metrics
 

@@ -45,8 +45,12 @@ type Dialect struct {
 	// until when, in X-RateLimit-Limit, -Remaining and -Reset.
 	RateHeaders bool
 
-	// AppendError adds the JSON that answers a refused call at a path of Routes or SSE;
-	// nil: in the shape of Error.AppendJSON.
+	// Prefixes are paths that are this API's with all that lies below them, but for
+	// what another dialect has a longer one of. They end with a whole segment.
+	Prefixes []string
+
+	// AppendError adds the JSON that answers a call which is refused below Prefixes,
+	// whether or not anything is served there; nil: in the shape of Error.AppendJSON.
 	AppendError func(dst []byte, e *Error) []byte
 }
 

@@ -20,6 +20,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
@@ -44,6 +45,11 @@ func Run(t *testing.T, d *dialect.Dialect, dir string) {
 	}
 	if d.SSE != nil {
 		t.Run("sse", func(t *testing.T) { sse(t, d.SSE, filepath.Join(dir, "sse.golden")) })
+	}
+	for _, r := range d.Routes {
+		if !slices.ContainsFunc(d.Prefixes, func(p string) bool { return strings.HasPrefix(r.Path+"/", p+"/") }) {
+			t.Errorf("%s is below none of its prefixes %v", r.Path, d.Prefixes)
+		}
 	}
 	if len(d.Routes) > 0 {
 		t.Run("calls", func(t *testing.T) { calls(t, d, filepath.Join(dir, "calls.golden")) })

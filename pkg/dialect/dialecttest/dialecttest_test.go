@@ -9,11 +9,17 @@ import (
 )
 
 func TestDialects(t *testing.T) {
-	paths := make(map[string]string)
+	paths, owned := make(map[string]string), make(map[string]string)
 	for _, d := range all.Dialects {
 		t.Run(d.Name, func(t *testing.T) {
 			dialecttest.Run(t, d, filepath.Join("..", d.Name, "testdata", "wire"))
 		})
+		for _, prefix := range d.Prefixes {
+			if other := owned[prefix]; other != "" {
+				t.Errorf("all below %s is %s's and %s's", prefix, other, d.Name)
+			}
+			owned[prefix] = d.Name
+		}
 		if d.Stream == nil {
 			continue
 		}

@@ -18,6 +18,7 @@ const name = "marketplace"
 // Dialect is the marketplace's API.
 var Dialect = &dialect.Dialect{
 	Name:        name,
+	Prefixes:    []string{"/api"},
 	Routes:      routes,
 	SSE:         stream,
 	AppendError: appendError,

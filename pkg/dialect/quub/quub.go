@@ -22,11 +22,12 @@ const name = "quub"
 
 // Dialect is Quub's API.
 var Dialect = &dialect.Dialect{
-	Name:    name,
-	Stream:  stream,
-	Routes:  routes,
-	Webhook: webhook,
-	Admit:   admit,
+	Name:     name,
+	Prefixes: []string{"/events/v1"},
+	Stream:   stream,
+	Routes:   routes,
+	Webhook:  webhook,
+	Admit:    admit,
 }
 
 const tenantHeader = "X-Tenant-ID"

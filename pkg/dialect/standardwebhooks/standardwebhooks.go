@@ -19,7 +19,8 @@ const name = "standardwebhooks"
 
 // Dialect is Standard Webhooks.
 var Dialect = &dialect.Dialect{
-	Name:    name,
-	Routes:  routes,
-	Webhook: webhook,
+	Name:     name,
+	Prefixes: []string{"/standard-webhooks"},
+	Routes:   routes,
+	Webhook:  webhook,
 }

@@ -24,6 +24,7 @@ const name = "tempo"
 // Dialect is Tempo's API.
 var Dialect = &dialect.Dialect{
 	Name:        name,
+	Prefixes:    []string{"/api/v1", "/auth"},
 	Routes:      routes,
 	Webhook:     webhook,
 	RateHeaders: true,

@@ -17,8 +17,9 @@ const name = "tenzro"
 
 // Dialect is Tenzro's API.
 var Dialect = &dialect.Dialect{
-	Name:    name,
-	Stream:  stream,
-	Routes:  routes,
-	Webhook: webhook,
+	Name:     name,
+	Prefixes: []string{"/api/events/webhook", "/events/stream"},
+	Stream:   stream,
+	Routes:   routes,
+	Webhook:  webhook,
 }

@@ -16,8 +16,9 @@ const name = "tetrafi"
 
 // Dialect is TetraFi's API.
 var Dialect = &dialect.Dialect{
-	Name:    name,
-	Stream:  stream,
-	Routes:  routes,
-	Webhook: webhook,
+	Name:     name,
+	Prefixes: []string{"/v1"},
+	Stream:   stream,
+	Routes:   routes,
+	Webhook:  webhook,
 }
