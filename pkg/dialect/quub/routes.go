@@ -14,9 +14,9 @@ const webhooks = "/events/v1/webhooks"
 
 var routes = dialect.Own(name, []dialect.Route{
 	{Method: "POST", Path: webhooks, Scope: key.Manage, Serve: create},
-	{Method: "GET", Path: webhooks, Scope: key.Manage, Serve: list},
+	{Method: "GET", Path: webhooks, Scope: key.Manage, Serve: dialect.ListEndpoints("webhooks", appendListed)},
 	{Method: "PATCH", Path: webhooks + "/{id}", Scope: key.Manage, Serve: patch},
-	{Method: "DELETE", Path: webhooks + "/{id}", Scope: key.Manage, Serve: remove},
+	{Method: "DELETE", Path: webhooks + "/{id}", Scope: key.Manage, Serve: dialect.RemoveEndpoint},
 	{Method: "POST", Path: webhooks + "/{id}/test", Scope: key.Manage, Serve: test},
 	{Method: "GET", Path: webhooks + "/{id}/logs", Scope: key.Manage, Serve: logs},
 })
@@ -51,25 +51,6 @@ func create(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 	return &dialect.Response{Status: 201, Body: appendWebhook(nil, ep, made)}, nil
 }
 
-func list(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
-	limit, wrong := dialect.Limit(r.Query("limit"))
-	if wrong != nil {
-		return nil, wrong
-	}
-	page, next, err := core.Endpoints(ctx, &r.Principal, r.Query("cursor"), limit)
-	if err != nil {
-		return nil, err
-	}
-	body := []byte(`{"webhooks":[`)
-	for i, ep := range page {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		body = appendWebhook(body, ep, nil)
-	}
-	return &dialect.Response{Status: 200, Body: append(dialect.AppendNext(append(body, ']'), next), '}')}, nil
-}
-
 func patch(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
 	var in struct {
 		URL    *string   `json:"url"`
@@ -83,14 +64,7 @@ func patch(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect
 	if err != nil {
 		return nil, err
 	}
-	return &dialect.Response{Status: 200, Body: appendWebhook(nil, ep, nil)}, nil
-}
-
-func remove(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
-	if err := core.DeleteEndpoint(ctx, &r.Principal, r.Param("id")); err != nil {
-		return nil, err
-	}
-	return &dialect.Response{Status: 204}, nil
+	return &dialect.Response{Status: 200, Body: appendListed(nil, ep)}, nil
 }
 
 func test(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
@@ -145,6 +119,9 @@ func appendLog(dst []byte, d *dialect.Delivery) []byte {
 	}
 	return append(dst, '}')
 }
+
+// appendListed adds an endpoint without its secret.
+func appendListed(dst []byte, ep *endpoint.Endpoint) []byte { return appendWebhook(dst, ep, nil) }
 
 // appendWebhook adds an endpoint; a secret is nil where it isn't shown.
 func appendWebhook(dst []byte, ep *endpoint.Endpoint, secret endpoint.Secret) []byte {

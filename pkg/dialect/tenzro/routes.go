@@ -11,7 +11,7 @@ import (
 
 var routes = dialect.Own(name, []dialect.Route{
 	{Method: "POST", Path: "/api/events/webhook", Scope: key.Manage, Serve: create},
-	{Method: "GET", Path: "/api/events/webhook/list", Scope: key.Manage, Serve: list},
+	{Method: "GET", Path: "/api/events/webhook/list", Scope: key.Manage, Serve: dialect.ListEndpoints("data", appendListed)},
 	{Method: "DELETE", Path: "/api/events/webhook/{id}", Scope: key.Manage, Serve: remove},
 	{Method: "POST", Path: "/api/events/webhook/{id}/enable", Scope: key.Manage, Serve: enable},
 })
@@ -37,25 +37,6 @@ func create(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 	return answer(201, appendWebhook(nil, ep, secret == "")), nil
 }
 
-func list(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
-	limit, wrong := dialect.Limit(r.Query("limit"))
-	if wrong != nil {
-		return nil, wrong
-	}
-	page, next, err := core.Endpoints(ctx, &r.Principal, r.Query("cursor"), limit)
-	if err != nil {
-		return nil, err
-	}
-	body := []byte(`{"data":[`)
-	for i, ep := range page {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		body = appendWebhook(body, ep, false)
-	}
-	return &dialect.Response{Status: 200, Body: append(dialect.AppendNext(append(body, ']'), next), '}')}, nil
-}
-
 func remove(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
 	id := r.Param("id")
 	if err := core.DeleteEndpoint(ctx, &r.Principal, id); err != nil {
@@ -73,13 +54,16 @@ func enable(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 	if err != nil {
 		return nil, err
 	}
-	return answer(200, appendWebhook(nil, ep, false)), nil
+	return answer(200, appendListed(nil, ep)), nil
 }
 
 // answer wraps what is told, as all of this API's answers are.
 func answer(status int, value []byte) *dialect.Response {
 	return &dialect.Response{Status: status, Body: append(append([]byte(`{"data":`), value...), '}')}
 }
+
+// appendListed adds an endpoint without its secret.
+func appendListed(dst []byte, ep *endpoint.Endpoint) []byte { return appendWebhook(dst, ep, false) }
 
 func appendWebhook(dst []byte, ep *endpoint.Endpoint, withSecret bool) []byte {
 	dst = dialect.AppendString(append(dst, `{"id":`...), ep.ID)

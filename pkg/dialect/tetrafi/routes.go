@@ -13,10 +13,10 @@ import (
 // POST /v1/webhooks/{id}/enable and …/rotate-secret.
 var routes = []dialect.Route{
 	{Method: "POST", Path: "/v1/webhooks", Scope: key.Manage, Serve: create},
-	{Method: "GET", Path: "/v1/webhooks", Scope: key.Manage, Serve: list},
+	{Method: "GET", Path: "/v1/webhooks", Scope: key.Manage, Serve: dialect.ListEndpoints("data", appendListed)},
 	{Method: "GET", Path: "/v1/webhooks/{id}", Scope: key.Manage, Serve: get},
 	{Method: "PATCH", Path: "/v1/webhooks/{id}", Scope: key.Manage, Serve: patch},
-	{Method: "DELETE", Path: "/v1/webhooks/{id}", Scope: key.Manage, Serve: remove},
+	{Method: "DELETE", Path: "/v1/webhooks/{id}", Scope: key.Manage, Serve: dialect.RemoveEndpoint},
 	{Method: "POST", Path: "/v1/webhooks/{id}/test", Scope: key.Manage, Serve: test},
 	{Method: "POST", Path: "/v1/webhooks/{id}/enable", Scope: key.Manage, Serve: enable},
 	{Method: "POST", Path: "/v1/webhooks/{id}/rotate-secret", Scope: key.Manage, Serve: rotate},
@@ -46,25 +46,6 @@ func create(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 	return &dialect.Response{Status: 201, Body: appendWebhook(nil, ep, true)}, nil
 }
 
-func list(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
-	limit, wrong := dialect.Limit(r.Query("limit"))
-	if wrong != nil {
-		return nil, wrong
-	}
-	page, next, err := core.Endpoints(ctx, &r.Principal, r.Query("cursor"), limit)
-	if err != nil {
-		return nil, err
-	}
-	body := []byte(`{"data":[`)
-	for i, ep := range page {
-		if i > 0 {
-			body = append(body, ',')
-		}
-		body = appendWebhook(body, ep, false)
-	}
-	return &dialect.Response{Status: 200, Body: append(dialect.AppendNext(append(body, ']'), next), '}')}, nil
-}
-
 func get(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
 	return shown(core.Endpoint(ctx, &r.Principal, r.Param("id")))
 }
@@ -89,14 +70,7 @@ func shown(ep *endpoint.Endpoint, err error) (*dialect.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &dialect.Response{Status: 200, Body: appendWebhook(nil, ep, false)}, nil
-}
-
-func remove(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
-	if err := core.DeleteEndpoint(ctx, &r.Principal, r.Param("id")); err != nil {
-		return nil, err
-	}
-	return &dialect.Response{Status: 204}, nil
+	return &dialect.Response{Status: 200, Body: appendListed(nil, ep)}, nil
 }
 
 func test(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
@@ -143,6 +117,9 @@ func rotate(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 	}
 	return &dialect.Response{Status: 200, Body: appendWebhook(nil, ep, true)}, nil
 }
+
+// appendListed adds an endpoint without its secret.
+func appendListed(dst []byte, ep *endpoint.Endpoint) []byte { return appendWebhook(dst, ep, false) }
 
 // appendWebhook adds an endpoint. A secret is shown when it is made, and never
 // again.
