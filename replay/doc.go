@@ -4,7 +4,7 @@
 //	tail ──Append──► Window (the newest, decoded, shared by all readers)
 //	                    │
 //	                    ▼ what is older
-//	reader ◄── Newest, Forward, Find, Chunk ◄── pages ◄── log, a few at a time
+//	reader ◄── Newest, Forward, Find ◄── pages ◄── log, a few at a time
 //
 //	window.go    Window: the ring of what was just published
 //	reader.go    Reader: places, cursors, the seven days that are shown
@@ -14,7 +14,6 @@
 //	forward.go   Forward: oldest first, a page at a time
 //	find.go      Find: one event by its id
 //	recall.go    Recall: those right before a place, whose copies may follow
-//	chunk.go     Chunk: a piece, for whoever sends events again at its own pace
 //
 // Places are offsets, and spans of them are [from, to). There may be holes: an
 // offset without an event, or with a record that is none, is passed over.

@@ -1,6 +1,7 @@
 package replay
 
 import (
+	"cmp"
 	"context"
 
 	"sluice/pkg/event"
@@ -19,14 +20,20 @@ type Page struct {
 	More   bool           // there may be more before the end of the span
 }
 
-// Forward gives the oldest events of [from, to) that match: at most limit, and but
-// for the first no more than so many bytes of data. The work of one call is
-// bounded: a page may hold fewer, even none, and have More all the same; the next
-// call goes on at Next. Nothing is ever passed over. More is false only if nothing
-// else in the span matches.
+// Most bounds a page. A member that is 0 doesn't.
+type Most struct {
+	Events int // in the page
+	Data   int // bytes of their data, but for the first
+	Looked int // bytes of what is looked at, whether it matches or not: about so many, and never more than ForwardBytes
+}
+
+// Forward gives the oldest events of [from, to) that match, as many as most allows. The
+// work of one call is bounded in any case: a page may hold fewer, even none, and have
+// More all the same; the next call goes on at Next. Nothing is ever passed over. More is
+// false only if nothing else in the span matches, or is logged yet: Next is to then.
 //
 // ErrCursorExpired says that from isn't shown any more.
-func (r *Reader) Forward(ctx context.Context, from, to int64, limit, bytes int, match func(*event.Event) bool) (Page, error) {
+func (r *Reader) Forward(ctx context.Context, from, to int64, most Most, match func(*event.Event) bool) (Page, error) {
 	oldest, err := r.Oldest(ctx)
 	if err != nil {
 		return Page{}, err
@@ -35,11 +42,12 @@ func (r *Reader) Forward(ctx context.Context, from, to int64, limit, bytes int, 
 		return Page{}, ErrCursorExpired
 	}
 	page := Page{Next: from}
+	look := cmp.Or(most.Looked, ForwardBytes)
 	events, looked, held := 0, 0, 0
 	full := false
 	next, err := r.ascend(ctx, from, to, func(ev *event.Event) bool {
 		if match(ev) {
-			if len(page.Events) > 0 && (len(page.Events) >= limit || held+len(ev.Data) > bytes) {
+			if n := len(page.Events); n > 0 && (most.Events > 0 && n >= most.Events || most.Data > 0 && held+len(ev.Data) > most.Data) {
 				full = true // this one is the next page's
 				page.Next = ev.Offset
 				return false
@@ -49,7 +57,7 @@ func (r *Reader) Forward(ctx context.Context, from, to int64, limit, bytes int, 
 		}
 		events++
 		looked += weight(ev)
-		return events < ForwardEvents && looked < ForwardBytes
+		return events < ForwardEvents && looked < min(look, ForwardBytes)
 	})
 	if err != nil {
 		return Page{}, err
@@ -58,7 +66,10 @@ func (r *Reader) Forward(ctx context.Context, from, to int64, limit, bytes int, 
 		page.More = true
 		return page, nil
 	}
-	page.Next = max(next, from)
+	if next <= from { // the log ends before to
+		next = max(from, to)
+	}
+	page.Next = next
 	page.More = next < to
 	return page, nil
 }

@@ -80,7 +80,7 @@ func TestCrowdSharesPages(t *testing.T) {
 		for i := range 2000 {
 			crowd.Go(func() {
 				from := int64(100 + i%100)
-				page, err := p.reader.Forward(t.Context(), from, 300, 1000, pageBytes, func(*event.Event) bool { return true })
+				page, err := p.reader.Forward(t.Context(), from, 300, Most{Events: 1000, Data: pageBytes}, func(*event.Event) bool { return true })
 				if err != nil || len(page.Events) != 300-int(from) {
 					t.Errorf("from %d: %d events, %v", from, len(page.Events), err)
 				}

@@ -168,7 +168,7 @@ func TestNewestAndForward(t *testing.T) {
 				}
 				var got []*event.Event
 				for next, more := int64(from), true; more; {
-					page, err := p.reader.Forward(t.Context(), next, int64(to), limit, pageBytes, match)
+					page, err := p.reader.Forward(t.Context(), next, int64(to), Most{Events: limit, Data: pageBytes}, match)
 					if err != nil || len(page.Events) > limit || page.More && page.Next <= next {
 						t.Fatalf("Forward(%d, %d, %d) = %d events, next %d, %v, %v", next, to, limit, len(page.Events), page.Next, page.More, err)
 					}
@@ -220,11 +220,11 @@ func TestNewestCountsWithinABound(t *testing.T) {
 		t.Errorf("%d events from %d, %d skipped, at least %v", last.Found, last.From, last.Skipped, last.AtLeast)
 	}
 	// A page that found nothing within its budget says so, and the next goes on.
-	page, err := p.reader.Forward(t.Context(), 0, end, 10, pageBytes, func(ev *event.Event) bool { return ev.Offset == end-1 })
+	page, err := p.reader.Forward(t.Context(), 0, end, Most{Events: 10, Data: pageBytes}, func(ev *event.Event) bool { return ev.Offset == end-1 })
 	if err != nil || len(page.Events) != 0 || !page.More || page.Next != ForwardEvents {
 		t.Errorf("page %+v, %v", page, err)
 	}
-	page, err = p.reader.Forward(t.Context(), page.Next, end, 10, pageBytes, func(ev *event.Event) bool { return ev.Offset == end-1 })
+	page, err = p.reader.Forward(t.Context(), page.Next, end, Most{Events: 10, Data: pageBytes}, func(ev *event.Event) bool { return ev.Offset == end-1 })
 	if err != nil || len(page.Events) != 1 || page.More || page.Next != end {
 		t.Errorf("page %+v, %v", page, err)
 	}
@@ -237,7 +237,7 @@ func TestForwardBoundsItsBytes(t *testing.T) {
 		ev.Data = []byte(`{"a":"` + strings.Repeat("x", event.MaxData-10) + `"}`)
 		p.append(ev)
 	}
-	page, err := p.reader.Forward(t.Context(), 0, 40, 1000, pageBytes, func(*event.Event) bool { return true })
+	page, err := p.reader.Forward(t.Context(), 0, 40, Most{Events: 1000, Data: pageBytes}, func(*event.Event) bool { return true })
 	if err != nil || !page.More || len(page.Events) != pageBytes/event.MaxData || page.Next != int64(len(page.Events)) {
 		t.Errorf("%d events, next %d, more %v, %v", len(page.Events), page.Next, page.More, err)
 	}
@@ -302,7 +302,7 @@ func TestSevenDays(t *testing.T) {
 		if next, err := p.reader.Place(t.Context(), p.reader.Cursor(2).String()); next != 2 || err != nil {
 			t.Errorf("Place behind what has expired: %d, %v", next, err)
 		}
-		if _, err := p.reader.Forward(t.Context(), 0, 3, 10, pageBytes, all); !errors.Is(err, ErrCursorExpired) {
+		if _, err := p.reader.Forward(t.Context(), 0, 3, Most{Events: 10, Data: pageBytes}, all); !errors.Is(err, ErrCursorExpired) {
 			t.Errorf("Forward from what has expired: %v", err)
 		}
 		if last := p.newest(0, 3, 10, all); last.Found != 1 || last.From != 2 || !last.AtLeast {
@@ -357,7 +357,7 @@ func TestScansAreAdmitted(t *testing.T) {
 		var crowd sync.WaitGroup
 		for range 10 {
 			crowd.Go(func() {
-				page, err := p.reader.Forward(t.Context(), 0, 1, 1, pageBytes, func(*event.Event) bool { return true })
+				page, err := p.reader.Forward(t.Context(), 0, 1, Most{Events: 1, Data: pageBytes}, func(*event.Event) bool { return true })
 				if err != nil || len(page.Events) != 1 {
 					t.Errorf("%+v, %v", page, err)
 				}
@@ -366,7 +366,7 @@ func TestScansAreAdmitted(t *testing.T) {
 		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
 		defer cancel()
-		if _, err := p.reader.Forward(ctx, 0, 1, 1, pageBytes, func(*event.Event) bool { return true }); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := p.reader.Forward(ctx, 0, 1, Most{Events: 1, Data: pageBytes}, func(*event.Event) bool { return true }); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("waiting behind the crowd: %v", err)
 		}
 		crowd.Wait()

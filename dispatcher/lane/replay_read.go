@@ -78,18 +78,18 @@ func (k *lookup) events(ctx context.Context) error {
 	}
 	past := k.lane.cfg.Past[k.ep.Environment]
 	for range replayChunks {
-		events, next, err := past.Chunk(ctx, k.next, k.end, replayChunk, k.wants)
+		page, err := past.Forward(ctx, k.next, k.end, replay.Most{Looked: replayChunk}, k.wants)
 		if errors.Is(err, replay.ErrCursorExpired) {
 			return k.expire(ctx, past)
 		}
 		if err != nil {
 			return err
 		}
-		k.next = next
-		for _, ev := range events {
+		k.next = page.Next
+		for _, ev := range page.Events {
 			k.add(ev.Offset, ev, false, ev.Logged)
 		}
-		if len(events) > 0 || next >= k.end {
+		if len(page.Events) > 0 || !page.More {
 			break
 		}
 	}

@@ -178,9 +178,10 @@ func (q *eventQuery) page(ctx context.Context, past *replay.Reader, org string) 
 	match := func(ev *event.Event) bool {
 		return ev.Audience.Includes(org) && (q.Types == nil || q.Types.Match(ev.Type)) && (q.Match == nil || q.Match(ev))
 	}
-	page, err := past.Forward(ctx, from, to, q.limit, pageBytes, match)
+	most := replay.Most{Events: q.limit, Data: pageBytes}
+	page, err := past.Forward(ctx, from, to, most, match)
 	for begun := time.Now(); err == nil && page.More && len(page.Events) == 0 && time.Since(begun) < lookForFirst; {
-		page, err = past.Forward(ctx, page.Next, to, q.limit, pageBytes, match)
+		page, err = past.Forward(ctx, page.Next, to, most, match)
 	}
 	return page, err
 }

@@ -47,7 +47,7 @@ func (c *conn) fallBehind(from int64) {
 // stands is the cursor of the place before which everything is queued: for who came
 // with one that is ahead of this node that one, unless another pair of theirs is live
 // already. The shard calls it.
-func (c *conn) stands() event.Cursor {
+func (c *conn) stands() string {
 	next := c.reached()
 	if c.reading == nil && len(c.pairs) > 0 {
 		live := c.pairs[0].live
@@ -56,7 +56,7 @@ func (c *conn) stands() event.Cursor {
 		}
 		next = max(next, live)
 	}
-	return place(c.hub.cfg.Incarnation, c.environment, next)
+	return c.cursorOf(next)
 }
 
 // reached is the offset of the event that may be queued next. The shard calls it.
@@ -158,7 +158,7 @@ func (c *conn) giveUp(t *readOn) {
 		return
 	}
 	c.goLive()
-	c.put(item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyError, Error: cursorExpired, Cursor: c.stands().String()})})
+	c.put(item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyError, Error: cursorExpired, Cursor: c.stands()})})
 }
 
 // goLive ends being behind. The shard calls it, with c.mu held.

@@ -142,7 +142,7 @@ func (l *line) wantEvents(from, to int) {
 }
 
 func (l *line) at(next int) string {
-	return place(event.Incarnation{}, event.Sandbox, int64(next)).String()
+	return event.Cursor{Environment: event.Sandbox, Next: int64(next)}.String()
 }
 
 // TestHeartbeat: every 15 s, with the place that the stream has got to.

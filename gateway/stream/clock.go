@@ -50,6 +50,6 @@ func (c *conn) ping() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.ending == nil && c.queue.own < maxOwn {
-		c.put(item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyPing, Cursor: c.stands().String()})})
+		c.put(item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyPing, Cursor: c.stands()})})
 	}
 }

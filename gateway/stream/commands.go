@@ -265,7 +265,7 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 	if from >= 0 {
 		stands = from
 	}
-	ok.Cursor = place(c.hub.cfg.Incarnation, c.environment, stands).String()
+	ok.Cursor = c.cursorOf(stands)
 	items := []item{{bytes: c.replyFrame(ok)}}
 	if refusal != nil {
 		items = append(items, item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyError, Error: refusal})})

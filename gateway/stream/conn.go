@@ -146,6 +146,9 @@ func (c *conn) offer(e *entry) {
 	}
 }
 
+// cursorOf is what the client is told of the place before which it has all.
+func (c *conn) cursorOf(next int64) string { return c.hub.cursorOf(c.environment, next).String() }
+
 func (c *conn) bounds() bounds { return bounds{c.limits.QueueEvents, c.limits.QueueBytes} }
 
 // anyLive asks each pair, with the place from which it is live.

@@ -115,7 +115,7 @@ func TestDeflated(t *testing.T) {
 	for _, size := range []int{300, 5000, 70_000, 300_000} {
 		text := []byte(strings.Repeat(`{"type":"quote.received","quote":{"price":"1.0`+string(rune('a'+size%26))+`"}}`, size/50))
 		for _, op := range []byte{opText, opBinary} {
-			frame := deflated(messageFrame(op, text))
+			frame := deflated(wholeFrame(op, text))
 			if frame[0] != finBit|rsv1|op || len(frame) >= len(text) {
 				t.Fatalf("%d bytes became %d, as %x", len(text), len(frame), frame[0])
 			}
@@ -126,7 +126,7 @@ func TestDeflated(t *testing.T) {
 		}
 	}
 	for _, text := range [][]byte{nil, []byte("short"), noise(2000)} {
-		if frame := messageFrame(opText, text); !bytes.Equal(deflated(frame), frame) {
+		if frame := wholeFrame(opText, text); !bytes.Equal(deflated(frame), frame) {
 			t.Errorf("%d bytes of noise were deflated", len(text))
 		}
 	}
@@ -160,7 +160,7 @@ func FuzzInflate(f *testing.F) {
 		if got, e := inflate(pack(text, false), most); e != nil || !bytes.Equal(got, text) {
 			t.Fatalf("%q: %q %+v", text, got, e)
 		}
-		frame := deflated(messageFrame(opText, text))
+		frame := deflated(wholeFrame(opText, text))
 		if frame[0]&rsv1 == 0 {
 			return
 		}
@@ -178,7 +178,7 @@ func BenchmarkDeflated(b *testing.B) {
 		for i := 0; len(text) < size; i++ {
 			text = fmt.Appendf(text, `"m%d":{"price":"%d.%02d","pair":"ETH-USDC","solver":"slv_%x"},`, i, 1700+i, i%100, noise(8 + i)[i:])
 		}
-		frame := messageFrame(opText, text[:size])
+		frame := wholeFrame(opText, text[:size])
 		b.Run(fmt.Sprint(size), func(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {

@@ -70,7 +70,7 @@ func (s *shard) drain(ctx context.Context, most time.Duration) {
 func (c *conn) goAway() {
 	r := &dialect.Reply{Kind: dialect.ReplyGoingAway}
 	if len(c.pairs) > 0 {
-		r.Cursor = c.stands().String()
+		r.Cursor = c.stands()
 	}
 	c.end(&endDrain, r)
 }

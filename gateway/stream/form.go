@@ -32,7 +32,7 @@ func (f webSocket) perOrg() bool { return f.PerOrg }
 func (f webSocket) reply(r *dialect.Reply) []byte {
 	frame := textFrame(128, func(dst []byte) []byte { return f.AppendReply(dst, r) })
 	if r.Kind == dialect.ReplyPing {
-		frame = append(frame, controlFrame(opPing, nil)...)
+		frame = append(frame, wholeFrame(opPing, nil)...)
 	}
 	return frame
 }

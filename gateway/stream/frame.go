@@ -35,24 +35,19 @@ func textFrame(hint int, payload func(dst []byte) []byte) []byte {
 	return sealFrame(buf, opText)
 }
 
-// messageFrame builds a frame of a whole message.
-func messageFrame(op byte, payload []byte) []byte {
+// wholeFrame builds a frame of a whole message, or a control frame.
+func wholeFrame(op byte, payload []byte) []byte {
 	buf := make([]byte, maxHeader, maxHeader+len(payload))
 	return sealFrame(append(buf, payload...), op)
-}
-
-// controlFrame builds a control frame.
-func controlFrame(op byte, payload []byte) []byte {
-	return messageFrame(op, payload)
 }
 
 // closeFrame builds a close frame; code 0 stands for one without a status.
 func closeFrame(code uint16, reason string) []byte {
 	if code == 0 {
-		return controlFrame(opClose, nil)
+		return wholeFrame(opClose, nil)
 	}
 	payload := binary.BigEndian.AppendUint16(nil, code)
-	return controlFrame(opClose, append(payload, reason...))
+	return wholeFrame(opClose, append(payload, reason...))
 }
 
 // sealFrame writes the header into the maxHeader bytes kept free before the

@@ -344,6 +344,11 @@ func (h *Hub) watch(change control.Change) {
 	}
 }
 
+// cursorOf is the cursor behind which next is the next offset.
+func (h *Hub) cursorOf(env event.Environment, next int64) event.Cursor {
+	return event.Cursor{Incarnation: h.cfg.Incarnation, Environment: env, Next: next}
+}
+
 const revoked = "the key was revoked"
 
 // entry is one event on its way to the connections, with its frame in each form
@@ -376,7 +381,7 @@ type encoded struct {
 const entryBytes = 512
 
 func newEntry(h *Hub, ev *event.Event) *entry {
-	e := &entry{ev: ev, logged: ev.Logged.UnixMilli(), cursor: event.Cursor{Incarnation: h.cfg.Incarnation, Environment: ev.Environment, Next: ev.Offset + 1}}
+	e := &entry{ev: ev, logged: ev.Logged.UnixMilli(), cursor: h.cursorOf(ev.Environment, ev.Offset+1)}
 	e.frames = make([]eventFrames, len(h.forms))
 	return e
 }

@@ -86,7 +86,7 @@ func (c *conn) onControl(op byte, payload []byte, code uint16) *Ending {
 	switch op {
 	case opPing:
 		if !c.refused {
-			c.push(item{bytes: controlFrame(opPong, payload)})
+			c.push(item{bytes: wholeFrame(opPong, payload)})
 		}
 	case opClose:
 		return echo(code)
@@ -103,7 +103,7 @@ func (c *conn) onMessage(op byte, msg []byte) *Ending {
 		return nil
 	}
 	if c.echo {
-		said := messageFrame(op, msg)
+		said := wholeFrame(op, msg)
 		if c.inflates(len(said)) {
 			said = deflated(said)
 		}

@@ -43,7 +43,7 @@ func (c *conn) declare(g gap) []byte {
 	return c.replyFrame(&dialect.Reply{
 		Kind:   dialect.ReplyDropped,
 		Count:  g.count,
-		Cursor: place(c.hub.cfg.Incarnation, c.environment, g.first).String(),
+		Cursor: c.cursorOf(g.first),
 	})
 }
 

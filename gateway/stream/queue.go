@@ -1,10 +1,6 @@
 package stream
 
-import (
-	"sync"
-
-	"sluice/pkg/event"
-)
+import "sync"
 
 // queue holds what is to be written to one connection, in order. Events may be
 // lost from it, the oldest first, and are then declared in the very place where
@@ -321,9 +317,4 @@ func (l *losses) within(from, to int64) bool {
 		}
 	}
 	return false
-}
-
-// place is the cursor behind which offset is the next.
-func place(inc event.Incarnation, env event.Environment, offset int64) event.Cursor {
-	return event.Cursor{Incarnation: inc, Environment: env, Next: offset}
 }

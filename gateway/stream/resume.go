@@ -70,7 +70,7 @@ func (t *catchUp) do(c *conn) error {
 		c.correct(t, last.From)
 		if err := c.carrier.write([][]byte{c.replyFrame(&dialect.Reply{
 			Kind: dialect.ReplyTruncated, Count: last.Skipped, AtLeast: last.AtLeast,
-			Cursor: place(c.hub.cfg.Incarnation, t.env, t.from).String(),
+			Cursor: c.cursorOf(t.from),
 		})}); err != nil {
 			return err
 		}
@@ -134,16 +134,14 @@ func (c *conn) chunk(ctx context.Context, from, to int64, wants func(*event.Even
 	defer cancel()
 	next = from
 	err = c.hub.turns.take(ctx, c.org, func() error {
-		page, err := c.hub.cfg.Past[c.environment].Forward(ctx, from, to, chunkEvents, chunkData, wants)
-		for _, ev := range page.Events {
-			frames = c.appendFrame(frames, ev)
-		}
+		page, err := c.hub.cfg.Past[c.environment].Forward(ctx, from, to, replay.Most{Events: chunkEvents, Data: chunkData}, wants)
 		if err != nil {
 			return err
 		}
-		if next = page.Next; next == from { // the log ends before to, or to is behind what this shard was given
-			next = max(from, to)
+		for _, ev := range page.Events {
+			frames = c.appendFrame(frames, ev)
 		}
+		next = page.Next
 		return nil
 	})
 	return frames, next, err

@@ -76,8 +76,7 @@ func (h *Hub) serveEvents(c *web.Call, n int) error {
 	c.Hijack(func(nc net.Conn) {
 		c := h.welcome(n, p.Org, len(types))
 		if c == nil { // others came between
-			h.metrics.refused.WithLabelValues("raced").Inc()
-			answer(nc, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+			h.raced(nc)
 			return
 		}
 		c.joins = func() { c.join(p, head, types, from, refusal) }
@@ -164,7 +163,7 @@ func (h *Hub) welcome(n int, org string, patterns int) *conn {
 // by name is given one that says when, and ends.
 func (h *Hub) later(c *web.Call, named bool, reason string) error {
 	h.metrics.refused.WithLabelValues(reason).Inc()
-	wait := 1 + h.spread(5)
+	wait := h.retryAfter()
 	if !named {
 		return &dialect.Error{Status: fasthttp.StatusServiceUnavailable, Code: dialect.Unavailable, Message: "no new streams now: come back later", RetryAfter: wait}
 	}
@@ -227,7 +226,3 @@ func (c *conn) join(p *key.Principal, head string, types event.Patterns, from in
 // retryMillis is after how long a client comes back, at the earliest; at the latest it
 // is twice that, so that not all do at once.
 const retryMillis = 1000
-
-func (c *conn) cursorOf(next int64) string {
-	return place(c.hub.cfg.Incarnation, c.environment, next).String()
-}

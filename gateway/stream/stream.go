@@ -29,7 +29,7 @@
 //     that reads and one that writes.
 //
 // Reading order: hub.go shard.go index.go filter.go; upgrade.go admit.go conn.go
-// taken.go wrapped.go input.go commands.go sse.go; queue.go output.go resume.go behind.go
+// taken.go taken_read.go wrapped.go input.go commands.go sse.go; queue.go output.go resume.go behind.go
 // turns.go sharing.go; clock.go drain.go ending.go lag.go metrics.go; form.go frame.go parser.go utf8.go
 // deflate.go; echo.go.
 package stream

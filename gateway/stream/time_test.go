@@ -337,7 +337,7 @@ func TestDrainSpread(t *testing.T) {
 func TestLostBehindResume(t *testing.T) {
 	for _, channels := range []string{`"rfq.*"`, `"*"`} { // subscribed to already, or not
 		inBubble(t, anybody{}, func(v *virtual) {
-			at := func(next int64) string { return place(event.Incarnation{}, event.Sandbox, next).String() }
+			at := func(next int64) string { return event.Cursor{Environment: event.Sandbox, Next: next}.String() }
 			resume := func(next int64) {
 				v.say(`{"type":"subscribe","channels":[` + channels + `],"cursor":"` + at(next) + `"}`)
 				synctest.Wait()

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto/sha1"
 	"encoding/base64"
+	"fmt"
 	"iter"
 	"net"
 	"net/netip"
@@ -60,7 +61,7 @@ func (h *Hub) handler(n int) fasthttp.RequestHandler {
 		window, compression := h.compression(string(bytes.Join(head.PeekAll(offered), []byte(","))))
 		from := network(ctx.RemoteIP())
 		if reason := h.full(from); reason != "" {
-			h.refuse(ctx, fasthttp.StatusServiceUnavailable, dialect.Unavailable, reason, "no new connections now: come back later", 1+h.spread(5))
+			h.refuse(ctx, fasthttp.StatusServiceUnavailable, dialect.Unavailable, reason, "no new connections now: come back later", h.retryAfter())
 			return
 		}
 		ctx.SetStatusCode(fasthttp.StatusSwitchingProtocols) // for who counts
@@ -68,8 +69,7 @@ func (h *Hub) handler(n int) fasthttp.RequestHandler {
 		ctx.Hijack(func(nc net.Conn) {
 			c := h.admit(n, from)
 			if c == nil { // others came between
-				h.metrics.refused.WithLabelValues("raced").Inc()
-				answer(nc, "HTTP/1.1 503 Service Unavailable\r\nRetry-After: 3\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
+				h.raced(nc)
 				return
 			}
 			c.window = window
@@ -90,6 +90,13 @@ func answer(nc net.Conn, text string) error {
 	defer nc.SetWriteDeadline(time.Time{})
 	_, err := nc.Write([]byte(text))
 	return err
+}
+
+// raced refuses a client behind whose handshake others came, when there is no answer of
+// the server's any more.
+func (h *Hub) raced(nc net.Conn) {
+	h.metrics.refused.WithLabelValues("raced").Inc()
+	answer(nc, fmt.Sprintf("HTTP/1.1 503 Service Unavailable\r\nRetry-After: %d\r\nContent-Length: 0\r\nConnection: close\r\n\r\n", h.retryAfter()))
 }
 
 // switching is the answer to a handshake (RFC 6455, 4.2.2). extensions are those
@@ -126,13 +133,13 @@ func (h *Hub) refuse(ctx *fasthttp.RequestCtx, status int, code dialect.Code, re
 	ctx.SetBody((&dialect.Error{Code: code, Message: message}).AppendJSON(nil))
 }
 
-// spread gives a number below n that differs from call to call, so that who was
-// refused together doesn't come back together.
-func (h *Hub) spread(n int) int {
+// retryAfter is for how many seconds who is refused stays away: from 1 to 5, other from
+// call to call, so that who was refused together doesn't come back together.
+func (h *Hub) retryAfter() int {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.number++
-	return h.number % n
+	return 1 + h.number%5
 }
 
 // originAllowed holds browsers that bring cookies to the host's own pages and

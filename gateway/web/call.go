@@ -370,5 +370,3 @@ func (s *Server) done(ctx *fasthttp.RequestCtx, label string, p *key.Principal, 
 	}
 	s.cfg.Logger.Debug("request", "route", label, "status", status, "took", took, "org", org, "remote", ctx.RemoteAddr())
 }
-
-func sprintf(format string, args []any) string { return fmt.Sprintf(format, args...) }

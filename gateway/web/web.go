@@ -318,6 +318,6 @@ type quiet struct{ log *slog.Logger }
 
 func (q quiet) Printf(format string, args ...any) {
 	if q.log.Enabled(context.Background(), slog.LevelDebug) {
-		q.log.Debug("http server", "says", sprintf(format, args))
+		q.log.Debug("http server", "says", fmt.Sprintf(format, args...))
 	}
 }

@@ -1,0 +1,95 @@
+package stream
+
+import (
+	"errors"
+	"io"
+	"net"
+	"sync"
+	"time"
+
+	"sluice/gateway/stream/epoll"
+)
+
+// What input says.
+const (
+	quiet   = iota // nobody reads; what comes starts a reader
+	reading        // a reader is at it
+	again          // and there is more since
+	shut           // there is nothing to be read any more
+)
+
+// begin hears what came behind the handshake and is in the server's buffer, then
+// what is in the socket.
+func (k *taken) begin(nc net.Conn) {
+	buf := chunks.Get().(*[chunkBytes]byte)
+	nc.SetReadDeadline(time.Unix(1, 0)) // nothing but the buffer is read
+	for {
+		n, err := nc.Read(buf[:])
+		if n > 0 {
+			k.c.heard(buf[:n])
+		}
+		if err != nil || n == 0 {
+			break
+		}
+	}
+	k.readInto(buf)
+}
+
+const chunkBytes = 4 << 10
+
+// chunks are what readers read into. Who is idle has none.
+var chunks = sync.Pool{New: func() any { return new([chunkBytes]byte) }}
+
+// Ready is told by the poller that the socket may have, or take, more.
+func (k *taken) Ready(in, out bool) {
+	if out && k.blocked.CompareAndSwap(true, false) {
+		k.wake()
+	}
+	for in {
+		switch k.input.Load() {
+		case quiet:
+			if k.input.CompareAndSwap(quiet, reading) {
+				go k.read()
+				return
+			}
+		case reading:
+			if k.input.CompareAndSwap(reading, again) {
+				return
+			}
+		default:
+			return
+		}
+	}
+}
+
+func (k *taken) read() { k.readInto(chunks.Get().(*[chunkBytes]byte)) }
+
+// readInto reads until there is nothing. It waits for nothing but what the client
+// asked for.
+func (k *taken) readInto(buf *[chunkBytes]byte) {
+	defer chunks.Put(buf)
+	for {
+		k.c.awaitRoom()
+		n, err := k.fd.Read(buf[:])
+		switch {
+		case err == nil:
+			k.c.heard(buf[:n]) // of one that has ended, without looking
+		case !errors.Is(err, epoll.ErrAgain):
+			// Who says that nothing more comes may still listen: if an ending is on its way
+			// out, it isn't cut.
+			if !errors.Is(err, io.EOF) || k.c.ended() == nil {
+				k.c.end(&endLost, nil)
+			}
+			k.input.Store(shut)
+			k.wake()
+			return
+		case k.input.CompareAndSwap(reading, quiet):
+			if k.c.ended() != nil {
+				k.wake() // the shard may have waited for us
+			}
+			return
+		default:
+			k.input.Store(reading)
+		}
+	}
+}
