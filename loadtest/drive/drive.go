@@ -26,6 +26,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"slices"
 	"sync"
@@ -67,6 +68,7 @@ type run struct {
 	receivers  []*receivers
 	classes    []*class
 	server     *fasthttp.Server
+	port       net.Listener // the server's
 
 	cancel     context.CancelCauseFunc // ends it as failed
 	patience   context.Context         // until then what was begun is tried again
@@ -130,6 +132,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	err = errors.Join(err, r.remove(removing))
 	if r.server != nil {
 		r.server.ShutdownWithContext(removing)
+		r.port.Close() // of which the server doesn't know if it hasn't begun: then it begins now, and ends
 	}
 	r.background.Wait()
 	return result, err

@@ -2,6 +2,7 @@ package drive
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -62,6 +63,35 @@ func TestScenario(t *testing.T) {
 		if _, err := Parse([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%q: %v, not %q", c.text, err, c.says)
 		}
+	}
+}
+
+// TestNotBegun ends a run in which nothing could begin, with who listens not yet at it.
+func TestNotBegun(t *testing.T) {
+	s, err := Parse([]byte("duration: 1s\npublishers:\n  - {name: a, rate: 1}\nreceivers:\n  - {name: b, endpoints: 1}\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	nobody := errors.New("nobody there")
+	ended := make(chan error, 1)
+	go func() {
+		for range 20 {
+			_, err := Run(t.Context(), Config{Scenario: s, Keys: []string{"sk_test_1"}, ReceiveOn: "127.0.0.1:0",
+				Call: func(context.Context, int, string, string, any, any) error { return nobody }})
+			if !errors.Is(err, nobody) {
+				ended <- fmt.Errorf("the run ended with %v", err)
+				return
+			}
+		}
+		ended <- nil
+	}()
+	select {
+	case err := <-ended:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Error("it goes on")
 	}
 }
 

@@ -49,15 +49,15 @@ func (r *run) serve() error {
 	if len(r.scenario.Receivers) == 0 {
 		return nil
 	}
-	ln, err := net.Listen("tcp", r.ReceiveOn)
-	if err != nil {
+	var err error
+	if r.port, err = net.Listen("tcp", r.ReceiveOn); err != nil {
 		return fmt.Errorf("listen for webhooks: %w: --receive names another address", err)
 	}
 	if r.ReceiveAt == "" {
-		r.ReceiveAt = "http://" + ln.Addr().String()
+		r.ReceiveAt = "http://" + r.port.Addr().String()
 	}
 	r.server = &fasthttp.Server{Handler: r.receive, ReadTimeout: 2 * time.Minute, CloseOnShutdown: true, Logger: log.New(io.Discard, "", 0)}
-	r.background.Go(func() { r.server.Serve(ln) })
+	r.background.Go(func() { r.server.Serve(r.port) })
 	return nil
 }
 
