@@ -187,6 +187,7 @@ func (s *Server) handle(ctx *fasthttp.RequestCtx) {
 			s.answerError(ctx, internal)
 			ctx.SetConnectionClose()
 		}
+		s.answered(ctx)
 		s.done(ctx, label, p, began)
 	}()
 

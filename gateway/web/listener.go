@@ -165,7 +165,8 @@ type counted struct {
 	net.Conn
 	l      *listener
 	from   netip.Addr
-	called bool // it is no stream; the server's own
+	called bool         // it is no stream; the server's own
+	unused atomic.Int64 // unix nanoseconds since which it has had its answers; 0: one is due, or was never asked for
 	once   sync.Once
 }
 

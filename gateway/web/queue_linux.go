@@ -47,3 +47,21 @@ func crowded(queue syscall.RawConn) bool {
 	})
 	return waiting > 0
 }
+
+// unread reports whether something came on a connection that nobody has read yet.
+func unread(c net.Conn) bool {
+	if secure, ok := c.(interface{ NetConn() net.Conn }); ok {
+		c = secure.NetConn()
+	}
+	socket, ok := c.(syscall.Conn)
+	if !ok {
+		return false
+	}
+	raw, err := socket.SyscallConn()
+	if err != nil {
+		return false
+	}
+	waiting := 0
+	raw.Control(func(fd uintptr) { waiting, _ = unix.IoctlGetInt(int(fd), unix.TIOCINQ) })
+	return waiting > 0
+}

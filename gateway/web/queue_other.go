@@ -14,3 +14,5 @@ func letIn(net.Listener, time.Duration) {}
 func queueOf(net.Listener) syscall.RawConn { return nil }
 
 func crowded(syscall.RawConn) bool { return true }
+
+func unread(net.Conn) bool { return false }

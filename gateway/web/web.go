@@ -10,6 +10,7 @@
 //
 //	web.go      Config, Server, its life
 //	listener.go where connections come from
+//	drain.go    how they end
 //	framing.go  what is refused before anything else is looked at
 //	router.go   paths to routes
 //	owner.go    paths to the dialect in whose words they are refused
@@ -54,6 +55,7 @@ type Config struct {
 	ReadTimeout   time.Duration // from the first byte of a request to its last [10 s]
 	WriteTimeout  time.Duration // for the whole answer [10 s]
 	IdleTimeout   time.Duration // between requests [60 s]
+	Unused        time.Duration // for which a connection isn't used until Shutdown closes it [250 ms]
 	MaxHeader     int           // bytes of request line and headers [16 KiB]
 	MaxConns      int           // connections in all; more wait to be taken [0: no bound]
 	MaxPerAddress int           // connections from one address; more are closed [0: no bound, for a proxy in front has one address for all]
@@ -77,7 +79,7 @@ type Server struct {
 
 	connsMu  sync.Mutex
 	listener *listener             // nil: Serve wasn't called
-	conns    map[net.Conn]struct{} // open and not hijacked
+	conns    map[*counted]struct{} // open and not hijacked
 
 	draining atomic.Bool
 }
@@ -95,10 +97,11 @@ func New(cfg Config) *Server {
 	during(&cfg.ReadTimeout, 10*time.Second)
 	during(&cfg.WriteTimeout, 10*time.Second)
 	during(&cfg.IdleTimeout, 60*time.Second)
+	during(&cfg.Unused, 250*time.Millisecond)
 	if cfg.MaxHeader == 0 {
 		cfg.MaxHeader = 16 << 10
 	}
-	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), conns: make(map[net.Conn]struct{})}
+	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), conns: make(map[*counted]struct{})}
 	s.life, s.cut = context.WithCancel(context.Background())
 	s.http = &fasthttp.Server{
 		Handler:        s.handle,
@@ -140,59 +143,22 @@ func (s *Server) Serve(ln net.Listener) error {
 	return s.http.Serve(l)
 }
 
-// refuseWithin is how long Refuse waits for those who are on their way.
-const refuseWithin = 250 * time.Millisecond
-
-// Refuse takes those connections that wait to be taken, and no more; on those that
-// there are, calls are answered.
-func (s *Server) Refuse() error {
-	s.connsMu.Lock()
-	l := s.listener
-	s.connsMu.Unlock()
-	if l == nil {
-		return nil
-	}
-	l.hurry.Store(true)
-	letIn(l.Listener, refuseWithin)
-	return l.Close()
-}
-
-// Shutdown takes no more connections, answers what was asked before, and closes.
-// What is still under way when ctx ends is cut off. Connections that were
-// upgraded are their handlers' to close.
-func (s *Server) Shutdown(ctx context.Context) error {
-	s.draining.Store(true)
-	s.connsMu.Lock()
-	l := s.listener
-	s.connsMu.Unlock()
-	if l != nil {
-		l.Close() // of which the library may not know yet
-	}
-	err := s.http.ShutdownWithContext(ctx)
-	s.cut()
-	if err == nil {
-		return nil
-	}
-	s.connsMu.Lock()
-	for c := range s.conns {
-		c.Close()
-	}
-	s.connsMu.Unlock()
-	final, cancel := context.WithTimeout(context.WithoutCancel(ctx), time.Second)
-	defer cancel()
-	return errors.Join(err, s.http.ShutdownWithContext(final))
-}
-
-func (s *Server) track(c net.Conn, state fasthttp.ConnState) {
-	if c, ok := c.(*counted); ok && (state == fasthttp.StateIdle || state == fasthttp.StateClosed) {
-		c.isCall()
-	}
+// track keeps account of what becomes of a connection.
+func (s *Server) track(conn net.Conn, state fasthttp.ConnState) {
+	c := conn.(*counted) // by our listener
 	switch state {
 	case fasthttp.StateNew:
 		s.connsMu.Lock()
 		s.conns[c] = struct{}{}
 		s.connsMu.Unlock()
-	case fasthttp.StateClosed, fasthttp.StateHijacked:
+	case fasthttp.StateActive:
+		c.unused.Store(0)
+	case fasthttp.StateIdle:
+		c.isCall()
+	case fasthttp.StateClosed:
+		c.isCall()
+		fallthrough
+	case fasthttp.StateHijacked:
 		s.connsMu.Lock()
 		delete(s.conns, c)
 		s.connsMu.Unlock()

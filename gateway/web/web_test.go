@@ -436,6 +436,76 @@ func TestShutdownAnswersWhatWasAsked(t *testing.T) {
 	}
 }
 
+// TestShutdownTellsWhoCallsOften: a connection that is between two requests isn't
+// closed, for the next may be on its way; its answer says that it was the last.
+func TestShutdownTellsWhoCallsOften(t *testing.T) {
+	s := start(t, web.Config{Unused: time.Hour}, routes...)
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	ask := func() *http.Response {
+		t.Helper()
+		io.WriteString(conn, "GET /open HTTP/1.1\r\nHost: a\r\n\r\n")
+		resp, err := http.ReadResponse(answers, nil)
+		if err != nil || resp.StatusCode != 200 {
+			t.Fatalf("%v, %v", resp, err)
+		}
+		io.Copy(io.Discard, resp.Body)
+		return resp
+	}
+	if ask().Close {
+		t.Error("closed before its time")
+	}
+	down := make(chan error, 1)
+	go func() { down <- s.Shutdown(t.Context()) }()
+	for { // until it has begun
+		c, err := net.Dial("tcp", s.addr)
+		if err != nil {
+			break
+		}
+		c.Close()
+	}
+	time.Sleep(50 * time.Millisecond) // as it would be closed by then
+	if !ask().Close {
+		t.Error("the answer doesn't say that it was the last")
+	}
+	if err := <-down; err != nil {
+		t.Error(err)
+	}
+	if _, err := answers.ReadByte(); err != io.EOF {
+		t.Errorf("the connection goes on: %v", err)
+	}
+}
+
+// TestShutdownClosesWhatIsNotUsed: a connection whose client has nothing to ask holds
+// nobody up.
+func TestShutdownClosesWhatIsNotUsed(t *testing.T) {
+	s := start(t, web.Config{IdleTimeout: time.Hour}, routes...)
+	conn, err := net.Dial("tcp", s.addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	answers := bufio.NewReader(conn)
+	io.WriteString(conn, "GET /open HTTP/1.1\r\nHost: a\r\n\r\n")
+	resp, err := http.ReadResponse(answers, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	io.Copy(io.Discard, resp.Body)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	if err := s.Shutdown(ctx); err != nil {
+		t.Error(err)
+	}
+	if n, err := answers.ReadByte(); err != io.EOF {
+		t.Errorf("%v came, %v", n, err)
+	}
+}
+
 func TestRefuseTakesNoMoreConnectionsAndKeepsThoseThereAre(t *testing.T) {
 	s := start(t, web.Config{}, routes...)
 	conn, err := net.Dial("tcp", s.addr)
