@@ -8,6 +8,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"sluice/pkg/control"
 )
 
 // tempoSubscription is one as that guide's answers show it.
@@ -112,7 +114,89 @@ func tempoSnippets(s *snippets) {
 		call("DELETE", "/api/v1/subscriptions/"+sub.ID, "", 204, nil)
 	}
 	call("GET", "/api/v1/webhooks/logs", "", 200, &tempoLogs{})
+	s.tempoKeys()
 	s.tempoLimits()
+}
+
+// tempoKey is an API key as that guide's answers show it.
+type tempoKey struct {
+	ID, Key, Name, Network, Environment string
+	Prefix                              string    `json:"key_prefix"`
+	ExpiresAt                           time.Time `json:"expires_at"`
+}
+
+// tempoKeys makes a key as the guide has it, and one for a network; what is done with
+// them, the key itself is sent for.
+func (s *snippets) tempoKeys() {
+	s.t.Helper()
+	const path = "/api/v1/api-keys"
+	call := func(token, method, path, in string, want int, out any) {
+		s.t.Helper()
+		as := &process{address: s.p.address, key: token}
+		if err := as.call(s.t.Context(), method, path, "application/json", []byte(in), want, out); err != nil {
+			s.t.Error(err)
+		}
+	}
+	var first apiKey
+	spec := map[string]any{"environment": "live", "scopes": []string{"publish", "subscribe", "manage"}}
+	if _, err := s.admin.call(s.t.Context(), "POST", "/admin/v1/orgs/"+control.DefaultOrg+"/keys", spec, &first); err != nil {
+		s.t.Fatal(err)
+	}
+	live := first.Key
+	create, err := os.ReadFile(s.fill("tempo-create-key.json"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	var made, bound tempoKey
+	call(live, "POST", path, string(create), 201, &made)
+	if days := time.Until(made.ExpiresAt).Hours() / 24; !strings.HasPrefix(made.Key, "tempo_live_") || made.Prefix != made.Key[:14] ||
+		made.Name != "Production Key" || made.Network != "both" || made.Environment != "live" || days < 364 || days > 365 {
+		s.t.Errorf("made %+v", made)
+	}
+	call(made.Key, "POST", path, `{"name":"bound","network":"testnet","environment":"sandbox"}`, 201, &bound)
+	if !strings.HasPrefix(bound.Key, "tempo_test_") || bound.Network != "testnet" || !bound.ExpiresAt.IsZero() {
+		s.t.Errorf("made %+v", bound)
+	}
+	subscription := func(network string) string {
+		return `{"type":"TRANSFER","network":"` + network + `","address":"` + tempoToken + `","webhook_url":"https://example.com/"}`
+	}
+	var sub, hidden tempoSubscription
+	call(s.p.key, "POST", "/api/v1/subscriptions", subscription("mainnet"), 201, &hidden)
+	call(bound.Key, "POST", "/api/v1/subscriptions", subscription("testnet"), 201, &sub)
+	call(bound.Key, "POST", "/api/v1/subscriptions", subscription("mainnet"), 400, nil)
+	call(bound.Key, "GET", "/api/v1/subscriptions/"+sub.ID, "", 200, nil)
+	for _, method := range []string{"GET", "DELETE"} {
+		call(bound.Key, method, "/api/v1/subscriptions/"+hidden.ID, "", 404, nil)
+	}
+	call(bound.Key, "POST", path, `{"network":"both"}`, 403, nil)
+	call(bound.Key, "GET", "/v1/webhooks", "", 403, nil) // where networks aren't known
+	call(bound.Key, "POST", "/v1/events", `{"type":"a.b","data":{}}`, 403, nil)
+	call(made.Key, "POST", "/v1/events", `{"type":"a.b","data":{}}`, 202, nil)
+	for _, id := range []string{sub.ID, hidden.ID} {
+		call(s.p.key, "DELETE", "/api/v1/subscriptions/"+id, "", 204, nil)
+	}
+
+	var listed struct {
+		Keys  []tempoKey `json:"api_keys"`
+		Total int
+		More  bool `json:"has_more"`
+	}
+	call(live, "GET", path, "", 200, &listed)
+	var shown []string
+	for _, k := range listed.Keys {
+		if k.Key != "" {
+			s.t.Errorf("the list shows %+v", k)
+		}
+		shown = append(shown, k.Prefix)
+	}
+	if listed.Total != len(shown) || listed.More || !slices.Contains(shown, made.Prefix) || !slices.Contains(shown, bound.Prefix) || !slices.Contains(shown, "sk_live_") {
+		s.t.Errorf("listed %+v", listed)
+	}
+	call(bound.Key, "DELETE", path+"/"+made.ID, "", 404, nil) // a key for the sandbox sees none for live
+	call(made.Key, "DELETE", path+"/"+made.ID, "", 204, nil)
+	call(made.Key, "GET", path, "", 401, nil)
+	call(live, "DELETE", path+"/"+bound.ID, "", 204, nil)
+	call(live, "DELETE", path+"/"+bound.ID, "", 404, nil)
 }
 
 // tempoLogs waits for the logs of the two deliveries that there were.

@@ -340,10 +340,13 @@ type keyJSON struct {
 	Scopes      []key.Scope `json:"scopes"`
 	CreatedAt   string      `json:"createdAt"`
 	ExpiresAt   string      `json:"expiresAt,omitzero"`
+	Start       string      `json:"start,omitzero"`   // how it begins, where that was kept
+	Network     string      `json:"network,omitzero"` // the one that it is for
 }
 
 func showKey(k *control.Key) keyJSON {
-	return keyJSON{ID: k.ID, Name: k.Name, Environment: k.Environment.String(), Scopes: k.Scopes, CreatedAt: stamp(k.CreatedAt), ExpiresAt: stamp(k.ExpiresAt)}
+	return keyJSON{ID: k.ID, Name: k.Name, Environment: k.Environment.String(), Scopes: k.Scopes, CreatedAt: stamp(k.CreatedAt), ExpiresAt: stamp(k.ExpiresAt),
+		Start: k.Start, Network: k.Network}
 }
 
 func (a *Admin) createKey(r *http.Request) (int, any, error) {
@@ -365,7 +368,7 @@ func (a *Admin) createKey(r *http.Request) (int, any, error) {
 	if err != nil {
 		issues = append(issues, dialect.Issue{Path: []string{"scopes"}, Message: err.Error()})
 	}
-	if len(in.Name) > 256 {
+	if len(in.Name) > maxKeyName {
 		issues = append(issues, dialect.Issue{Path: []string{"name"}, Message: "has more than 256 bytes"})
 	}
 	var expires time.Time // zero: never

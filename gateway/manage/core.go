@@ -9,6 +9,7 @@
 //	check.go   what an endpoint must be
 //	options.go what its options must be
 //	rotate.go  another secret for it
+//	keys.go    keys, made and revoked by those who have one
 //	events.go  reads of events
 //	deliveries.go  what became of deliveries, and one more attempt of one
 //	replay.go  events sent to an endpoint once more

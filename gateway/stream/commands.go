@@ -83,6 +83,9 @@ func (c *conn) authenticate(cmd *dialect.Command) (in bool, _ *Ending) {
 	case !p.Can(key.Subscribe):
 		c.say(errorReply(dialect.Forbidden, `the key lacks the scope "subscribe"`))
 		return false, nil
+	case p.Network != "":
+		c.say(errorReply(dialect.Forbidden, "the key is for one network, and streams aren't: use one that is for all"))
+		return false, nil
 	}
 	if c.principal == nil {
 		if !c.hub.enter(c, p.Org) {

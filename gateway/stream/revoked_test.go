@@ -61,3 +61,27 @@ func testRevokedWhileAsking(t *testing.T) {
 	r.want("unauthorized")
 	r.wantEnd()
 }
+
+// bound has every key be for one network.
+type bound struct{ stream.Access }
+
+func (b bound) Authenticate(ctx context.Context, token string) (*key.Principal, error) {
+	p, err := b.Access.Authenticate(ctx, token)
+	if err == nil {
+		of := *p
+		of.Network, p = "testnet", &of
+	}
+	return p, err
+}
+
+// A stream has events of all networks, so a key that is for one isn't let in.
+func TestKeyForOneNetwork(t *testing.T) { carried(t, testKeyForOneNetwork) }
+
+func testKeyForOneNetwork(t *testing.T) {
+	s := open(t, func(c *stream.Config) { c.Access = bound{c.Access} })
+	c := s.dial()
+	c.say(`{"type":"auth","token":"` + s.newKey(s.org, event.Sandbox, time.Time{}, key.Subscribe) + `"}`)
+	c.wantError("forbidden")
+	c.say(`{"type":"subscribe","channels":["*"]}`)
+	c.wantError("unauthorized")
+}

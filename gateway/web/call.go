@@ -30,6 +30,8 @@ type Route struct {
 	Open bool
 	// Scope is what the key must have; empty: any key will do.
 	Scope key.Scope
+	// Networks says that it keeps to the network that a key is for: keys of one may call.
+	Networks bool
 	// Uncounted calls don't count as API requests of the org.
 	Uncounted bool
 	// RateHeaders has its answers say how many requests are left to the org.
@@ -126,7 +128,7 @@ func (s *Server) Handle(r Route) {
 // HandleDialect adds the routes of a dialect, served by the core.
 func (s *Server) HandleDialect(d *dialect.Dialect, core dialect.Core) {
 	for _, r := range d.Routes {
-		s.Handle(Route{Method: r.Method, Path: r.Path, Scope: r.Scope, RateHeaders: d.RateHeaders, Serve: func(c *Call) error {
+		s.Handle(Route{Method: r.Method, Path: r.Path, Scope: r.Scope, Networks: d.Networks, RateHeaders: d.RateHeaders, Serve: func(c *Call) error {
 			if r.Params != nil {
 				if err := c.OnlyQuery(r.Params...); err != nil {
 					return err
@@ -154,6 +156,7 @@ func serveDialect(c *Call, serve func(context.Context, dialect.Core, *dialect.Re
 	defer cancel()
 	resp, err := serve(ctx, core, &dialect.Request{
 		Principal: *c.Principal,
+		Now:       c.Time(),
 		Param:     c.Param,
 		Query:     c.Query,
 		Body:      body,
@@ -263,6 +266,9 @@ func (s *Server) letIn(ctx *fasthttp.RequestCtx) (*Call, error) {
 	if route.Scope != "" && !c.Principal.Can(route.Scope) {
 		return c, &dialect.Error{Status: 403, Code: dialect.Forbidden,
 			Message: fmt.Sprintf("this call needs a key with the scope %q", route.Scope)}
+	}
+	if c.Principal.Network != "" && !route.Networks {
+		return c, &dialect.Error{Status: 403, Code: dialect.Forbidden, Message: "the key is for one network, and this call isn't: use one that is for all"}
 	}
 	return c, nil
 }

@@ -27,6 +27,7 @@ func TestDialect(t *testing.T) {
 			}
 			return &dialect.Response{Status: 200, Body: []byte(`{}`)}, nil
 		}}},
+		Networks: true,
 		Admit: func(p *key.Principal, header func(string) string) *dialect.Error {
 			if header("X-Org") != p.Org {
 				return &dialect.Error{Status: 403, Code: dialect.Forbidden, Message: "another org"}
@@ -55,6 +56,9 @@ func TestDialect(t *testing.T) {
 		{"a path that begins alike", "GET /theirsandmore HTTP/1.1\r\n", `404 {"error":{"code":"not_found","message":"there is nothing at this path"}}`},
 		{"a longer prefix of another's", "GET /theirs/plain/b HTTP/1.1\r\n", `404 {"error":{"code":"not_found","message":"there is nothing at this path"}}`},
 		{"the core's path", "POST /things/a HTTP/1.1\r\nAuthorization: Bearer full-key\r\nContent-Length: 0\r\n", `405 {"error":{"code":"method_not_allowed","message":"this path takes DELETE, GET, HEAD, OPTIONS"}}`},
+		{"a key for one network", "POST /theirs/a HTTP/1.1\r\nAuthorization: Bearer bound-key\r\nX-Org: org_a\r\nContent-Length: 0\r\n", `200 {}`},
+		{"such a key elsewhere", "DELETE /things/a HTTP/1.1\r\nAuthorization: Bearer bound-key\r\n",
+			`403 {"error":{"code":"forbidden","message":"the key is for one network, and this call isn't: use one that is for all"}}`},
 		{"nobody's path", "GET /nothing HTTP/1.1\r\n", `404 {"error":{"code":"not_found","message":"there is nothing at this path"}}`},
 	} {
 		statuses, _, text := exchange(t, s.addr, c.request+"Host: a\r\nConnection: close\r\n\r\n")

@@ -37,8 +37,9 @@ func TestMain(m *testing.M) {
 type access struct{ plan control.Plan }
 
 const (
-	full = "full-key"
-	poor = "poor-key"
+	full  = "full-key"
+	poor  = "poor-key"
+	bound = "bound-key" // for one network
 )
 
 func (a access) Authenticate(_ context.Context, token string) (*key.Principal, error) {
@@ -49,6 +50,9 @@ func (a access) Authenticate(_ context.Context, token string) (*key.Principal, e
 		return p, nil
 	case poor:
 		p.Scopes = []key.Scope{key.Subscribe}
+		return p, nil
+	case bound:
+		p.Scopes, p.Network = key.Scopes, "testnet"
 		return p, nil
 	case "expired":
 		return nil, control.ErrExpired

@@ -43,7 +43,7 @@ func FuzzApply(f *testing.F) {
 	options := endpoint.OptionsPatch{Ordered: &yes, MaxInFlight: &most, RatePerSecond: &rate, ASCIIBody: &yes}
 	for _, cmd := range []Command{
 		&begin{}, &NewIncarnation{Incarnation: event.Incarnation{1}}, &reseal{SealedWith: "other"}, &check{Offset: 1}, &bootstrap{}, &CreateOrg{ID: "org_b", Plan: Pro}, &UpdateOrg{Org: "org_a", Plan: &plan}, &DeleteOrg{Org: "org_a"},
-		&CreateKey{ID: "key_b", Org: "org_a", Environment: event.Live}, &RevokeKey{Org: "org_a", ID: "key_a"},
+		&CreateKey{ID: "key_b", Org: "org_a", Environment: event.Live}, &CreateKey{ID: "key_c", Org: "org_a", Environment: event.Live, Start: "acme_live_abc", Network: "n"}, &RevokeKey{Org: "org_a", ID: "key_a"},
 		&CreateEndpoint{ID: "wh_b", Org: "org_a", Environment: event.Live, Patterns: []string{"a.*"}},
 		&UpdateEndpoint{Endpoint: "wh_a", URL: &url, Description: &text}, &EnableEndpoint{Endpoint: "wh_a", Skip: 3},
 		&UpdateEndpoint{Endpoint: "wh_a", Options: options, Headers: headers},

@@ -62,7 +62,11 @@ func appendKey(b []byte, k *Key) []byte {
 	b = appendText(b, k.Name)
 	b = appendTexts(b, k.Scopes)
 	b = appendTime(b, k.CreatedAt)
-	return appendTime(b, k.ExpiresAt)
+	b = appendTime(b, k.ExpiresAt)
+	if k.Start != "" || k.Network != "" {
+		b = appendText(appendText(b, k.Start), k.Network)
+	}
+	return b
 }
 
 // appendEndpoint writes what many endpoints have in common first, and what is its
@@ -318,6 +322,11 @@ func (r *reader) key() *Key {
 	k.Environment = r.environment()
 	k.ID, k.Org, k.Name, k.Scopes = r.text(), r.text(), r.text(), readTexts[key.Scope](r)
 	k.CreatedAt, k.ExpiresAt = r.time(), r.time()
+	if len(r.rest) > 0 {
+		if k.Start, k.Network = r.text(), r.text(); k.Start == "" && k.Network == "" {
+			r.fail() // it isn't written then
+		}
+	}
 	return k
 }
 

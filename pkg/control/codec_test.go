@@ -27,7 +27,7 @@ func full(t *testing.T) *state {
 	s.retire("org_z")
 	s.addKey(&Key{
 		ID: "key_a", Org: "org_a", Environment: event.Live, Scopes: key.Scopes, Name: "k", Hash: [32]byte{7},
-		CreatedAt: at, ExpiresAt: at.Add(time.Hour), created: 2,
+		CreatedAt: at, ExpiresAt: at.Add(time.Hour), Start: "acme_live_abc", Network: "n", created: 2,
 	})
 	ep := endpoint.Endpoint{
 		ID: "wh_a", Org: "org_a", Environment: event.Sandbox, Dialect: "d", URL: "https://x", Description: "described",
@@ -86,6 +86,28 @@ func TestEveryMemberIsWritten(t *testing.T) {
 	}
 	if !back.begun || back.incarnation != s.incarnation || back.lanes != 16 || len(back.sealedWith) != 2 || !back.gone["org_z"] || back.endpoints["wh_a"].created != 3 {
 		t.Errorf("read %+v", back)
+	}
+}
+
+// A key that says nothing new is in the log and in snapshots as it always was; one
+// that does stops releases that don't know what it means.
+func TestVersionOfKeys(t *testing.T) {
+	for _, c := range []struct {
+		cmd  CreateKey
+		want int
+	}{{CreateKey{}, 1}, {CreateKey{Start: "acme_live_abc"}, 2}, {CreateKey{Network: "n"}, 2}} {
+		if needs, known := versionsOf(&c.cmd); needs != c.want || known != 2 {
+			t.Errorf("%+v is of version %d of %d", c.cmd, needs, known)
+		}
+	}
+	k := Key{ID: "key_a", Org: "org_a", Environment: event.Live}
+	plain := appendKey(nil, &k)
+	k.Network = "n"
+	if more := appendKey(nil, &k); !bytes.HasPrefix(more, plain) || len(more) != len(plain)+len("\x00\x01n") {
+		t.Errorf("%q, and with a network %q", plain, more)
+	}
+	if r := (reader{rest: string(plain[1:]) + "\x00\x00"}); func() bool { r.key(); return r.done() }() {
+		t.Error("a key that two texts of nothing follow is taken for good")
 	}
 }
 

@@ -48,6 +48,8 @@ type Key struct {
 	Hash        [32]byte
 	CreatedAt   time.Time
 	ExpiresAt   time.Time // zero: never
+	Start       string    // how it begins, for people to tell it by; empty: that wasn't kept
+	Network     string    // the one that it is for; empty: any
 
 	created int64 // offset of the command that made it
 }
@@ -57,7 +59,7 @@ func (k *Key) Expired(t time.Time) bool { return !k.ExpiresAt.IsZero() && !t.Bef
 
 // Principal gives who calls with the key.
 func (k *Key) Principal() *key.Principal {
-	return &key.Principal{Org: k.Org, Environment: k.Environment, KeyID: k.ID, Scopes: k.Scopes, ExpiresAt: k.ExpiresAt}
+	return &key.Principal{Org: k.Org, Environment: k.Environment, KeyID: k.ID, Scopes: k.Scopes, ExpiresAt: k.ExpiresAt, Network: k.Network}
 }
 
 // MaxKeys bounds the keys of one org.
@@ -163,9 +165,19 @@ type CreateKey struct {
 	Hash        [32]byte          `json:"hash"`
 	ExpiresAt   time.Time         `json:"expiresAt,omitzero"`
 	Limit       int               `json:"limit,omitzero"` // keys the org may have; Do sets it
+	Start       string            `json:"start,omitzero"`
+	Network     string            `json:"network,omitzero"`
 }
 
 func (*CreateKey) op() string { return "key.create" }
+
+// version 2 may say how the key begins, and which network it is for.
+func (cmd *CreateKey) version() (needs, known int) {
+	if cmd.Start != "" || cmd.Network != "" {
+		return 2, 2
+	}
+	return 1, 2
+}
 
 func (cmd *CreateKey) apply(s *state, at stamp) ([]Change, error) {
 	if cmd.ID == "" || !validEnvironment(cmd.Environment) {
@@ -181,7 +193,8 @@ func (cmd *CreateKey) apply(s *state, at stamp) ([]Change, error) {
 	}
 	k := &Key{
 		ID: cmd.ID, Org: s.orgs[cmd.Org].ID, Environment: cmd.Environment, Scopes: cmd.Scopes, Name: cmd.Name,
-		Hash: cmd.Hash, CreatedAt: at.at, ExpiresAt: cmd.ExpiresAt.UTC(), created: at.offset,
+		Hash: cmd.Hash, CreatedAt: at.at, ExpiresAt: cmd.ExpiresAt.UTC(),
+		Start: cmd.Start, Network: cmd.Network, created: at.offset,
 	}
 	s.addKey(k)
 	return []Change{{Offset: at.offset, Key: k}}, nil

@@ -41,6 +41,10 @@ type Dialect struct {
 	// is absent is empty.
 	Admit func(p *key.Principal, header func(name string) string) *Error
 
+	// Networks says that calls of Routes keep to the network that a key is for. Elsewhere
+	// such a key isn't let in: it would do more there than it is for.
+	Networks bool
+
 	// RateHeaders has answers to Routes say how many requests are left to the org, and
 	// until when, in X-RateLimit-Limit, -Remaining and -Reset.
 	RateHeaders bool

@@ -11,11 +11,16 @@ import (
 // of another, shown in the words of this one, would say what isn't so. The
 // parameter {id} of their paths is an endpoint's.
 func Own(name string, routes []Route) []Route {
+	return Visible(routes, func(_ *key.Principal, ep *endpoint.Endpoint) bool { return ep.Dialect == name })
+}
+
+// Visible has routes see no endpoints but those that the caller may see, as Own does.
+func Visible(routes []Route, to func(p *key.Principal, ep *endpoint.Endpoint) bool) []Route {
 	own := make([]Route, len(routes))
 	for i, r := range routes {
 		serve := r.Serve
 		r.Serve = func(ctx context.Context, core Core, req *Request) (*Response, error) {
-			own := ownCore{core, name}
+			own := ownCore{core, to}
 			if id := req.Param("id"); id != "" {
 				if _, err := own.Endpoint(ctx, &req.Principal, id); err != nil {
 					return nil, err
@@ -31,15 +36,15 @@ func Own(name string, routes []Route) []Route {
 // ErrNothing is the error of an id that is nothing of the caller's.
 var ErrNothing = &Error{Status: 404, Code: NotFound, Message: "there is nothing of yours with this id"}
 
-// ownCore knows endpoints of one dialect only.
+// ownCore knows no endpoints but those that a caller may see.
 type ownCore struct {
 	Core
-	name string
+	visible func(p *key.Principal, ep *endpoint.Endpoint) bool
 }
 
 func (c ownCore) Endpoint(ctx context.Context, p *key.Principal, id string) (*endpoint.Endpoint, error) {
 	ep, err := c.Core.Endpoint(ctx, p, id)
-	if err == nil && ep.Dialect != c.name {
+	if err == nil && !c.visible(p, ep) {
 		return nil, ErrNothing
 	}
 	return ep, err
@@ -55,7 +60,7 @@ func (c ownCore) Endpoints(ctx context.Context, p *key.Principal, cursor string,
 			return nil, "", err
 		}
 		for _, ep := range some {
-			if ep.Dialect == c.name {
+			if c.visible(p, ep) {
 				page = append(page, ep)
 			}
 		}

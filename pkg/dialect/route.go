@@ -24,6 +24,7 @@ type Route struct {
 // Request is a call that was let in.
 type Request struct {
 	Principal key.Principal
+	Now       time.Time                // when it came
 	Param     func(name string) string // from the path
 	Query     func(name string) string // empty when absent
 	Body      []byte                   // valid only during the call
@@ -65,9 +66,39 @@ type Core interface {
 	// events first, from the entry of that number on; total is how many there are, of which
 	// no more than 100,000 are counted.
 	Recent(ctx context.Context, p *key.Principal, ids []string, offset, limit int) (page []Delivery, total int, err error)
+	// CreateKey makes the caller's org another key, which may do nothing that the caller
+	// may not; the one returned has its text, this once.
+	CreateKey(ctx context.Context, p *key.Principal, spec KeySpec) (*Key, error)
+	// Keys lists the keys of the caller's org, of every dialect, in order of creation; who
+	// calls from the sandbox sees those of the sandbox.
+	Keys(ctx context.Context, p *key.Principal) ([]Key, error)
+	// RevokeKey takes away one that Keys lists, the caller's own too.
+	RevokeKey(ctx context.Context, p *key.Principal, id string) error
 	// EventsPage reads what the caller may see of the last seven days. A page may be short,
 	// or empty, though there is more.
 	EventsPage(ctx context.Context, p *key.Principal, q EventQuery) (EventPage, error)
+}
+
+// KeySpec is what a key is made of.
+type KeySpec struct {
+	Brand       string // the word that it begins with
+	Environment event.Environment
+	Scopes      []key.Scope // of the caller's
+	Name        string
+	ExpiresAt   time.Time // zero: never
+	Network     string    // as key.Principal has it
+}
+
+// Key is an API key as its owners see it.
+type Key struct {
+	ID          string
+	Token       key.Token // of one that was made just now; else empty
+	Start       string    // how it begins
+	Name        string
+	Environment event.Environment
+	Network     string // empty: any
+	CreatedAt   time.Time
+	ExpiresAt   time.Time // zero: never
 }
 
 // EventQuery says which events are asked for.

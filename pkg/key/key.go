@@ -3,7 +3,8 @@
 //
 // A key is sk_test_ or sk_live_, 32 random base62 characters, and 6 base62
 // characters of the CRC-32 of all before them: a mistyped key is refused without
-// a look-up, and scanners of leaked secrets can match it. We keep only a hash.
+// a look-up, and scanners of leaked secrets can match it. A dialect may have a word
+// of its own in place of sk. We keep only a hash.
 //
 //	key.go     Scope, Principal
 //	token.go   the key itself: made, checked, hashed
@@ -60,6 +61,9 @@ type Principal struct {
 	KeyID       string
 	Scopes      []Scope
 	ExpiresAt   time.Time // zero: never
+	// Network is the one that the key is for; empty: any. It bounds calls of dialects
+	// that know networks; elsewhere such a key is refused.
+	Network string
 }
 
 // Can reports whether the principal has the scope.

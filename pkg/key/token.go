@@ -16,6 +16,8 @@ import (
 //
 //	sk_test_ 0123456789abcdefghijklmnopqrstuv 0aB3xZ
 //	prefix   32 random base62 characters      CRC-32 of all before
+//
+// A dialect's own keys begin with its word in place of sk.
 type Token string
 
 // LogValue hides the token from logs.
@@ -27,15 +29,15 @@ func (Token) String() string { return "[redacted]" }
 // GoString hides the token from %#v.
 func (Token) GoString() string { return "[redacted]" }
 
-// The parts of a token.
+// The parts of a token, in bytes.
 const (
-	prefixSandbox = "sk_test_"
-	prefixLive    = "sk_live_"
-	randomLen     = 32
-	sumLen        = 6
-	// Len is the length of a token, in bytes.
-	Len = len(prefixSandbox) + randomLen + sumLen
+	brandLen  = 16 // at most
+	randomLen = 32
+	sumLen    = 6
 )
+
+// OurBrand is the word that keys begin with, but for a dialect's own.
+const OurBrand = "sk"
 
 const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 
@@ -44,42 +46,59 @@ const base62 = "0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
 var ErrToken = errors.New("not an API key")
 
 // New makes a key of the environment.
-func New(env event.Environment) Token {
-	prefix := prefixSandbox
-	if env == event.Live {
-		prefix = prefixLive
-	}
-	t := append(make([]byte, 0, Len), prefix...)
-	t = AppendRandom(t, randomLen)
+func New(env event.Environment) Token { return Branded(OurBrand, env) }
+
+// Branded makes a key that begins with another word, of 1 to 16 lower-case letters.
+func Branded(brand string, env event.Environment) Token {
+	t := AppendRandom([]byte(Prefix(brand, env)), randomLen)
 	return Token(appendSum(t, string(t)))
 }
+
+// Prefix is what stands before a key's random characters.
+func Prefix(brand string, env event.Environment) string {
+	if env == event.Live {
+		return brand + "_live_"
+	}
+	return brand + "_test_"
+}
+
+// startLen is how many of the random characters people may be shown: 18 of 190 bits.
+const startLen = 3
+
+// Start gives what people may be shown of a key again and again, to tell it by: its
+// prefix and a little more.
+func (t Token) Start() string { return string(t[:len(t)-sumLen-randomLen+startLen]) }
 
 // Check reads which environment the token is of. It finds a mistyped token by
 // its checksum; whether it was ever given out is for the control state to say.
 func Check(token string) (event.Environment, error) {
+	rest := strings.TrimLeft(token[:min(len(token), brandLen)], lowerCase)
+	brand := token[:min(len(token), brandLen)-len(rest)]
+	rest = token[len(brand):]
 	var env event.Environment
 	switch {
-	case len(token) != Len:
+	case brand == "":
 		return 0, ErrToken
-	case strings.HasPrefix(token, prefixSandbox):
+	case strings.HasPrefix(rest, "_test_"):
 		env = event.Sandbox
-	case strings.HasPrefix(token, prefixLive):
+	case strings.HasPrefix(rest, "_live_"):
 		env = event.Live
 	default:
 		return 0, ErrToken
 	}
-	for i := len(prefixSandbox); i < Len; i++ {
-		if !alphanumeric(token[i]) {
-			return 0, ErrToken
-		}
+	rest = rest[len("_test_"):]
+	if len(rest) != randomLen+sumLen || strings.Trim(rest, base62) != "" {
+		return 0, ErrToken
 	}
-	body := token[:Len-sumLen]
+	body := token[:len(token)-sumLen]
 	var sum [sumLen]byte
-	if string(appendSum(sum[:0], body)) != token[Len-sumLen:] {
+	if string(appendSum(sum[:0], body)) != token[len(body):] {
 		return 0, ErrToken
 	}
 	return env, nil
 }
+
+const lowerCase = "abcdefghijklmnopqrstuvwxyz"
 
 // Hash gives what we keep of a token. A token holds 190 random bits, which
 // nobody can search, so a fast hash keeps it as safe as a slow one would, at a
@@ -111,8 +130,4 @@ func appendSum(dst []byte, body string) []byte {
 		sum /= 62
 	}
 	return append(dst, digits[:]...)
-}
-
-func alphanumeric(c byte) bool {
-	return '0' <= c && c <= '9' || 'A' <= c && c <= 'Z' || 'a' <= c && c <= 'z'
 }

@@ -27,6 +27,11 @@ func TestCheck(t *testing.T) {
 		{"empty", "", 0},
 		{"prefix only", "sk_test_", 0},
 		{"another prefix", "tk_test_" + good[8:], 0},
+		{"no word", good[2:], 0},
+		{"a word of 17 letters", string(key.Branded("abcdefghijklmnopq", event.Live)), 0},
+		{"a word with a capital", string(key.Branded("Acme", event.Live)), 0},
+		{"a word with a digit", string(key.Branded("ac1e", event.Live)), 0},
+		{"only a word", "sk", 0},
 		{"prefix of the other environment", "sk_live_" + good[8:], 0},
 		{"too short", good[:len(good)-1], 0},
 		{"too long", good + "0", 0},
@@ -36,6 +41,8 @@ func TestCheck(t *testing.T) {
 		{"one typed wrong", swap(good, 12), 0},
 		{"checksum typed wrong", swap(good, len(good)-1), 0},
 		{"good", good, event.Sandbox},
+		{"another word", string(key.Branded("acme", event.Sandbox)), event.Sandbox},
+		{"another word of 16 letters, live", string(key.Branded("abcdefghijklmnop", event.Live)), event.Live},
 		{"good live", string(key.New(event.Live)), event.Live},
 		{"from elsewhere", zeros + sumZeros, event.Sandbox},
 		{"from elsewhere, live", abc + sumABC, event.Live},
@@ -132,5 +139,12 @@ func BenchmarkCheckAndHash(b *testing.B) {
 			b.Fatal(err)
 		}
 		key.Hash(tok)
+	}
+}
+
+func TestStart(t *testing.T) {
+	tok := key.Branded("acme", event.Live)
+	if got := tok.Start(); got != string(tok)[:len("acme_live_abc")] || !strings.HasPrefix(got, "acme_live_") {
+		t.Errorf("%s is shown as %s", string(tok), got)
 	}
 }

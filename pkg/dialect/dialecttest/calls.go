@@ -60,7 +60,8 @@ func call(t *testing.T, d *dialect.Dialect, core dialect.Core, line string) (rou
 		t.Fatalf("no route takes %s", line)
 	}
 	resp, err := r.Serve(t.Context(), core, &dialect.Request{
-		Principal: key.Principal{Org: "org_a", Environment: event.Sandbox},
+		Principal: principal,
+		Now:       made,
 		Param:     func(name string) string { return params[name] },
 		Query:     u.Query().Get,
 		Body:      []byte(body),
@@ -82,6 +83,9 @@ func call(t *testing.T, d *dialect.Dialect, core dialect.Core, line string) (rou
 	}
 	return r.Method + " " + r.Path, strings.TrimSpace(fmt.Sprintf("%d %s", resp.Status, resp.Body))
 }
+
+// principal is who calls.
+var principal = key.Principal{Org: "org_a", Environment: event.Sandbox, Scopes: key.Scopes}
 
 // find does what the gateway's router does: what is written out goes first.
 func find(d *dialect.Dialect, method, path string) (best *dialect.Route, params map[string]string) {
@@ -271,6 +275,29 @@ func (c *stub) Deliveries(_ context.Context, _ *key.Principal, id, cursor string
 		return nil, "", nil
 	}
 	return deliveries(id), "second", nil
+}
+
+func (c *stub) CreateKey(_ context.Context, _ *key.Principal, spec dialect.KeySpec) (*dialect.Key, error) {
+	c.ask("create key of %s %s %v %q until %s network=%q", spec.Brand, spec.Environment, spec.Scopes, spec.Name, spec.ExpiresAt.Format(time.DateTime), spec.Network)
+	token := key.Token(key.Prefix(spec.Brand, spec.Environment) + "abc0123")
+	return &dialect.Key{ID: "key_made", Token: token, Start: string(token[:len(token)-4]), Name: spec.Name, Environment: spec.Environment,
+		Network: spec.Network, CreatedAt: made, ExpiresAt: spec.ExpiresAt}, nil
+}
+
+func (c *stub) Keys(context.Context, *key.Principal) ([]dialect.Key, error) {
+	c.ask("keys")
+	return []dialect.Key{
+		{ID: "key_a", Start: "sk_test_", Environment: event.Sandbox, CreatedAt: made},
+		{ID: "key_b", Start: "acme_live_abc", Name: `"b"`, Environment: event.Live, Network: "testnet", CreatedAt: made, ExpiresAt: made.AddDate(1, 0, 0)},
+	}, nil
+}
+
+func (c *stub) RevokeKey(_ context.Context, _ *key.Principal, id string) error {
+	c.ask("revoke %s", id)
+	if id != "key_a" {
+		return dialect.ErrNothing
+	}
+	return nil
 }
 
 // deliveries are one in each state that dialects tell apart.

@@ -13,14 +13,27 @@ import (
 
 const subscriptions = "/api/v1/subscriptions"
 
-var routes = dialect.Own(name, []dialect.Route{
+var routes = dialect.Visible([]dialect.Route{
 	{Method: "POST", Path: subscriptions, Scope: key.Manage, Serve: create},
 	{Method: "GET", Path: subscriptions, Scope: key.Manage, Params: []string{"limit", "offset"}, Serve: list},
 	{Method: "GET", Path: subscriptions + "/{id}", Scope: key.Manage, Serve: get},
 	{Method: "PATCH", Path: subscriptions + "/{id}", Scope: key.Manage, Serve: patch},
 	{Method: "DELETE", Path: subscriptions + "/{id}", Scope: key.Manage, Serve: remove},
 	{Method: "GET", Path: "/api/v1/webhooks/logs", Scope: key.Manage, Params: []string{"subscription_id", "limit", "offset"}, Serve: logs},
-})
+	{Method: "POST", Path: apiKeys, Scope: key.Manage, Serve: createKey},
+	{Method: "GET", Path: apiKeys, Scope: key.Manage, Params: []string{"limit", "offset"}, Serve: listKeys},
+	{Method: "DELETE", Path: apiKeys + "/{key}", Scope: key.Manage, Serve: deleteKey},
+}, sees)
+
+// sees reports whether an endpoint is a subscription of the network that the caller's
+// key is for.
+func sees(p *key.Principal, ep *endpoint.Endpoint) bool {
+	if ep.Dialect != name || p.Network == "" {
+		return ep.Dialect == name
+	}
+	s, ok := read(ep)
+	return ok && s.network == p.Network
+}
 
 // create answers with the signing secret, and is the only call that does.
 func create(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
@@ -37,6 +50,9 @@ func create(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 	s := subscription{in.Type, in.Network, in.Address, in.Filters}
 	if issues := s.check(); len(issues) > 0 {
 		return nil, dialect.Invalid(issues...)
+	}
+	if n := r.Principal.Network; n != "" && s.network != n {
+		return nil, &dialect.Error{Status: 400, Code: dialect.BadRequest, Message: "Your API key is for " + n + " only. Please use one for " + s.network + "."}
 	}
 	p := core.Plan(&r.Principal)
 	if refused := s.allowed(p); refused != nil {

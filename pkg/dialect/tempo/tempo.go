@@ -1,7 +1,8 @@
 // Package tempo speaks the API of Tempo's webhook service, as far as it needs no
 // accounts.
 //
-//	key         X-API-Key, or Authorization: Bearer
+//	key         X-API-Key, or Authorization: Bearer; /api/v1/api-keys: create, list, delete; its own
+//	            begin tempo_live_ or tempo_test_, may expire, and may be for one network
 //	management  /api/v1/subscriptions: create, list, get, change, delete; /api/v1/webhooks/logs
 //	owed        TRANSFER, MINT, BURN, APPROVAL: events chain.transfer …, of its network, that
 //	            name its address as token, from or to; filters: amount_min, amount_max,
@@ -27,6 +28,7 @@ var Dialect = &dialect.Dialect{
 	Prefixes:    []string{"/api/v1", "/auth"},
 	Routes:      routes,
 	Webhook:     webhook,
+	Networks:    true,
 	RateHeaders: true,
 	AppendError: appendError,
 }

@@ -22,10 +22,11 @@ import (
 
 // stubCore answers with one endpoint and writes down what it was asked.
 type stubCore struct {
-	ep    endpoint.Endpoint
-	err   error
-	next  string
-	asked string
+	dialect.Core // nil: what isn't below isn't asked for
+	ep           endpoint.Endpoint
+	err          error
+	next         string
+	asked        string
 }
 
 func (c *stubCore) ask(p *key.Principal, format string, args ...any) {
