@@ -26,6 +26,7 @@ type pages struct {
 	kept   []*page // in the order of their places
 	weight int
 	uses   int64
+	life   int         // how often all was forgotten
 	idle   *time.Timer // nil: nothing is kept
 	before int64       // uses when idle was last looked at
 }
@@ -33,6 +34,7 @@ type pages struct {
 // page holds every event of [from, next).
 type page struct {
 	from, next int64
+	life       int // of the pages, when it began to be read
 	events     []*event.Event
 	weight     int
 	used       int64
@@ -61,7 +63,22 @@ func (ps *pages) find(from int64) (p *page, to int64) {
 
 func byPlace(p *page, place int64) int { return cmp.Compare(p.from, place) }
 
-// keep adds a page, unless another reader was quicker.
+// begin makes a page that is to be read.
+func (ps *pages) begin(from int64) *page {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	return &page{from: from, life: ps.life}
+}
+
+// forget gives all up, and what is being read.
+func (ps *pages) forget() {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	ps.kept, ps.weight = nil, 0
+	ps.life++
+}
+
+// keep adds a page, unless another reader was quicker, or it is of a log that was lost.
 func (ps *pages) keep(p *page) {
 	if p.next <= p.from {
 		return
@@ -72,7 +89,7 @@ func (ps *pages) keep(p *page) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
 	at, exact := slices.BinarySearchFunc(ps.kept, p.from, byPlace)
-	if exact || at > 0 && p.from < ps.kept[at-1].next || at < len(ps.kept) && p.next > ps.kept[at].from {
+	if p.life != ps.life || exact || at > 0 && p.from < ps.kept[at-1].next || at < len(ps.kept) && p.next > ps.kept[at].from {
 		return
 	}
 	ps.uses++
@@ -122,6 +139,11 @@ func (p *page) part(from, to int64) (events []*event.Event, next int64) {
 	return p.events[find(from):find(to)], to
 }
 
+// Forget gives up what was read of the log. It is for who finds that the log isn't the
+// one that was: brokers that lose their leader may lose with it what they had
+// acknowledged, and give its places to other events.
+func (r *Reader) Forget() { r.pages.forget() }
+
 // page gives the events of [from, to) that are in the page of from, which it reads
 // if nobody has; and the place behind them, from itself if the log ends there. The
 // events are others' as well.
@@ -139,7 +161,7 @@ func (r *Reader) page(ctx context.Context, from, to int64) ([]*event.Event, int6
 	if p != nil { // another read it meanwhile
 		return r.part(p, from, to)
 	}
-	p = &page{from: from}
+	p = r.pages.begin(from)
 	var err error
 	if p.events, p.next, err = r.read(ctx, from, end); err != nil {
 		return nil, from, err

@@ -110,3 +110,41 @@ func wantedFrom(t *testing.T, r *Reader, source string) float64 {
 	}
 	return m.Counter.GetValue()
 }
+
+// TestForget: what was read of a log that isn't the same any more serves nobody, nor does
+// what was being read when that was found.
+func TestForget(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		log := &list{slow: time.Second}
+		p := pastOf(t, log, 0)
+		first := func() string {
+			page, err := p.reader.Forward(t.Context(), 0, 1, Most{}, func(*event.Event) bool { return true })
+			if err != nil || len(page.Events) != 1 {
+				t.Errorf("%d events, %v", len(page.Events), err)
+				return ""
+			}
+			return page.Events[0].ID
+		}
+		p.append(published("evt_before", "a.b", "org_a"))
+		first()
+		log.mu.Lock()
+		log.records = nil
+		log.mu.Unlock()
+		p.append(published("evt_behind", "a.b", "org_a"))
+		p.reader.Forget()
+		if id := first(); id != "evt_behind" {
+			t.Errorf("%s is read", id)
+		}
+		p.reader.Forget()
+		read := wantedFrom(t, p.reader, "log")
+		var reading sync.WaitGroup
+		reading.Go(func() { first() })
+		time.Sleep(time.Second / 2)
+		p.reader.Forget()
+		reading.Wait()
+		first()
+		if n := wantedFrom(t, p.reader, "log") - read; n != 2 {
+			t.Errorf("the log was read %v times, and what came of the first was kept", n)
+		}
+	})
+}
