@@ -30,6 +30,7 @@ type readOn struct {
 	from   int64  // everything before is queued, or went out
 	pairs  []pair // what is being read; the shard sets it between turns
 	failed time.Duration
+	cancel context.CancelFunc // of what is being read; nil: nothing is. c.mu guards it
 }
 
 // spliceWithin is through how many offsets, at most, the shard itself looks for what
@@ -67,29 +68,28 @@ func (c *conn) reached() int64 {
 	return c.shard.rooms[c.environment].next
 }
 
-// do reads a little and has the shard queue it.
+// do reads a little and has the shard queue it. It writes nothing itself, so it hasn't the
+// word: heartbeats and answers go out while it waits for its turn, or for the log.
 func (t *readOn) do(c *conn) error {
 	ctx, cancel := context.WithCancel(c.hub.ctx)
 	defer cancel()
-	if !c.cancelWith(cancel) {
-		return nil
-	}
-	defer c.cancelWith(nil)
-	if c.ended() != nil {
+	if !c.cancelWith(&t.cancel, cancel) || c.ended() != nil {
 		return nil // told where it stands
 	}
 	frames, next, err := c.chunk(ctx, t.from, c.hub.position[c.environment].Load(), func(ev *event.Event) bool { return c.isFor(ev, t.pairs) })
-	switch {
-	case errors.Is(err, replay.ErrCursorExpired):
-		c.hub.metrics.replays.WithLabelValues("expired").Inc()
-		c.shard.call(func() { c.giveUp(t) })
-		return nil
-	case err != nil && !c.cancelled():
+	expired := errors.Is(err, replay.ErrCursorExpired)
+	if err == nil || expired || c.cancelled() {
+		t.failed = 0
+	} else {
 		c.hub.cfg.Logger.Warn("past not read, trying again", "environment", c.environment.String(), "from", t.from, "error", err)
 		t.failed = max(retryShortest, min(2*t.failed, retryLongest))
 		pause(ctx, t.failed)
-	default:
-		t.failed = 0
+	}
+	c.cancelWith(&t.cancel, nil) // the next turn may begin before this one has returned
+	if expired {
+		c.hub.metrics.replays.WithLabelValues("expired").Inc()
+		c.shard.call(func() { c.giveUp(t) })
+		return nil
 	}
 	c.shard.call(func() { c.goOn(t, frames, next) })
 	return nil

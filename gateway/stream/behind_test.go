@@ -25,12 +25,23 @@ type patchy struct {
 	eventlog.Log
 	fails  atomic.Bool
 	oldest atomic.Int64
+	holds  atomic.Bool
+	gate   chan struct{} // set before holds: until it is closed nothing is read
+	reads  atomic.Int64
 }
 
 func (p *patchy) Read(ctx context.Context, part eventlog.Partition, from int64, bytes int) ([]eventlog.Record, error) {
 	if p.fails.Load() {
 		return nil, errors.New("no answer")
 	}
+	if p.holds.Load() {
+		select {
+		case <-p.gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	p.reads.Add(1)
 	records, err := p.Log.Read(ctx, part, from, bytes)
 	return records[:min(len(records), chunkEvents)], err // so that the next chunk isn't at hand
 }
@@ -59,6 +70,7 @@ type line struct {
 	conn  *conn
 	nc    net.Conn
 	br    *bufio.Reader
+	began time.Time
 	count int
 }
 
@@ -70,7 +82,7 @@ func onLine(t *testing.T, from int64, before int, f func(*line)) {
 	}
 	synctest.Test(t, func(t *testing.T) {
 		log := &patchy{Log: eventlogtest.Mem(t, eventlog.Topic{Name: event.Sandbox.Topic(), Partitions: 1}, eventlog.Topic{Name: event.Live.Topic(), Partitions: 1})}
-		l := &line{t: t, log: log}
+		l := &line{t: t, log: log, began: time.Now()}
 		l.publish(before, "rfq.created")
 		env := event.Sandbox
 		windows := map[event.Environment]*replay.Window{env: replay.NewWindow(4, 0)}
@@ -239,5 +251,49 @@ func TestBehindAhead(t *testing.T) {
 		l.wantEvents(10, 18)
 		l.publish(1, "rfq.created")
 		l.wantEvents(18, 19)
+	})
+}
+
+// TestBehindWaits: while the log takes its time, heartbeats come in theirs.
+func TestBehindWaits(t *testing.T) {
+	onLine(t, 0, 200, func(l *line) {
+		l.block()
+		l.wantEvents(0, 10)
+		l.log.gate = make(chan struct{})
+		l.log.holds.Store(true)
+		l.wantEvents(10, chunkEvents) // which were read already
+		beat := ": heartbeat\nid: " + l.at(chunkEvents) + "\n"
+		l.want(beat)
+		for last := time.Now(); time.Since(l.began) < 2*time.Minute; last = time.Now() {
+			l.want(beat)
+			if late := time.Since(last) - 15*time.Second; late < -tickEvery || late > tickEvery {
+				t.Fatalf("heartbeats came %v apart", time.Since(last))
+			}
+		}
+		close(l.log.gate)
+		l.wantEvents(chunkEvents, 200)
+	})
+}
+
+// TestJumpForgets: what was read before the place among the events was lost isn't given
+// to anybody after.
+func TestJumpForgets(t *testing.T) {
+	onLine(t, -1, 10, func(l *line) {
+		l.block()
+		past := l.hub.cfg.Past[event.Sandbox]
+		read := func() int64 {
+			before := l.log.reads.Load()
+			if _, err := past.Forward(l.t.Context(), 0, 10, replay.Most{}, func(*event.Event) bool { return true }); err != nil {
+				t.Fatal(err)
+			}
+			return l.log.reads.Load() - before
+		}
+		if first, again := read(), read(); first != 1 || again != 0 {
+			t.Fatalf("read %d times, then %d", first, again)
+		}
+		l.hub.jump(event.Sandbox, 10)
+		if read() != 1 {
+			t.Error("what was read before is believed")
+		}
 	})
 }

@@ -102,7 +102,8 @@ func (c *conn) authenticate(cmd *dialect.Command) (in bool, _ *Ending) {
 			c.org, c.environment = p.Org, p.Environment // for good: others read them
 			c.usage = c.hub.cfg.Usage.Of(p.Org, p.Environment)
 		}
-		c.keyID, c.expires = p.KeyID, p.ExpiresAt
+		c.shard.bear(c, p.KeyID)
+		c.expires = p.ExpiresAt
 		// It may have been taken away since it was looked up: nobody knew of this connection.
 		if gone = c.hub.cfg.Access.Key(p.KeyID) == nil; !gone {
 			c.say(&dialect.Reply{Kind: dialect.ReplyAuthOK, Environment: p.Environment})
@@ -235,26 +236,20 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 	}
 	if from > stands {
 		p.live = from // another node was ahead of this one: wait for what is new to the client
-		c.ahead = max(c.ahead, from)
 	}
-	c.keeps = c.keeps || cmd.Keep
-
 	before := c.pairs
 	pairs := slices.Clone(before)
 	if same := indexOf(pairs, &p); same < 0 {
-		total := len(p.patterns)
-		for i := range pairs {
-			total += len(pairs[i].patterns)
-		}
-		if total > c.limits.Patterns || len(pairs) == maxPairs {
+		pairs = append(pairs, p)
+		patterns, weight := patternsOf(pairs)
+		if patterns > c.limits.Patterns || len(pairs) > maxPairs {
 			return &dialect.Error{Code: dialect.BadRequest, Message: fmt.Sprintf("a connection has at most %d patterns: what was subscribed to before stands", c.limits.Patterns)}
 		}
-		pairs = append(pairs, p)
 		if len(filterKey(pairs)) > c.limits.Message {
 			return &dialect.Error{Code: dialect.BadRequest, Message: fmt.Sprintf("what a connection subscribes to has at most %d bytes, patterns, corridors and filters together: what was subscribed to before stands", c.limits.Message)}
 		}
-		if !c.hub.hold(c, total) {
-			return &dialect.Error{Code: dialect.RateLimited, Message: fmt.Sprintf("the connections of the org have %d patterns here, which is all they may: what was subscribed to before stands", c.limits.OrgPatterns)}
+		if !c.hub.hold(c, weight) {
+			return &dialect.Error{Code: dialect.RateLimited, Message: fmt.Sprintf("the connections of the org may have %d patterns here, of which a filter counts as %d, and this would be more: what was subscribed to before stands", c.limits.OrgPatterns, conditionWeight)}
 		}
 	} else if from >= 0 && from < stands {
 		if q := &pairs[same]; q.from < from && !lost.within(q.from, from) {
@@ -263,6 +258,10 @@ func (c *conn) add(p pair, cmd *dialect.Command, from int64, refusal *dialect.Er
 		pairs[same] = p
 	}
 	room.place(c, pairs)
+	c.keeps = c.keeps || cmd.Keep
+	if from > stands {
+		c.ahead = max(c.ahead, from)
+	}
 
 	ok := &dialect.Reply{Kind: dialect.ReplySubscribeOK, Channels: cmd.Channels, Corridors: cmd.Corridors}
 	if from >= 0 {
@@ -291,15 +290,14 @@ func (c *conn) unsubscribe(cmd *dialect.Command) *Ending {
 	}
 	alive := c.shard.call(func() {
 		var left []pair
-		have := 0
 		for _, p := range c.pairs {
 			p.patterns = slices.DeleteFunc(slices.Clone(p.patterns), func(q event.Pattern) bool { return slices.Contains(patterns, q) })
 			if len(p.patterns) > 0 {
 				left = append(left, p)
-				have += len(p.patterns)
 			}
 		}
-		c.hub.hold(c, have)
+		_, weight := patternsOf(left)
+		c.hub.hold(c, weight)
 		c.shard.rooms[c.environment].place(c, left)
 		c.say(&dialect.Reply{Kind: dialect.ReplyUnsubscribeOK, Channels: cmd.Channels})
 	})

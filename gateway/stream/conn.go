@@ -33,7 +33,7 @@ type conn struct {
 	parser    *parser        // nil: between messages
 	principal *key.Principal // nil: not authenticated
 	entered   string         // the org it is counted to; the hub's lock guards it
-	patterns  int            // counted to that org; so it does this
+	patterns  int            // that its subscriptions are counted as to that org; so it does this
 	bad       int
 	frames    bucket
 	refused   bool // the newest frame was beyond it
@@ -45,7 +45,8 @@ type conn struct {
 	org         string // empty: not authenticated
 	environment event.Environment
 	usage       *usage.Counter // the org's
-	keyID       string
+	bearers     *bearers       // of its key; nil: not authenticated
+	inBearers   int
 	expires     time.Time // zero: never
 	nextPing    time.Duration
 	pairs       []pair // never changed in place
@@ -68,7 +69,7 @@ type conn struct {
 	ending  *Ending
 	until   time.Time          // when ending: for how long what is queued is still tried
 	mute    bool               // nothing goes out any more
-	cancel  context.CancelFunc // of the replay that runs; nil: none does
+	cancel  context.CancelFunc // of the replay that runs; nil: none does. What reads on has its own
 }
 
 // carrier takes what a connection has queued to its client, and what the client
@@ -208,8 +209,8 @@ func (c *conn) endLocked(e *Ending, last *dialect.Reply) {
 	c.cond.Broadcast()
 	c.hub.metrics.endings.WithLabelValues(e.Name, e.code()).Inc()
 	c.until = time.Now().Add(c.limits.Linger)
-	if (e.cut || e.discard) && c.cancel != nil {
-		c.cancel()
+	if e.cut || e.discard {
+		c.cancelPast()
 	}
 	if e.cut {
 		c.cut()
@@ -277,10 +278,18 @@ func (c *conn) silence() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mute = true
+	c.cancelPast()
+	c.cond.Broadcast()
+}
+
+// cancelPast ends what reads the past for it. c.mu is held.
+func (c *conn) cancelPast() {
 	if c.cancel != nil {
 		c.cancel()
 	}
-	c.cond.Broadcast()
+	if c.reading != nil && c.reading.cancel != nil {
+		c.reading.cancel()
+	}
 }
 
 // gone reports whether there is nobody to wait for: both sides have said that

@@ -18,7 +18,7 @@ const echoMessage = 32 << 20
 // limits. It is for a port that isn't public.
 func (h *Hub) Echo() http.Handler {
 	limits := h.limits
-	limits.Message, limits.Fragments = echoMessage, echoMessage
+	limits.Message, limits.FirstMessage, limits.Fragments = echoMessage, echoMessage, echoMessage
 	limits.Rate, limits.Burst = 1<<30, 1<<30
 	limits.Auth = 365 * 24 * time.Hour
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

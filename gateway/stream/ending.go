@@ -38,7 +38,7 @@ var (
 	endProtocol    = Ending{Name: "protocol", Code: 1002}
 	endBadUTF8     = Ending{Name: "bad_utf8", Code: 1007, Reason: "a text must be valid UTF-8"}
 	endBadDeflate  = Ending{Name: "bad_deflate", Code: 1007, Reason: "a message that can't be inflated"}
-	endTooBig      = Ending{Name: "too_big", Code: 1009, Reason: "a message has at most 65536 bytes"}
+	endTooBig      = Ending{Name: "too_big", Code: 1009} // see tooBig
 
 	endFragments = Ending{Name: "fragments", Code: 1009, Reason: "a message in too many fragments"}
 
@@ -59,6 +59,13 @@ var endings = []Ending{
 func protocolError(reason string) *Ending {
 	e := endProtocol
 	e.Reason = reason
+	return &e
+}
+
+// tooBig says how much would have been taken.
+func tooBig(most int) *Ending {
+	e := endTooBig
+	e.Reason = "a message has at most " + strconv.Itoa(most) + " bytes"
 	return &e
 }
 

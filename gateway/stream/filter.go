@@ -19,6 +19,21 @@ type pair struct {
 	from int64 // the offset from which all that matches was sent: by a replay up to live
 }
 
+// conditionWeight is how many patterns a condition on data counts as among those of an
+// org: a pattern is asked once of each type, a condition of each event.
+const conditionWeight = 10
+
+// patternsOf counts the patterns of pairs, and what they weigh among those of their org.
+func patternsOf(pairs []pair) (patterns, weight int) {
+	for i := range pairs {
+		patterns += len(pairs[i].patterns)
+		if pairs[i].data != nil {
+			weight += conditionWeight
+		}
+	}
+	return patterns, weight + patterns
+}
+
 func (p *pair) inCorridor(corridor string) bool {
 	if p.corridors == nil || corridor == "" {
 		return true
@@ -88,7 +103,7 @@ type filter struct {
 	conns    []*conn
 	at       int // in the room's list
 
-	asked *entry // the memory of match
+	asked uint64 // the turn of its room in which said was found
 	said  bool
 }
 
@@ -109,10 +124,10 @@ func filterKey(pairs []pair) string {
 	return strings.Join(texts, "")
 }
 
-// match reports whether any pair matches the event.
-func (f *filter) match(e *entry) bool {
-	if f.asked != e {
-		f.asked, f.said = e, f.decide(e.ev)
+// match reports whether any pair matches the event, which is its room's in that turn.
+func (f *filter) match(turn uint64, ev *event.Event) bool {
+	if f.asked != turn {
+		f.asked, f.said = turn, f.decide(ev)
 	}
 	return f.said
 }

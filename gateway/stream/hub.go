@@ -226,6 +226,9 @@ func (h *Hub) jump(env event.Environment, next int64) {
 	if w := h.cfg.Windows[env]; w != nil {
 		w.Reset(next)
 	}
+	if past := h.cfg.Past[env]; past != nil {
+		past.Forget()
+	}
 	var lost []*conn
 	for _, s := range h.shards {
 		s.call(func() {
@@ -334,13 +337,7 @@ func (h *Hub) watch(change control.Change) {
 	}
 	keyID := change.KeyBefore.ID
 	for _, s := range h.shards {
-		s.inbox.post(work{fn: func() {
-			for _, c := range s.conns {
-				if c.keyID == keyID {
-					c.end(&endRevoked, unauthorized(revoked))
-				}
-			}
-		}})
+		s.inbox.post(work{fn: func() { s.revoke(keyID) }})
 	}
 }
 
@@ -348,8 +345,6 @@ func (h *Hub) watch(change control.Change) {
 func (h *Hub) cursorOf(env event.Environment, next int64) event.Cursor {
 	return event.Cursor{Incarnation: h.cfg.Incarnation, Environment: env, Next: next}
 }
-
-const revoked = "the key was revoked"
 
 // entry is one event on its way to the connections, with its frame in each form
 // that somebody receives it in.

@@ -5,7 +5,8 @@ package stream
 // asks the filters of their connections; neither runs a glob for a type that its
 // filter has seen.
 type room struct {
-	next    int64 // offset of the event to come
+	next    int64  // offset of the event to come
+	turn    uint64 // counts events: a filter remembers by it, and holds none, whose batch would stay
 	filters map[string]*filter
 	list    []*filter
 	orgs    map[string][]*conn
@@ -13,9 +14,10 @@ type room struct {
 
 // deliver offers the event to every connection that is to have it.
 func (r *room) deliver(e *entry) {
+	r.turn++
 	if e.ev.Audience.All {
 		for _, f := range r.list {
-			if f.match(e) {
+			if f.match(r.turn, e.ev) {
 				for _, c := range f.conns {
 					c.offer(e)
 				}
@@ -25,7 +27,7 @@ func (r *room) deliver(e *entry) {
 	}
 	for _, org := range e.ev.Audience.Orgs {
 		for _, c := range r.orgs[org] {
-			if c.filter.match(e) {
+			if c.filter.match(r.turn, e.ev) {
 				c.offer(e)
 			}
 		}

@@ -75,7 +75,7 @@ func TestIndex(t *testing.T) {
 			e := newEntry(h, ev)
 			room.deliver(e)
 			for _, f := range room.list {
-				if !ev.Audience.All && f.asked == e && !slices.ContainsFunc(f.conns, func(c *conn) bool { return ev.Audience.Includes(c.org) }) {
+				if !ev.Audience.All && f.asked == room.turn && !slices.ContainsFunc(f.conns, func(c *conn) bool { return ev.Audience.Includes(c.org) }) {
 					t.Fatalf("round %d: a filter was asked that nobody of %v has", round, ev.Audience.Orgs)
 				}
 			}

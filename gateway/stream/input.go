@@ -23,12 +23,15 @@ func (c *conn) heard(b []byte) bool {
 	p := c.parser
 	if p == nil {
 		p = parsers.Get().(*parser)
-		p.maxMessage, p.maxFragments, p.inflates, p.sink = c.limits.Message, c.limits.Fragments, c.window > 0, c
+		p.maxFragments, p.inflates, p.sink = c.limits.Fragments, c.window > 0, c
 	}
 	e := p.feed(b)
 	if c.parser = p; p.idle() {
 		c.parser, *p = nil, parser{}
 		parsers.Put(p)
+	}
+	if e == &endTooBig {
+		e = tooBig(c.most())
 	}
 	if e != nil {
 		c.end(e, nil)
@@ -63,6 +66,15 @@ func (b *bucket) take(now time.Duration, perSecond, burst int) bool {
 	}
 	b.used++
 	return true
+}
+
+// most is less for who may be anybody: so many of them are let in that they could fill
+// the memory with what they never finish.
+func (c *conn) most() int {
+	if c.principal == nil {
+		return c.limits.FirstMessage
+	}
+	return c.limits.Message
 }
 
 // onFrame counts a whole frame against the client's rate; any is a sign of life.

@@ -178,3 +178,44 @@ func testTooManyPatternsOfAnOrg(t *testing.T) {
 		t.Errorf("%v were counted", n)
 	}
 }
+
+// TestConditionsOfAnOrg: a filter counts as ten patterns of its org, and gives them back.
+func TestConditionsOfAnOrg(t *testing.T) { carried(t, testConditionsOfAnOrg) }
+
+func testConditionsOfAnOrg(t *testing.T) {
+	s := open(t, func(c *stream.Config) { c.Limits.OrgPatterns = 25 })
+	c := s.join(list("a.b"))
+	ask := func(n int) {
+		c.say(fmt.Sprintf(`{"type":"subscribe","channels":["rfq.*"],"filter":{"n":%d}}`, n))
+	}
+	for n := range 2 { // 1 + 11 + 11
+		ask(n)
+		c.want("subscribe.ok")
+	}
+	ask(2)
+	c.wantError("rate_limited")
+	c.say(`{"type":"unsubscribe","channels":["rfq.*"]}`)
+	c.want("unsubscribe.ok")
+	for n := range 2 {
+		ask(n)
+		c.want("subscribe.ok")
+	}
+}
+
+// TestFirstMessage: who isn't authenticated yet may send less at a time.
+func TestFirstMessage(t *testing.T) { carried(t, testFirstMessage) }
+
+func testFirstMessage(t *testing.T) {
+	s := open(t, nil)
+	of := func(size int) string { return `{"type":"` + strings.Repeat("x", size-len(`{"type":""}`)) + `"}` }
+	c := s.dial()
+	c.say(of(16 << 10))
+	c.wantError("bad_request")
+	c.say(of(16<<10 + 1))
+	c.wantClose(1009)
+	c = s.join(`"rfq.*"`)
+	c.say(of(64 << 10))
+	c.wantError("bad_request")
+	c.say(of(64<<10 + 1))
+	c.wantClose(1009)
+}

@@ -8,6 +8,8 @@ import (
 // sink is told what a client's frames say. A method that returns an ending stops
 // the parser.
 type sink interface {
+	// most is how many bytes a message may have that begins, or goes on, now.
+	most() int
 	// onFrame is called for every whole frame, before what it may complete.
 	onFrame() *Ending
 	// onMessage gets a whole message, valid UTF-8 if it is text. Its bytes are the
@@ -26,7 +28,6 @@ type sink interface {
 // bad ones past our writer, doesn't look at UTF-8, and takes any number of empty
 // fragments.
 type parser struct {
-	maxMessage   int // bytes
 	maxFragments int
 	inflates     bool // messages may come deflated
 	sink         sink
@@ -161,10 +162,11 @@ func (p *parser) measure() *Ending {
 // maxSent bounds a message as it comes. What can't be made shorter may be longer for
 // having been deflated, by an eighth at most.
 func (p *parser) maxSent() int {
+	most := p.sink.most()
 	if p.deflated {
-		return p.maxMessage + p.maxMessage/8
+		return most + most/8
 	}
-	return p.maxMessage
+	return most
 }
 
 // take unmasks a part of a payload and adds it to what it belongs to; false: it
@@ -205,7 +207,7 @@ func (p *parser) finish() *Ending {
 	p.msg = nil // an idle connection keeps no buffer
 	if p.deflated {
 		var e *Ending
-		if msg, e = inflate(msg, p.maxMessage); e != nil {
+		if msg, e = inflate(msg, p.sink.most()); e != nil {
 			return e
 		}
 		if p.msgOp == opText && !utf8.Valid(msg) {

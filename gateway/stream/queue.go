@@ -110,8 +110,9 @@ type item struct {
 	task  task
 }
 
-// task is work that has its place between messages. An error says that the client
-// is gone. The shard doesn't do it: it may wait.
+// task is work that has its place between messages. An error says that the client is
+// gone. The shard doesn't do it: it may wait. What stands behind it waits until it is
+// done, unless it is a readOn, which writes nothing itself.
 type task interface{ do(c *conn) error }
 
 func (q *queue) pushOwn(it item) {

@@ -55,10 +55,10 @@ func (t *catchUp) do(c *conn) error {
 	defer c.caughtUp()
 	ctx, cancel := context.WithCancel(c.hub.ctx)
 	defer cancel()
-	if !c.cancelWith(cancel) {
+	if !c.cancelWith(&c.cancel, cancel) {
 		return nil // the end is queued
 	}
-	defer c.cancelWith(nil)
+	defer c.cancelWith(&c.cancel, nil)
 
 	last, err := t.lookBack(ctx, c)
 	if err != nil {
@@ -169,12 +169,12 @@ func (c *conn) correct(t *catchUp, from int64) {
 	})
 }
 
-// cancelWith has the end of the connection call cancel; false: it has come
-// already, and what is queued isn't wanted any more.
-func (c *conn) cancelWith(cancel context.CancelFunc) bool {
+// cancelWith has the end of the connection call cancel, which is to be found at that
+// place; false: it has come already, and what is queued isn't wanted any more.
+func (c *conn) cancelWith(at *context.CancelFunc, cancel context.CancelFunc) bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.cancel = cancel
+	*at = cancel
 	return c.ending == nil || !c.ending.cut && !c.ending.discard
 }
 

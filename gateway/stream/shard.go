@@ -14,10 +14,11 @@ import (
 // subscriptions and their index: its goroutine, or, where that has nothing to do, who
 // calls. Whoever else wants something of it posts.
 type shard struct {
-	hub   *Hub
-	inbox inbox
-	rooms map[event.Environment]*room
-	conns []*conn
+	hub     *Hub
+	inbox   inbox
+	rooms   map[event.Environment]*room
+	conns   []*conn
+	bearers map[string]*bearers // by their key
 
 	works   []work        // being done
 	news    []news        // being handed out
@@ -33,7 +34,7 @@ type shard struct {
 }
 
 func newShard(h *Hub) *shard {
-	s := &shard{hub: h, rooms: make(map[event.Environment]*room)}
+	s := &shard{hub: h, rooms: make(map[event.Environment]*room), bearers: make(map[string]*bearers)}
 	for _, env := range event.Environments {
 		s.rooms[env] = &room{filters: make(map[string]*filter), orgs: make(map[string][]*conn)}
 	}
@@ -183,6 +184,7 @@ func (s *shard) remove(c *conn) {
 	if c.environment != 0 {
 		s.rooms[c.environment].remove(c)
 	}
+	s.bear(c, "")
 	if c.reading != nil {
 		s.hub.metrics.behind.Dec()
 	}

@@ -27,7 +27,7 @@ func (s *sharing) entry(h *Hub, ev *event.Event, alone bool) *entry {
 		return newEntry(h, ev)
 	}
 	slot := &s.entries[ev.Offset%sharedEntries]
-	if e := slot.Load(); e != nil && e.ev.Offset == ev.Offset {
+	if e := slot.Load(); e != nil && e.ev.Offset == ev.Offset && e.ev.ID == ev.ID { // a log that lost events gives their offsets to others
 		return e
 	}
 	own := *ev // what it was read with would stay as long as it does

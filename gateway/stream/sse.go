@@ -195,7 +195,8 @@ func eventHead(c *web.Call) string {
 func (c *conn) join(p *key.Principal, head string, types event.Patterns, from int64, refusal *dialect.Error) {
 	c.org, c.environment = p.Org, p.Environment
 	c.usage = c.hub.cfg.Usage.Of(p.Org, p.Environment)
-	c.keyID, c.expires, c.keeps = p.KeyID, p.ExpiresAt, true
+	c.shard.bear(c, p.KeyID)
+	c.expires, c.keeps = p.ExpiresAt, true
 	c.nextPing = c.hub.now() + c.between() - c.spread()
 
 	room := c.shard.rooms[c.environment]

@@ -28,7 +28,7 @@
 //     while there is something to read. Anything else, such as TLS, has a goroutine
 //     that reads and one that writes.
 //
-// Reading order: hub.go shard.go index.go filter.go; upgrade.go admit.go conn.go
+// Reading order: hub.go shard.go index.go filter.go bearers.go; upgrade.go admit.go conn.go
 // taken.go taken_read.go wrapped.go input.go commands.go sse.go; queue.go output.go resume.go behind.go
 // turns.go sharing.go; clock.go drain.go ending.go lag.go metrics.go; form.go frame.go parser.go utf8.go
 // deflate.go; echo.go.
@@ -89,17 +89,18 @@ type Limits struct {
 	SendBuffer  int // SO_SNDBUF of a connection in bytes (64 KiB): without it the kernel hides megabytes of a slow client
 	InboxBytes  int // events waiting for one shard, in bytes (8 MiB)
 
-	Message     int // bytes of one message from a client, and of all that one subscribes to (64 KiB)
-	Fragments   int // of one message (1,024)
-	Patterns    int // of one connection (100)
-	BadMessages int // the one that closes (5)
+	Message      int // bytes of one message from a client, and of all that one subscribes to (64 KiB)
+	FirstMessage int // bytes of one message from a client that isn't authenticated (16 KiB)
+	Fragments    int // of one message (1,024)
+	Patterns     int // of one connection (100)
+	BadMessages  int // the one that closes (5)
 	// Rate and Burst bound the frames of one client a second (100, 200). A message
 	// beyond them is answered with rate_limited and not acted on; who goes on for
 	// another Burst is closed with 1008.
 	Rate, Burst int
 
 	PerOrg       int           // connections of one org (20,000)
-	OrgPatterns  int           // of all connections of one org together (200,000)
+	OrgPatterns  int           // of all connections of one org together, a filter counting as 10 (200,000)
 	Unauth       int           // connections that aren't authenticated (4,096); one address has half of them at most
 	Replay       int           // events replayed at most (100)
 	Replays      int           // connections that read the past at the same time (16)
@@ -119,6 +120,7 @@ func (l *Limits) fill() {
 	l.SendBuffer = cmp.Or(l.SendBuffer, 64<<10)
 	l.InboxBytes = cmp.Or(l.InboxBytes, 8<<20)
 	l.Message = cmp.Or(l.Message, 64<<10)
+	l.FirstMessage = cmp.Or(l.FirstMessage, 16<<10)
 	l.Fragments = cmp.Or(l.Fragments, 1024)
 	l.Patterns = cmp.Or(l.Patterns, 100)
 	l.BadMessages = cmp.Or(l.BadMessages, 5)

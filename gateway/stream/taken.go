@@ -31,7 +31,7 @@ type taken struct {
 	// The shard's own.
 	closed  bool       // the descriptor is
 	state   word       // who has the word
-	working bool       // a task is at work, with the word or without
+	working int        // tasks at work, with the word or without
 	rest    *leftOver  // what the socket didn't take; nil: nothing
 	result  chan error // the task waits there for what it handed over to be written; nil: it doesn't
 	linger  time.Time  // until then a client that nothing goes out to is listened to
@@ -222,17 +222,30 @@ func (k *taken) done(events int, logged int64, then task) {
 		if last := k.c.closeFrame(); len(last) > 0 {
 			k.rest = &leftOver{frames: [][]byte{last}, since: time.Now()}
 		}
+	case *readOn:
+		k.working++
+		go k.readOn(then)
 	default:
-		k.state, k.working = wordTask, true
+		k.state = wordTask
+		k.working++
 		go k.run(then)
 	}
+}
+
+// readOn does a task that leaves the word where it is.
+func (k *taken) readOn(t task) {
+	t.do(k.c)
+	k.c.shard.call(func() {
+		k.working--
+		k.flush()
+	})
 }
 
 // run does a task and gives the word back.
 func (k *taken) run(t task) {
 	err := t.do(k.c)
 	k.c.shard.call(func() {
-		k.working = false
+		k.working--
 		switch {
 		case k.state != wordTask:
 		case err != nil:
@@ -303,7 +316,7 @@ func (k *taken) hush() {
 // settle closes once nothing goes out, no task is at work, and the client has gone
 // or was listened to for long enough.
 func (k *taken) settle(now time.Time) {
-	if k.closed || k.working {
+	if k.closed || k.working > 0 {
 		return
 	}
 	if k.input.Load() != shut {

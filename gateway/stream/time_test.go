@@ -361,3 +361,28 @@ func TestLostBehindResume(t *testing.T) {
 		})
 	}
 }
+
+// TestRefusedKeepsNothing: a subscribe that is refused changes nothing of how its client
+// is served.
+func TestRefusedKeepsNothing(t *testing.T) {
+	inBubble(t, anybody{}, func(v *virtual) {
+		v.join()
+		v.hub.limits.Patterns = 1
+		v.say(`{"type":"subscribe","channels":["other.thing"],"onSlow":"resume"}`)
+		v.want(opText, `at most 1 patterns`, 0)
+		v.publish(20)
+		synctest.Wait()
+		for {
+			op, text, err := v.frame()
+			if err != nil || op != opText {
+				t.Fatalf("%x %v", op, err)
+			}
+			if strings.Contains(string(text), `"dropped"`) {
+				return
+			}
+			if strings.Contains(string(text), event.Cursor{Environment: event.Sandbox, Next: 20}.String()) {
+				t.Fatal("it got the last, and nothing was dropped")
+			}
+		}
+	})
+}

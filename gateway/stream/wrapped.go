@@ -108,6 +108,8 @@ func (w *wrapped) lastWords(buf []byte) {
 func (w *wrapped) run() {
 	c := w.c
 	defer close(w.written)
+	var reads sync.WaitGroup
+	defer reads.Wait()
 	defer w.nc.SetReadDeadline(time.Now()) // the reader is to see that it is over
 	defer c.silence()
 	var b batch
@@ -125,6 +127,9 @@ func (w *wrapped) run() {
 				w.write([][]byte{last}) // who doesn't take it is closed without
 			}
 			return
+		case *readOn: // it writes nothing: others needn't wait for it
+			t := b.task
+			reads.Go(func() { t.do(c) })
 		default:
 			if err := b.task.do(c); err != nil {
 				c.end(&endLost, nil)
