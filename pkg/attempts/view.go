@@ -268,7 +268,7 @@ func (v *View) follow(ctx context.Context, at Position, batches chan<- batch) er
 		if err != nil {
 			return fmt.Errorf("tail %s: %w", at.Topic, err)
 		}
-		b := batch{}
+		b := batch{parts: make([]Row, 0, len(records))}
 		for i := range records {
 			if part, ok := fold(&records[i], &at.Fence); ok {
 				b.parts = append(b.parts, part)

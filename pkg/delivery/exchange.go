@@ -115,9 +115,9 @@ func (a *Attempt) hasMore() bool {
 		len(a.Exchange.Headers) > 0 || len(a.Exchange.Answer) > 0
 }
 
-// takeMore reads the attempt's members, and keeps those that aren't known. It
-// reports false if one that is known can't be read.
-func (a *Attempt) takeMore(more string) bool {
+// takeMore reads the attempt's members, with which body ends, and keeps those that
+// aren't known. It reports false if one that is known can't be read.
+func (a *Attempt) takeMore(more string, body []byte) bool {
 	for r := (reader{rest: more}); r.rest != ""; {
 		before := r.rest
 		tag, value := r.member()
@@ -137,10 +137,13 @@ func (a *Attempt) takeMore(more string) bool {
 				*d = time.Duration(v.uvarint()&(1<<50-1)) * time.Microsecond
 			}
 			a.Exchange.Timing = t
-		case tagHeaders:
-			a.Exchange.Headers = append([]byte(nil), value...)
-		case tagAnswer:
-			a.Exchange.Answer = append([]byte(nil), value[:min(len(value), MaxAnswer)]...)
+		case tagHeaders, tagAnswer:
+			end := len(body) - len(r.rest)
+			if bytes := body[end-len(value) : end : end]; tag == tagHeaders {
+				a.Exchange.Headers = bytes
+			} else {
+				a.Exchange.Answer = bytes[:min(len(bytes), MaxAnswer)]
+			}
 		case tagByHand:
 			a.ByHand = true
 		case tagReplay:

@@ -204,7 +204,8 @@ func (a *Attempt) AppendRecord(dst []byte) []byte {
 	return dst
 }
 
-// DecodeAttempt reads what AppendRecord wrote. ErrVersion, ErrKind and ErrRecord
+// DecodeAttempt reads what AppendRecord wrote. The exchange's headers and answer are
+// parts of value, which must not change any more. ErrVersion, ErrKind and ErrRecord
 // say what is wrong with bytes that are none.
 func DecodeAttempt(value []byte) (*Attempt, error) {
 	flags, body, err := check(value, kindAttempt)
@@ -223,7 +224,7 @@ func DecodeAttempt(value []byte) (*Attempt, error) {
 		a.Generation = r.generation()
 	}
 	a.Origin, a.Outcome = r.place(), r.outcome()
-	if flags&flagMore != 0 && !a.takeMore(r.more()) || r.bad || r.rest != "" {
+	if flags&flagMore != 0 && !a.takeMore(r.more(), body) || r.bad || r.rest != "" {
 		return nil, ErrRecord
 	}
 	return a, nil

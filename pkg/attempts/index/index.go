@@ -19,6 +19,7 @@ package index
 import (
 	"cmp"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -195,10 +196,10 @@ func (s *Store) Merge(_ context.Context, parts []attempts.Row, to []attempts.Pos
 	slices.SortFunc(rows, func(a, b *attempts.Row) int {
 		return cmp.Or(strings.Compare(a.Endpoint, b.Endpoint), cmp.Compare(a.Event, b.Event))
 	})
-	b := s.db.NewBatchWithSize(len(parts) * bytesEach)
-	for _, put := range []func(*pebble.Batch, *attempts.Row) error{putRow, putOpen, putEvent, putID} {
+	b := writer{Batch: s.db.NewBatchWithSize(len(parts) * bytesEach)}
+	for _, put := range []func(*attempts.Row) error{b.row, b.open, b.event, b.id} {
 		for _, row := range rows {
-			if err := put(b, row); err != nil {
+			if err := put(row); err != nil {
 				return errors.Join(err, b.Close())
 			}
 		}
@@ -214,30 +215,41 @@ func (s *Store) Merge(_ context.Context, parts []attempts.Row, to []attempts.Pos
 // bytesEach is about what a new row takes in a batch.
 const bytesEach = 400
 
-func putRow(b *pebble.Batch, row *attempts.Row) error {
-	return b.Merge(rowKey(&row.Key), encodeRow(row), nil)
+// writer puts rows into a batch, which copies what it is given: all keys and values
+// are made in the same place.
+type writer struct {
+	*pebble.Batch
+	key, value []byte
 }
 
-func putID(b *pebble.Batch, row *attempts.Row) error {
-	return b.Set(idKey(&row.Key), eventValue(row.Event), nil)
+func (b *writer) row(row *attempts.Row) error {
+	b.key, b.value = appendKey(b.key[:0], kindRow, &row.Key), appendRow(b.value[:0], row)
+	return b.Merge(b.key, b.value, nil)
 }
 
-func putEvent(b *pebble.Batch, row *attempts.Row) error {
-	return b.Set(eventKey(row.Environment, &row.Key), []byte(row.Endpoint), nil)
-}
-
-// putOpen may leave a step of a delivery whose success was written before: List
-// looks at the row.
-func putOpen(b *pebble.Batch, row *attempts.Row) error {
-	switch now := row.Step.Status(); {
-	case now == 0: // nothing is said of where it stands
-		return nil
-	case now != attempts.Delivered:
-		return b.Merge(openKey(&row.Key), encodeStep(row.Step), nil)
-	case row.First: // nothing was written of it
+// open may leave a step of a delivery whose success was written before: List looks
+// at the row.
+func (b *writer) open(row *attempts.Row) error {
+	now := row.Step.Status()
+	if now == 0 || now == attempts.Delivered && row.First { // nothing is said of where it stands, or was
 		return nil
 	}
-	return b.Delete(openKey(&row.Key), nil)
+	b.key = appendKey(b.key[:0], kindOpen, &row.Key)
+	if now == attempts.Delivered {
+		return b.Delete(b.key, nil)
+	}
+	b.value = appendStep(b.value[:0], row.Step)
+	return b.Merge(b.key, b.value, nil)
+}
+
+func (b *writer) event(row *attempts.Row) error {
+	b.key, b.value = appendEventKey(b.key[:0], row.Environment, &row.Key), append(b.value[:0], row.Endpoint...)
+	return b.Set(b.key, b.value, nil)
+}
+
+func (b *writer) id(row *attempts.Row) error {
+	b.key, b.value = appendIDKey(b.key[:0], &row.Key), binary.BigEndian.AppendUint64(b.value[:0], uint64(row.Event))
+	return b.Set(b.key, b.value, nil)
 }
 
 // Forget implements attempts.Store.
@@ -265,7 +277,7 @@ func (s *Store) drop(from, to []byte) error {
 		err := s.scan(from, to, func(key, value []byte) bool {
 			row, ok := decodeRow(key, value)
 			if ok {
-				failed = errors.Join(b.Delete(idKey(&row.Key), nil), b.Delete(eventKey(row.Environment, &row.Key), nil), b.Delete(openKey(&row.Key), nil))
+				failed = errors.Join(b.Delete(appendIDKey(nil, &row.Key), nil), b.Delete(appendEventKey(nil, row.Environment, &row.Key), nil), b.Delete(openKey(&row.Key), nil))
 			}
 			failed = errors.Join(failed, b.Delete(key, nil))
 			n++

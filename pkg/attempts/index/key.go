@@ -41,9 +41,10 @@ const deliveryPrefix = "dlv_"
 
 // appendDelivery adds a delivery's id, with a byte of its form in front.
 func appendDelivery(dst []byte, id string) []byte {
-	if text, ours := strings.CutPrefix(id, deliveryPrefix); ours && len(text) == 32 {
-		if raw, err := hex.DecodeString(text); err == nil && hex.EncodeToString(raw) == text {
-			return append(append(dst, 0), raw...)
+	// Upper case would come back as lower.
+	if text, ours := strings.CutPrefix(id, deliveryPrefix); ours && len(text) == 32 && !strings.ContainsAny(text, "ABCDEF") {
+		if key, err := hex.AppendDecode(append(dst, 0), []byte(text)); err == nil {
+			return key
 		}
 	}
 	return append(append(dst, 1), id...)
@@ -59,20 +60,19 @@ func takeDelivery(b []byte) (string, bool) {
 	return "", false
 }
 
-func endpointKey(kind byte, k *attempts.Key) []byte {
-	b := appendID(append(make([]byte, 0, 64), kind), k.Endpoint)
+// appendKey adds the key of kindRow or kindOpen.
+func appendKey(dst []byte, kind byte, k *attempts.Key) []byte {
+	b := appendID(append(dst, kind), k.Endpoint)
 	b = binary.BigEndian.AppendUint64(b, uint64(k.Event))
 	return appendDelivery(b, k.Delivery)
 }
 
-func rowKey(k *attempts.Key) []byte  { return endpointKey(kindRow, k) }
-func openKey(k *attempts.Key) []byte { return endpointKey(kindOpen, k) }
+func rowKey(k *attempts.Key) []byte  { return appendKey(nil, kindRow, k) }
+func openKey(k *attempts.Key) []byte { return appendKey(nil, kindOpen, k) }
 
-func idKey(k *attempts.Key) []byte {
-	return appendDelivery(appendID(append(make([]byte, 0, 64), kindID), k.Endpoint), k.Delivery)
+func appendIDKey(dst []byte, k *attempts.Key) []byte {
+	return appendDelivery(appendID(append(dst, kindID), k.Endpoint), k.Delivery)
 }
-
-func eventValue(offset int64) []byte { return binary.BigEndian.AppendUint64(nil, uint64(offset)) }
 
 // span gives the keys of all that an endpoint has of the kind.
 func span(kind byte, endpoint string) (from, to []byte) {
@@ -92,8 +92,8 @@ func decodeKey(key []byte) (k attempts.Key, ok bool) {
 	return k, ok
 }
 
-func eventKey(env event.Environment, k *attempts.Key) []byte {
-	b := binary.BigEndian.AppendUint64([]byte{kindEvent, byte(env)}, uint64(k.Event))
+func appendEventKey(dst []byte, env event.Environment, k *attempts.Key) []byte {
+	b := binary.BigEndian.AppendUint64(append(dst, kindEvent, byte(env)), uint64(k.Event))
 	return appendDelivery(b, k.Delivery)
 }
 
@@ -129,18 +129,18 @@ func decodePosition(key, value []byte) (pos attempts.Position, ok bool) {
 	return pos, true
 }
 
-// encodeRow writes what a row's key doesn't say.
-func encodeRow(row *attempts.Row) []byte {
+// appendRow adds what a row's key doesn't say.
+func appendRow(dst []byte, row *attempts.Row) []byte {
 	test := byte(0)
 	if row.Test {
 		test = 1
 	}
-	b := append(make([]byte, 0, 96+len(row.Reason)), byte(row.Environment), test)
+	b := append(dst, byte(row.Environment), test)
 	b = binary.AppendVarint(b, int64(row.Step))
-	for _, t := range []time.Time{row.Created, row.Updated, row.Next} {
+	for _, t := range [...]time.Time{row.Created, row.Updated, row.Next} {
 		b = binary.AppendVarint(b, millis(t))
 	}
-	for _, s := range []string{row.EventID, row.Type, row.Reason, string(row.Class)} {
+	for _, s := range [...]string{row.EventID, row.Type, row.Reason, string(row.Class)} {
 		b = append(binary.AppendUvarint(b, uint64(len(s))), s...)
 	}
 	b = binary.AppendUvarint(b, uint64(row.HTTP))
@@ -173,7 +173,7 @@ func decodeRow(key, value []byte) (*attempts.Row, bool) {
 	return row, ok
 }
 
-// decodeValue reads what encodeRow wrote.
+// decodeValue reads what appendRow wrote.
 func decodeValue(value []byte) (*attempts.Row, bool) {
 	if len(value) < 2 {
 		return nil, false

@@ -51,7 +51,7 @@ func (p *parts) Finish(bool) ([]byte, io.Closer, error) {
 	if p.row == nil {
 		return p.value, nil, nil
 	}
-	return encodeRow(p.row), nil, nil
+	return appendRow(nil, p.row), nil, nil
 }
 
 // steps keeps the furthest.
@@ -68,8 +68,8 @@ func (s *steps) MergeOlder(value []byte) error { return s.MergeNewer(value) }
 
 func (s *steps) Finish(bool) ([]byte, io.Closer, error) { return s.furthest, nil, nil }
 
-func encodeStep(step attempts.Step) []byte {
-	return binary.BigEndian.AppendUint32(nil, uint32(step))
+func appendStep(dst []byte, step attempts.Step) []byte {
+	return binary.BigEndian.AppendUint32(dst, uint32(step))
 }
 
 // decodeStep reads a step; -1, of which nobody asks: it can't be read.

@@ -40,7 +40,7 @@ func (s *Store) List(ctx context.Context, q attempts.Query) (page attempts.Page,
 	if q.Before != (attempts.Key{}) {
 		before := q.Before
 		before.Endpoint = q.Endpoint
-		ok = func() bool { return it.SeekLT(endpointKey(kind, &before)) }
+		ok = func() bool { return it.SeekLT(appendKey(nil, kind, &before)) }
 	}
 	looked := 0
 	for more := ok(); more; more = it.Prev() {
@@ -124,7 +124,7 @@ func (s *Store) Find(_ context.Context, endpoint, delivery string) (*attempts.Ro
 	}
 	defer s.use.RUnlock()
 	k := attempts.Key{Endpoint: endpoint, Delivery: delivery}
-	value, found, err := s.get(idKey(&k))
+	value, found, err := s.get(appendIDKey(nil, &k))
 	if err != nil || !found || len(value) != 8 {
 		return nil, err
 	}

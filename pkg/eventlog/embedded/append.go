@@ -226,17 +226,25 @@ func (q *queue) rouse0() {
 	q.rouse()
 }
 
+// batchHead is the most that Pebble puts in front of a batch, and of each record in
+// it. A batch that has to grow is copied.
+const batchHead = 12
+
 // write puts the requests into one batch, syncs it, and only then shows it to
 // readers and answers.
 func (l *Log) write(taken []*request, touched []*partition, g *group) []*partition {
-	batch := l.db.NewBatch()
-	clock := now()
 	var total int64
-	err := l.failure()
+	size := batchHead
 	for _, r := range taken {
 		total += r.bytes
+		size += int(r.bytes) + len(r.records)*batchHead
+	}
+	batch := l.db.NewBatchWithSize(size)
+	clock := now()
+	err := l.failure()
+	for _, r := range taken {
 		if err != nil {
-			continue
+			break
 		}
 		for i := range r.records {
 			rec, p := &r.records[i], r.parts[i]
