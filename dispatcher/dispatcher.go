@@ -66,7 +66,7 @@ type Dispatcher struct {
 
 // cacheBytes bounds the events that are kept because their data didn't travel
 // along.
-const cacheBytes = 32 << 20
+const cacheBytes = 16 << 20
 
 // New makes a dispatcher.
 func New(cfg Config) *Dispatcher {
@@ -83,13 +83,20 @@ func New(cfg Config) *Dispatcher {
 	if cfg.Address == "" {
 		cfg.Address, _ = os.Hostname()
 	}
+	events := lane.NewEventCache(cfg.Log, cacheBytes)
+	var remember func(*event.Event)
+	if _, alone := cfg.Log.(eventlog.Private); alone {
+		// Lanes are all beside fan-out. Elsewhere each process would have to ask a broker
+		// for each event.
+		remember = events.Remember
+	}
 	return &Dispatcher{
 		cfg: cfg,
 		lane: lane.Config{
 			Log:     cfg.Log,
 			Control: cfg.Control,
 			Sender:  cfg.Sender,
-			Events:  lane.NewEventCache(cfg.Log, cacheBytes),
+			Events:  events,
 			Past:    past(cfg),
 			Dialect: func(name string) *dialect.Dialect { return byName[name] },
 			Delays:  delays(cfg.Dialects),
@@ -107,6 +114,8 @@ func New(cfg Config) *Dispatcher {
 			Control: cfg.Control,
 			Logger:  cfg.Logger,
 			Metrics: fanout.NewMetrics(cfg.Registerer),
+
+			Remember: remember,
 		},
 		failing: make(map[int32]error),
 	}

@@ -45,7 +45,7 @@ type Config struct {
 	TLS     time.Duration // handshake [5 s]
 	Body    time.Duration // reading on behind the header [2 s]
 	Idle    time.Duration // how long an unused connection is kept [60 s]
-	PerHost int           // unused connections kept to one host and port [512]
+	PerHost int           // unused connections kept to one host and port [1024: an org may have as many under way at once]
 	Kept    int           // unused connections kept in all [2,048]
 }
 
@@ -86,7 +86,7 @@ func NewHTTPSender(cfg Config) *HTTPSender {
 		agent: "sluice/" + cmp.Or(cfg.Version, "dev"),
 		guard: NewGuard(cfg.AllowHTTP, cfg.AllowPrivate),
 		tls:   newTLSConfig(&cfg),
-		conns: newConns(cmp.Or(cfg.Idle, 60*time.Second), cmp.Or(cfg.PerHost, 512), cmp.Or(cfg.Kept, 2048)),
+		conns: newConns(cmp.Or(cfg.Idle, 60*time.Second), cmp.Or(cfg.PerHost, 1024), cmp.Or(cfg.Kept, 2048)),
 	}
 	from := newSource(cfg.From)
 	s.dialer = net.Dialer{Timeout: cfg.Dial, Resolver: cfg.Resolver, Control: func(network, address string, c syscall.RawConn) error {

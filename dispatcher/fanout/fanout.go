@@ -40,6 +40,11 @@ type Config struct {
 	Generation  uint64                      // of the lane's owner: what it buries counts as that does
 	Progress    func(next int64)            // told when all that follows from the events below is durable
 	Skip        bool                        // events that the log doesn't have any more are given up
+
+	// Remember is told of an event before deliveries that don't carry its data; nil: all
+	// carry it. Where many endpoints are owed an event the log then has its data once,
+	// and not in each of their records; whoever reads it again mustn't have to go far.
+	Remember func(*event.Event)
 }
 
 // Metrics are those of all fan-outs of a process.
@@ -188,6 +193,8 @@ func (f *fan) fresh(ctx context.Context) error {
 	}
 }
 
+var firstTier = delivery.Tier(0)
+
 // batch appends what follows from the records and returns when all of it is
 // durable.
 func (f *fan) batch(ctx context.Context, records []eventlog.Record) error {
@@ -205,8 +212,17 @@ func (f *fan) batch(ctx context.Context, records []eventlog.Record) error {
 			continue
 		}
 		f.Metrics.events.Inc()
-		for _, id := range f.Control.Matching(ev) {
-			f.add(delivery.Tier(0), delivery.Lane(id), delivery.New(ev, id, applied))
+		ids := f.Control.Matching(ev)
+		once := f.Remember != nil && len(ids)*len(ev.Data) > delivery.MaxInline
+		if once {
+			f.Remember(ev)
+		}
+		for _, id := range ids {
+			d := delivery.New(ev, id, applied)
+			if once {
+				d.Refer()
+			}
+			f.add(firstTier, delivery.Lane(id), d)
 			f.Metrics.deliveries.Inc()
 			if len(f.buf) >= appendBytes {
 				if err := f.flush(ctx); err != nil {

@@ -33,7 +33,12 @@ type cached struct {
 	ev  *event.Event
 }
 
-// NewEventCache makes a cache of at most limit bytes of data.
+// eventItself is about what an event takes beside its data.
+const eventItself = 512
+
+func (e *cached) bytes() int { return eventItself + len(e.ev.Data) }
+
+// NewEventCache makes a cache of at most about limit bytes.
 func NewEventCache(log eventlog.Reader, limit int) *EventCache {
 	return &EventCache{log: log, limit: limit, known: make(map[eventKey]*list.Element)}
 }
@@ -60,6 +65,9 @@ func (c *EventCache) Event(ctx context.Context, env event.Environment, offset in
 	return ev, nil
 }
 
+// Remember keeps an event that is about to be asked for. It mustn't change any more.
+func (c *EventCache) Remember(ev *event.Event) { c.put(eventKey{ev.Environment, ev.Offset}, ev) }
+
 func (c *EventCache) get(key eventKey) *event.Event {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -77,11 +85,12 @@ func (c *EventCache) put(key eventKey, ev *event.Event) {
 	if c.known[key] != nil {
 		return
 	}
-	c.known[key] = c.recent.PushFront(&cached{key, ev})
-	c.bytes += len(ev.Data)
+	e := &cached{key, ev}
+	c.known[key] = c.recent.PushFront(e)
+	c.bytes += e.bytes()
 	for c.bytes > c.limit {
 		last := c.recent.Remove(c.recent.Back()).(*cached)
-		c.bytes -= len(last.ev.Data)
+		c.bytes -= last.bytes()
 		delete(c.known, last.key)
 	}
 }

@@ -93,8 +93,7 @@ func (l *Lane) attempt(r *attempt.Request, j *job) {
 	}()
 	d := j.delivery
 	if d.Reference {
-		full, err := l.fetch(d)
-		if err != nil {
+		if err := l.fetch(j); err != nil {
 			res.cut = true
 			if errors.Is(err, eventlog.ErrTooOld) || errors.Is(err, ErrGone) {
 				res.cut, res.fatal = false, "its event isn't kept any more"
@@ -103,10 +102,12 @@ func (l *Lane) attempt(r *attempt.Request, j *job) {
 			}
 			return
 		}
-		d = full
 	}
 	now, began := l.cfg.Clock.wall(), l.cfg.Clock.now()
 	attempt.Build(r, res.hook, d, res.ep, d.Attempts+1, now)
+	if d.Reference {
+		d.Refer() // what is as large isn't kept while the receiver takes its time
+	}
 	if res.silent = !l.ours(); res.silent {
 		return
 	}
@@ -129,16 +130,19 @@ func (l *Lane) attempt(r *attempt.Request, j *job) {
 // ErrGone says that the log doesn't keep the event any more.
 var ErrGone = errors.New("event isn't kept any more")
 
-// fetch gives a copy of the delivery that has its data.
-func (l *Lane) fetch(d *delivery.Delivery) (*delivery.Delivery, error) {
+// fetch gives a delivery its event's data. What may travel along does from here on:
+// what is tried for days mustn't depend on how long its event is kept.
+func (l *Lane) fetch(j *job) error {
+	d := j.delivery
 	ev, err := l.cfg.Events.Event(l.workers.ctx, d.Event.Environment, d.Event.Offset)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	if ev.ID != d.Event.ID {
-		return nil, fmt.Errorf("%w: another lies in its place", ErrGone)
+		return fmt.Errorf("%w: another lies in its place", ErrGone)
 	}
-	full := *d
-	full.Event = *ev
-	return &full, nil
+	if d.Carry(ev.Data); !d.Reference {
+		j.bytes += len(ev.Data)
+	}
+	return nil
 }

@@ -30,7 +30,7 @@ type Delivery struct {
 	Endpoint string
 	Event    event.Event // Data is nil when it is kept by reference
 	// Reference says that the event's data is to be read from the events log at
-	// Event.Offset; data up to MaxInline bytes travels along.
+	// Event.Offset; data up to MaxInline bytes may travel along.
 	Reference bool
 
 	First   bool  // appended by fan-out, the only writer whose records may come twice

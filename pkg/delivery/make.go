@@ -34,10 +34,16 @@ func ID(ev *event.Event, endpointID, replay string) string {
 func New(ev *event.Event, endpointID string, control int64) *Delivery {
 	d := &Delivery{ID: ID(ev, endpointID, ""), Endpoint: endpointID, Event: *ev, First: true, Control: control}
 	if len(ev.Data) > MaxInline {
-		d.Reference, d.Event.Data = true, nil
+		d.Refer()
 	}
 	return d
 }
+
+// Refer leaves the event's data to be read again.
+func (d *Delivery) Refer() { d.Reference, d.Event.Data = true, nil }
+
+// Carry has data travel along that was read again, where it may.
+func (d *Delivery) Carry(data []byte) { d.Reference, d.Event.Data = len(data) > MaxInline, data }
 
 // NewTest gives a delivery that a person asked for. Its event is in no log, so
 // its data always travels along: at most MaxInline bytes.

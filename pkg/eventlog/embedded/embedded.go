@@ -185,7 +185,7 @@ func (l *Log) open(cfg Config) (err error) {
 		MemTableStopWritesThreshold: 4,
 		MaxOpenFiles:                openTables(),
 		FormatMajorVersion:          pebble.FormatNewest,
-		L0CompactionThreshold:       4,
+		L0CompactionThreshold:       8, // four flushes: by then much of what lanes have done is trimmed, and isn't rewritten
 		L0StopWritesThreshold:       64,
 		LBaseMaxBytes:               64 << 20,
 		// Keys only rise and are deleted in ranges: nothing is gained by looking at
