@@ -86,6 +86,8 @@ type Verdict struct {
 	Violations   []string            `json:"violations"` // the first of each kind
 }
 
+func (v *Verdict) String() string { return ledger.Verdict(v.Count, v.Violations) }
+
 func (r *run) result(w *seconds, published time.Duration, interrupted bool, client Client, report *ledger.Report) *Result {
 	out := &Result{Run: r.marks.run, Name: r.Name, Scenario: r.scenario, URL: r.URL, Orgs: len(r.Keys), Seed: r.Seed,
 		Machine: fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), runtime.Version()),

@@ -94,17 +94,24 @@ func (r *Report) String() string {
 	fmt.Fprintf(&b, "attempts    %d came, %d were refused on purpose, %d were repeats, at most %d of one endpoint by one fault\n", r.Attempts, r.Failed, r.Repeats, r.Worst)
 	fmt.Fprintf(&b, "streams     %d frames, %d events declared missing\n", r.Frames, r.Declared)
 	fmt.Fprintf(&b, "faults      %d, of which %d may repeat what is in flight\n", r.Faults, r.Repeating)
-	if r.OK() {
-		b.WriteString("verdict     everything holds\n")
-		return b.String()
+	fmt.Fprintf(&b, "verdict     %s", Verdict(r.Count, r.Violations))
+	return b.String()
+}
+
+// Verdict says in lines what was violated and how often, and names the first of each
+// kind; or that all holds.
+func Verdict[V Violation | string](count map[Kind]int, first []V) string {
+	if len(count) == 0 {
+		return "everything holds: nothing lost, foreign, misordered, or missing unsaid\n"
 	}
-	b.WriteString("verdict     VIOLATED:")
-	for _, kind := range slices.Sorted(maps.Keys(r.Count)) {
-		fmt.Fprintf(&b, " %d %s", r.Count[kind], kind)
+	var b strings.Builder
+	b.WriteString("VIOLATED:")
+	for _, kind := range slices.Sorted(maps.Keys(count)) {
+		fmt.Fprintf(&b, " %d %s", count[kind], kind)
 	}
 	b.WriteString("\n")
-	for _, v := range r.Violations {
-		fmt.Fprintf(&b, "  %s\n", v)
+	for _, v := range first {
+		fmt.Fprintf(&b, "  %v\n", v)
 	}
 	return b.String()
 }
