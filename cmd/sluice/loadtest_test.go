@@ -7,6 +7,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"math"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -14,6 +15,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"runtime/pprof"
 	"slices"
 	"strings"
 	"sync"
@@ -46,6 +48,9 @@ receivers:
   - {name: hanging, endpoints: 1, hangs: 100%, publishers: [news]}
 `
 
+// loadEnds is how long a run may take that publishes for seconds.
+const loadEnds = 4 * time.Minute
+
 // loadtest runs a scenario against a process, with more arguments, and gives the exit
 // code, what was printed, and the figures; nil: there are none.
 func (p *process) loadtest(ctx context.Context, scenario string, args ...string) (code int, out, messages string, r *drive.Result) {
@@ -56,7 +61,17 @@ func (p *process) loadtest(ctx context.Context, scenario string, args ...string)
 		p.t.Fatal(err)
 	}
 	var stdout, stderr lockedBuffer
-	code = run(ctx, append([]string{"loadtest", file, "--url", "http://" + p.address, "--key", p.key, "--json", figures}, args...), std{new(bytes.Buffer), &stdout, &stderr})
+	ended := make(chan int, 1)
+	go func() {
+		ended <- run(ctx, append([]string{"loadtest", file, "--url", "http://" + p.address, "--key", p.key, "--json", figures}, args...), std{new(bytes.Buffer), &stdout, &stderr})
+	}()
+	select {
+	case code = <-ended:
+	case <-time.After(loadEnds):
+		var stacks strings.Builder
+		pprof.Lookup("goroutine").WriteTo(&stacks, 1)
+		p.t.Fatalf("loadtest %q hasn't ended after %v; it said %s%s\n%s", args, loadEnds, stdout.String(), stderr.String(), stacks.String())
+	}
 	if text, err := os.ReadFile(figures); err == nil {
 		if err := json.Unmarshal(text, &r); err != nil {
 			p.t.Fatal(err)
@@ -90,11 +105,15 @@ func (p *process) endpoints(t *testing.T) (n int) {
 	return len(list.Data)
 }
 
+// loadTries is how often a run is made again for whose deeds the machine left no time.
+const loadTries = 5
+
 // TestLoadTest loads a deployment that does all as it should, of two orgs, with others'
-// events beside.
+// events beside. All must hold of every run; one in which something of the scenario
+// didn't happen, since this process was asleep, isn't enough.
 func TestLoadTest(t *testing.T) {
 	p := startProcess(t, nil)
-	scopes := "publish,broadcast,subscribe,manage"
+	other := p.otherKey(t, "publish,broadcast,subscribe,manage")
 	beside, stop := context.WithCancel(t.Context())
 	var others sync.WaitGroup
 	others.Go(func() {
@@ -105,40 +124,86 @@ func TestLoadTest(t *testing.T) {
 	})
 	defer others.Wait()
 	defer stop()
-	code, out, messages, r := p.loadtest(t.Context(), smallLoad, "--other-keys", p.otherKey(t, scopes), "--seed", "7")
-	if code != 0 || r == nil {
-		t.Fatalf("exit code %d: %s%s", code, out, messages)
+	for try := 1; ; try++ {
+		code, out, messages, r := p.loadtest(t.Context(), smallLoad, "--other-keys", other, "--seed", "7")
+		if code != 0 || r == nil {
+			t.Fatalf("exit code %d: %s%s", code, out, messages)
+		}
+		if !strings.Contains(out, "seed 7") || !strings.Contains(out, "verdict   everything holds") || !strings.Contains(messages, "publishing for 2s") {
+			t.Errorf("it says %s%s", out, messages)
+		}
+		holds(t, r)
+		if n := p.endpoints(t); n > 0 {
+			t.Errorf("%d endpoints are left", n)
+		}
+		missing := undone(r)
+		if missing == "" {
+			return
+		}
+		if t.Logf("run %d: %s", try, missing); try == loadTries {
+			t.Fatalf("in %d runs the scenario was never done whole: %s%s", try, out, messages)
+		}
 	}
-	if !strings.Contains(out, "seed 7") || !strings.Contains(out, "verdict   everything holds") || !strings.Contains(messages, "publishing for 2s") {
-		t.Errorf("it says %s%s", out, messages)
-	}
+}
+
+// holds checks what is so of a run whatever the machine left it time for.
+func holds(t *testing.T, r *drive.Result) {
+	t.Helper()
 	v := r.Verdict
-	if v.Sent < 400 || v.Acknowledged != v.Sent || v.Deliveries != v.Delivered+v.StillOwed || v.StillOwed < 10 || v.Streamed < v.Sent {
+	if v.Acknowledged != v.Sent || v.Deliveries != v.Delivered+v.StillOwed || v.Streamed < v.Sent {
 		t.Errorf("its account: %+v", v)
 	}
 	for i, want := range []string{"fast", "careful", "slow", "failing", "hanging"} {
-		e := r.Receivers[i]
-		if e.Name != want || e.Requests == 0 || (e.Refused > 0) != (want == "failing" || want == "hanging") {
+		if e := r.Receivers[i]; e.Name != want || e.Refused > 0 && want != "failing" && want != "hanging" {
 			t.Errorf("receivers: %+v", e)
 		}
 	}
 	for _, s := range r.Streams {
-		if s.Connects < int64(s.Connections) || s.Name != "robots" && s.Connects == int64(s.Connections) || s.Times.Count == 0 || s.Times.P50 <= 0 || s.Times.P99 > s.Times.Max || len(s.Endings) > 0 {
+		if s.Connects < int64(s.Connections) || s.Times.P50 > s.Times.P99 || s.Times.P99 > s.Times.Max || len(s.Endings) > 0 {
 			t.Errorf("streams: %+v", s)
 		}
 	}
-	if len(r.Seconds) < 2 || r.Client.CPUSeconds <= 0 || r.Client.TimersLate.Count == 0 {
-		t.Errorf("%d seconds, client %+v", len(r.Seconds), r.Client)
+	if r.Client.CPUSeconds <= 0 || r.Client.TimersLate.Count == 0 {
+		t.Errorf("client: %+v", r.Client)
 	}
-	if n := p.endpoints(t); n > 0 {
-		t.Errorf("%d endpoints are left", n)
+	// Second by second it is what it is in all.
+	published, streamed, before := 0.0, 0.0, 0.0
+	for _, s := range r.Seconds {
+		published, streamed = published+s.Published.Rate*(s.At-before), streamed+s.Streamed.Rate*(s.At-before)
+		before = s.At
 	}
+	if before < r.Published || math.Abs(published-float64(v.Acknowledged)) > 1 || math.Abs(streamed-float64(v.Streamed)) > 1+float64(v.Streamed)/100 {
+		t.Errorf("%d seconds, until %v: %v published, %v streamed: %+v", len(r.Seconds), before, published, streamed, v)
+	}
+}
+
+// undone says what of the small load didn't happen; empty: all did.
+func undone(r *drive.Result) string {
+	for _, p := range r.Publishers {
+		if p.Sent < int64(p.Due) {
+			return fmt.Sprintf("of %s %d of %d were sent", p.Name, p.Sent, p.Due)
+		}
+	}
+	for _, e := range r.Receivers {
+		if e.Requests == 0 || e.Refused == 0 && (e.Name == "failing" || e.Name == "hanging") {
+			return fmt.Sprintf("%s had %d requests and refused %d", e.Name, e.Requests, e.Refused)
+		}
+	}
+	for _, s := range r.Streams {
+		if s.Times.Count == 0 || s.Name != "robots" && s.Connects == int64(s.Connections) {
+			return fmt.Sprintf("%s connected %d times and timed %d", s.Name, s.Connects, s.Times.Count)
+		}
+	}
+	if r.Verdict.StillOwed < 10 {
+		return fmt.Sprintf("only %d are owed", r.Verdict.StillOwed)
+	}
+	return ""
 }
 
 // TestLoadTestInterrupted ends a run early.
 func TestLoadTestInterrupted(t *testing.T) {
 	p := startProcess(t, nil)
-	ctx, interrupt := context.WithCancel(t.Context())
+	ctx, interrupt := context.WithTimeout(t.Context(), loadEnds/2)
 	defer interrupt()
 	go func() {
 		defer interrupt()
@@ -189,89 +254,105 @@ func TestLoadTestRefused(t *testing.T) {
 }
 
 // TestLoadTestFinds puts somebody in between who does one thing wrong, once, and holds
-// that it is found and named.
+// that it is found and named. Who publishes may be asleep for so long that it never
+// comes to that; then it is tried again.
 func TestLoadTestFinds(t *testing.T) {
 	p := startProcess(t, nil)
 	other := p.otherKey(t, "publish,subscribe,manage")
-	const streams = `
+	const scenario = `
 duration: 1500ms
-settle: %s
+settle: 12s # of which all is waited for where something is missing
 publishers:
   - {name: a, rate: 100, keys: 1}
 streams:
   - {name: b, kind: websocket, connections: 4}
+receivers:
+  - {name: c, endpoints: 2}
 `
 	const at = 40 // the event of which something is made
 	for _, c := range []struct {
 		name, want string
-		wrong      func(w *meddler, n int, frame []byte) [][]byte // of the first WebSocket
-		lost       bool                                           // a webhook is
+		wrong      func(w *meddler, n int, frame []byte) [][]byte // of the first WebSocket; nil: a webhook is lost
 	}{
-		{name: "nothing", want: "everything holds"},
-		{name: "a frame is lost", want: " 1 hole", wrong: func(_ *meddler, n int, frame []byte) [][]byte {
+		{"nothing", "everything holds", func(w *meddler, n int, frame []byte) [][]byte {
+			w.done.Store(true)
+			return [][]byte{frame}
+		}},
+		{"a frame is lost", " 1 hole", func(w *meddler, n int, frame []byte) [][]byte {
 			if n == at {
+				w.done.Store(true)
 				return nil
 			}
 			return [][]byte{frame}
 		}},
-		{name: "two are swapped", want: " 1 backwards", wrong: func(w *meddler, n int, frame []byte) [][]byte {
+		{"two are swapped", " 1 backwards", func(w *meddler, n int, frame []byte) [][]byte {
 			switch n {
 			case at:
 				w.kept = frame
 				return nil
 			case at + 1:
+				w.done.Store(true)
 				return [][]byte{frame, w.kept}
 			}
 			return [][]byte{frame}
 		}},
-		{name: "one comes twice", want: " 1 backwards", wrong: func(_ *meddler, n int, frame []byte) [][]byte {
+		{"one comes twice", " 1 backwards", func(w *meddler, n int, frame []byte) [][]byte {
 			if n == at {
+				w.done.Store(true)
 				return [][]byte{frame, frame}
 			}
 			return [][]byte{frame}
 		}},
-		{name: "one is another org's", want: " 1 foreign", wrong: func(w *meddler, n int, frame []byte) [][]byte {
-			if other := w.others.Load(); n >= at && w.kept == nil && other != nil {
-				w.kept = frame
+		{"one is another org's", " 1 foreign", func(w *meddler, n int, frame []byte) [][]byte {
+			if other := w.others.Load(); n >= at && !w.done.Load() && other != nil {
+				w.done.Store(true)
 				return [][]byte{frame, *other}
 			}
 			return [][]byte{frame}
 		}},
-		{name: "a byte is another", want: " 1 altered", wrong: func(_ *meddler, n int, frame []byte) [][]byte {
+		{"a byte is another", " 1 altered", func(w *meddler, n int, frame []byte) [][]byte {
 			if n == at {
+				w.done.Store(true)
 				frame = bytes.Replace(frame, []byte(`"pad":"x`), []byte(`"pad":"y`), 1)
 			}
 			return [][]byte{frame}
 		}},
-		{name: "a webhook is lost", want: " 1 lost", lost: true},
+		{"a webhook is lost", " 1 lost", nil},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := &meddler{to: p.address, wrong: c.wrong}
-			settle := "5s" // of which all is waited for where something is missing
-			if c.wrong == nil && !c.lost {
-				settle = "1m"
-			}
-			scenario, receive := fmt.Sprintf(streams, settle)+"receivers:\n  - {name: c, endpoints: 2}\n", freeAddress(t)
-			q := *p
-			q.t, q.address = t, w.serve(t)
-			code, out, messages, r := q.loadtest(t.Context(), scenario, "--other-keys", other, "--receive", receive, "--receive-url", relay(t, receive, c.lost))
-			if r == nil || !strings.Contains(out, c.want) || (code == 0) != (c.wrong == nil && !c.lost) || c.lost && !strings.Contains(out, "lost: event load_"+r.Run) {
-				t.Errorf("exit code %d, not %q: %s%s", code, c.want, out, messages)
+			for try := 1; ; try++ {
+				w := &meddler{to: p.address, wrong: c.wrong}
+				receive := freeAddress(t)
+				q := *p
+				q.t, q.address = t, w.serve(t)
+				code, out, messages, r := q.loadtest(t.Context(), scenario, "--other-keys", other, "--receive", receive, "--receive-url", w.relay(t, receive))
+				switch {
+				case r == nil:
+					t.Fatalf("exit code %d: %s", code, messages)
+				case !w.done.Load() && try < loadTries:
+					t.Logf("run %d: it didn't come to that: %s", try, out)
+					continue
+				}
+				if !strings.Contains(out, c.want) || (code == 0) != (c.want == "everything holds") || c.wrong == nil && !strings.Contains(out, "lost: event load_"+r.Run) {
+					t.Errorf("exit code %d, not %q: %s%s", code, c.want, out, messages)
+				}
+				return
 			}
 		})
 	}
 }
 
-// relay passes webhooks on. It answers the tenth itself, if it is to lose one.
-func relay(t *testing.T, to string, lose bool) (base string) {
+// relay passes webhooks on. It answers the tenth itself, if one is to be lost.
+func (w *meddler) relay(t *testing.T, to string) (base string) {
 	pass := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: to})
 	var n atomic.Int64
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if n.Add(1) == 10 && lose {
+	server := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		if n.Add(1) == 10 && w.wrong == nil {
+			w.done.Store(true)
 			return
 		}
-		pass.ServeHTTP(w, r)
+		pass.ServeHTTP(rw, r)
 	}))
 	t.Cleanup(server.Close)
 	return server.URL
@@ -283,6 +364,7 @@ type meddler struct {
 	wrong func(w *meddler, n int, frame []byte) [][]byte // what goes out for the n-th event
 	kept  []byte
 
+	done    atomic.Bool // what is to be wrong was
 	sockets atomic.Int64
 	others  atomic.Pointer[[]byte] // the last event of the second WebSocket, which is the other org's
 }

@@ -51,6 +51,7 @@ func (f *follower) dialEvents(ctx context.Context) (conn, error) {
 		nc = tls.Client(nc, &tls.Config{ServerName: u.Hostname()})
 	}
 	nc.SetDeadline(time.Now().Add(answerWithin))
+	defer context.AfterFunc(ctx, func() { nc.Close() })()
 	req := &http.Request{Method: http.MethodGet, URL: u, Host: u.Host, Header: http.Header{
 		"Accept": {"*/*"}, "Authorization": {"Bearer " + r.Keys[f.org]}}}
 	if f.cursor != "" {

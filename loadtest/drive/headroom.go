@@ -53,11 +53,16 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// look gives the share of the processors that was used since the last look.
+// look gives the share of the processors that was used since the last look. Of less
+// than half a second it is no peak.
 func (h *headroom) look() float64 {
 	now, used := time.Now(), cpuTime()
-	share := (used - h.last).Seconds() / now.Sub(h.looked).Seconds() / float64(runtime.GOMAXPROCS(0))
-	h.looked, h.last, h.peak = now, used, max(h.peak, share)
+	took := now.Sub(h.looked)
+	share := (used - h.last).Seconds() / took.Seconds() / float64(runtime.GOMAXPROCS(0))
+	if took > time.Second/2 {
+		h.peak = max(h.peak, share)
+	}
+	h.looked, h.last = now, used
 	return share
 }
 

@@ -32,25 +32,30 @@ type seconds struct {
 	retries int64 // until the last look
 }
 
-// watch looks until ctx ends.
+// watch looks until ctx ends, and then once more: what is seen is all that came.
 func (w *seconds) watch(ctx context.Context) {
 	every := time.NewTicker(time.Second)
 	defer every.Stop()
 	for before := w.began; ; {
 		select {
-		case now := <-every.C:
-			s := w.look(now.Sub(before))
-			before = now
-			w.seen = append(w.seen, s)
-			w.run.Each(s)
+		case <-every.C:
 		case <-ctx.Done():
+		}
+		// A tick says when it was due; who has been asleep has what came since then, too.
+		now := time.Now()
+		s := w.look(now, now.Sub(before))
+		before = now
+		w.seen = append(w.seen, s)
+		w.run.Each(s)
+		if ctx.Err() != nil {
 			return
 		}
 	}
 }
 
-func (w *seconds) look(took time.Duration) Second {
-	s := Second{At: time.Since(w.began).Seconds(), CPU: w.run.headroom.look()}
+// look sums up what took so long until now.
+func (w *seconds) look(now time.Time, took time.Duration) Second {
+	s := Second{At: now.Sub(w.began).Seconds(), CPU: w.run.headroom.look()}
 	var published, streamed, delivered []*meter
 	retries := int64(0)
 	for _, of := range w.run.publishers {

@@ -46,12 +46,19 @@ func (f *follower) dialWebSocket(ctx context.Context) (conn, error) {
 	if f.of.OnSlow == "resume" {
 		subscribe["onSlow"] = "resume"
 	}
+	w := &webSocketConn{Conn: c, follower: f}
 	// Both at once: the server takes messages in order.
-	if err := errors.Join(c.WriteJSON(map[string]any{"type": "auth", "token": r.Keys[f.org]}), c.WriteJSON(subscribe)); err != nil {
+	if err := errors.Join(w.say(map[string]any{"type": "auth", "token": r.Keys[f.org]}), w.say(subscribe)); err != nil {
 		c.Close()
 		return nil, fmt.Errorf("subscribe: %w", cause(err))
 	}
-	return &webSocketConn{Conn: c, follower: f}, nil
+	return w, nil
+}
+
+// say writes a message; who doesn't take it in time has broken the connection.
+func (c *webSocketConn) say(message map[string]any) error {
+	c.SetWriteDeadline(time.Now().Add(answerWithin))
+	return c.WriteJSON(message)
 }
 
 // stalledBytes are what the system may keep of what a client that stalls doesn't read:
@@ -62,10 +69,14 @@ const stalledBytes = 64 << 10
 // dialTCP connects.
 func (f *follower) dialTCP(ctx context.Context, network, address string) (net.Conn, error) {
 	nc, err := (&net.Dialer{Timeout: answerWithin}).DialContext(ctx, network, address)
-	if err == nil && f.manner == stalled {
-		err = nc.(*net.TCPConn).SetReadBuffer(stalledBytes)
+	if err != nil || f.manner != stalled {
+		return nc, err
 	}
-	return nc, err
+	if err := nc.(*net.TCPConn).SetReadBuffer(stalledBytes); err != nil {
+		nc.Close()
+		return nil, err
+	}
+	return nc, nil
 }
 
 // answered is the error of an answer that is no stream. One that another try won't
@@ -147,7 +158,7 @@ func (c *webSocketConn) hear(text []byte) error {
 	case "going_away":
 		return c.moved(m.Cursor)
 	case "ping":
-		return c.WriteMessage(websocket.TextMessage, []byte(`{"type":"pong"}`))
+		return c.say(map[string]any{"type": "pong"})
 	case "error":
 		return c.refused(m.Code, m.Message)
 	}
