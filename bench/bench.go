@@ -4,6 +4,8 @@
 // and is never counted.
 //
 //	bench.go     Run: rounds, medians, the table
+//	result.go    the same as figures, for files; machine.go says where they are from
+//	compare.go   whether rows are better or worse than those of another run
 //	process.go   child processes and their CPU time
 //	ingest.go    events in: singles, batches, at a pace
 //	fanout.go    one event to many WebSocket connections, at a pace
@@ -95,9 +97,10 @@ func Names() (usual, unasked []string) {
 }
 
 // Run measures the rows and prints each as it is done; at the end it names those
-// that weren't asked for.
-func Run(ctx context.Context, cfg Config) error {
+// that weren't asked for. Where a row fails, the result has those before it.
+func Run(ctx context.Context, cfg Config) (*Result, error) {
 	var left []string
+	result := &Result{Began: time.Now().UTC(), Machine: ThisMachine(), Rows: []RowResult{}}
 	for _, r := range rows {
 		switch named := slices.Contains(cfg.Rows, r.name); {
 		case len(cfg.Rows) == 0 && r.unasked != "":
@@ -106,23 +109,25 @@ func Run(ctx context.Context, cfg Config) error {
 		case len(cfg.Rows) > 0 && !named:
 			continue
 		}
-		if err := r.run(ctx, &cfg); err != nil {
-			return err
+		row, err := r.run(ctx, &cfg)
+		if err != nil {
+			return result, err
 		}
+		result.Rows = append(result.Rows, row)
 	}
 	if len(left) > 0 {
 		fmt.Fprintf(cfg.Out, "Not measured unless named: %s.\n", strings.Join(left, ", "))
 	}
-	return nil
+	return result, nil
 }
 
-func (r *row) run(ctx context.Context, cfg *Config) error {
+func (r *row) run(ctx context.Context, cfg *Config) (RowResult, error) {
 	fmt.Fprintf(cfg.Out, "%s: %s\n", r.name, r.what)
 	if r.prepare != nil {
 		undo, err := r.prepare(ctx, cfg)
 		defer undo()
 		if err != nil {
-			return fmt.Errorf("prepare %s: %w", r.name, err)
+			return RowResult{}, fmt.Errorf("prepare %s: %w", r.name, err)
 		}
 	}
 	if r.figures != nil {
@@ -132,26 +137,26 @@ func (r *row) run(ctx context.Context, cfg *Config) error {
 	for i := range cfg.Rounds {
 		f, err := r.floor(ctx, cfg)
 		if err != nil {
-			return fmt.Errorf("measure floor of %s: %w", r.name, err)
+			return RowResult{}, fmt.Errorf("measure floor of %s: %w", r.name, err)
 		}
 		p, err := r.product(ctx, cfg)
 		if err != nil {
-			return fmt.Errorf("measure %s: %w", r.name, err)
+			return RowResult{}, fmt.Errorf("measure %s: %w", r.name, err)
 		}
 		fmt.Fprintf(cfg.Out, "  round %d of %d: floor %.4f, sluice %.4f %s\n", i+1, cfg.Rounds, f.cpu, p.cpu, r.unit)
 		floor, product = append(floor, f), append(product, p)
 	}
 	r.print(cfg, floor, product)
-	return nil
+	return r.result(floor, product), nil
 }
 
 // alone measures a row that has no floor.
-func (r *row) alone(ctx context.Context, cfg *Config) error {
+func (r *row) alone(ctx context.Context, cfg *Config) (RowResult, error) {
 	var all []sample
 	for i := range cfg.Rounds {
 		figures, err := r.figures(ctx, cfg)
 		if err != nil {
-			return fmt.Errorf("measure %s: %w", r.name, err)
+			return RowResult{}, fmt.Errorf("measure %s: %w", r.name, err)
 		}
 		fmt.Fprintf(cfg.Out, "  round %d of %d:\n", i+1, cfg.Rounds)
 		for _, f := range figures {
@@ -162,7 +167,7 @@ func (r *row) alone(ctx context.Context, cfg *Config) error {
 	fmt.Fprintf(cfg.Out, "  %-8s %28s\n", "", "min/med/max")
 	more(cfg.Out, "sluice", all)
 	fmt.Fprintln(cfg.Out)
-	return nil
+	return r.result(nil, all), nil
 }
 
 func (r *row) print(cfg *Config, floor, product []sample) {

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -30,10 +31,18 @@ func TestWhichRowsRun(t *testing.T) {
 	} {
 		var out strings.Builder
 		ran = nil
-		if err := Run(t.Context(), Config{Rows: c.named, Rounds: 1, Out: &out}); err != nil {
+		result, err := Run(t.Context(), Config{Rows: c.named, Rounds: 1, Out: &out})
+		if err != nil {
 			t.Fatal(err)
 		}
-		if !slices.Equal(ran, c.want) || !strings.HasSuffix(out.String(), "\n\n"+c.says) {
+		var have []string
+		for _, r := range result.Rows {
+			have = append(have, r.Name)
+			if want := []Round{{Figures: []Figure{{"of " + r.Name, 1}}}}; !reflect.DeepEqual(r.Sluice, want) || r.Floor != nil {
+				t.Errorf("%s gave %+v", r.Name, r)
+			}
+		}
+		if !slices.Equal(ran, c.want) || !slices.Equal(have, c.want) || !strings.HasSuffix(out.String(), "\n\n"+c.says) {
 			t.Errorf("%v: %v ran, and it said\n%s", c.named, ran, out.String())
 		}
 	}

@@ -2,11 +2,13 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"slices"
 	"strings"
+	"time"
 
 	"sluice/bench"
 )
@@ -18,8 +20,12 @@ type benchCmd struct {
 	Events    int      `default:"10000000" placeholder:"N" help:"Events that the row start begins with. Default: ${default}."`
 	Fill      string   `placeholder:"DIR" help:"Where start puts them, and finds them the next time. Default: a directory that it removes again."`
 	Brokers   brokers  `placeholder:"HOST:PORT,…" help:"Kafka on which the row handover has its log: topics that it leaves there, whose names begin with bench."`
+	JSON      string   `name:"json" type:"path" placeholder:"FILE" help:"Write the machine and every round there, as JSON."`
+	Compare   string   `type:"existingfile" placeholder:"FILE" help:"Hold the rows against those of another run, that --json wrote; the exit code is 1 where one is worse."`
 	Floor     string   `hidden:"" help:"Be the floor of that name; what runs the rows calls this."`
 	Rows      []string `arg:"" optional:"" placeholder:"ROW" help:"Rows to measure. Default: those that take no longer than a minute a round."`
+
+	before bench.Result // what --compare names
 }
 
 // Help is shown by sluice bench --help.
@@ -32,9 +38,17 @@ Measured only where they are named: ` + strings.Join(unasked, ", ") + `. The row
 and they need as many open files (ulimit -n 16000). A round of start or retries takes minutes; start's events and endpoints take some more before the first. The row handover has no floor and needs --brokers: it measures the time until lanes that
 another process had send again.
 
+--compare tells better from worse by how many times the floor's CPU time each round spent: floor and product ran next to
+each other, so that it hardly matters whether the machine is another or busier. A row is better or worse where its
+median is more than 2 % apart, and chance would set the rounds of one program so far apart in less than one run of a
+hundred (Mann and Whitney's test of ranks); else it is the same. That takes five rounds of both. Rates and latencies
+aren't judged, as they tell of the neighbours too, nor are rows that have no floor.
+
 Examples:
 
     sluice bench
+    sluice bench --json before.json
+    sluice bench ingest webhook --compare before.json
     sluice bench ingest webhook --rounds 3
     sluice bench start --rounds 2 --fill /var/tmp/fill
     sluice bench handover --brokers kafka-1:9092`
@@ -57,6 +71,15 @@ func (c *benchCmd) Validate() error {
 			return fmt.Errorf("%q is no row: the rows are %s", row, strings.Join(rows, ", "))
 		}
 	}
+	if c.Compare != "" {
+		text, err := os.ReadFile(c.Compare)
+		if err != nil {
+			return fmt.Errorf("--compare: %w", err)
+		}
+		if err := json.Unmarshal(text, &c.before); err != nil || len(c.before.Rows) == 0 {
+			return fmt.Errorf("--compare %s has no rows (%v): give a file that sluice bench --json wrote", c.Compare, err)
+		}
+	}
 	if slices.Contains(c.Rows, "handover") && len(c.Brokers) == 0 {
 		return errors.New("the row handover needs a Kafka: give --brokers")
 	}
@@ -71,6 +94,45 @@ func (c *benchCmd) Run(ctx context.Context, s std) error {
 	if err != nil {
 		return err
 	}
-	return bench.Run(ctx, bench.Config{Binary: binary, Rows: c.Rows, Rounds: c.Rounds, Out: s.Out,
+	result, err := bench.Run(ctx, bench.Config{Binary: binary, Rows: c.Rows, Rounds: c.Rounds, Out: s.Out,
 		Start: bench.Start{Endpoints: c.Endpoints, Events: c.Events, Dir: c.Fill}, Brokers: strings.Join(c.Brokers, ",")})
+	if result == nil || len(result.Rows) == 0 {
+		return err
+	}
+	if c.JSON != "" { // of a run that was ended, too
+		err = errors.Join(err, writeJSON(c.JSON, result))
+	}
+	if err != nil || c.Compare == "" {
+		return err
+	}
+	return c.compare(s, result)
+}
+
+// errSlower is what a comparison ends with in which a row is worse.
+var errSlower = errors.New("sluice spends more than it did: see the comparison")
+
+func (c *benchCmd) compare(s std, now *bench.Result) error {
+	fmt.Fprintf(s.Out, "then  %s: %s\nnow   %s: %s\n\n", c.before.Began.Format(time.DateTime), c.before.Machine, now.Began.Format(time.DateTime), now.Machine)
+	table, worse := [][]string{{"ROW", "TIMES THE FLOOR THEN", "NOW", "BY CHANCE", "VERDICT"}}, false
+	for _, change := range bench.Compare(&c.before, now) {
+		worse = worse || change.Verdict == bench.Worse
+		if change.Why != "" {
+			table = append(table, []string{change.Row, "–", "–", "–", fmt.Sprintf("%s: %s", change.Verdict, change.Why)})
+			continue
+		}
+		table = append(table, []string{change.Row, change.Before.String(), change.After.String(), fmt.Sprintf("%.2g", change.Chance), string(change.Verdict)})
+	}
+	if err := printTable(s.Out, table...); err != nil || !worse {
+		return err
+	}
+	return errSlower
+}
+
+// writeJSON writes figures to a file, for people to read, too.
+func writeJSON(path string, figures any) error {
+	text, err := json.MarshalIndent(figures, "", "  ")
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(path, append(text, '\n'), 0o644)
 }

@@ -2,12 +2,10 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"math/rand/v2"
 	"net/url"
-	"os"
 	"strings"
 	"time"
 
@@ -148,9 +146,5 @@ func (c *loadtestCmd) tell(s std, r *drive.Result) error {
 	if _, err := fmt.Fprint(s.Out, loadWords(r)); err != nil || c.JSON == "" {
 		return err
 	}
-	text, err := json.MarshalIndent(r, "", "  ")
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(c.JSON, append(text, '\n'), 0o644)
+	return writeJSON(c.JSON, r)
 }
