@@ -27,6 +27,8 @@ type listener struct {
 	streams atomic.Int64    // that came since pace last looked, less those that turned out to be none
 	apart   time.Duration   // that streams come in
 	next    time.Time       // when the next may; Accept's own
+	crowd   bool            // somebody waited when pace last looked; so is this
+	due     time.Time       // when it last let one in, or would have; so is this
 	hurry   atomic.Bool     // who waits is to be let in now
 
 	mu   sync.Mutex
@@ -81,22 +83,38 @@ const (
 	streamsAtOnce = 100
 )
 
+// Who lets streams in is late by more than this where others wait for the processors as
+// well, and so takes so many times streamsApart at most off their way.
+const (
+	lateBy   = time.Millisecond
+	lateMost = 5
+)
+
 // pace has a crowd of streams come in so slowly that those that are there keep most of
 // the processors. Who comes meanwhile waits in the system's queue, which costs nothing;
 // who finds that full tries again by itself, later each time. Everybody is taken for a
 // stream until it is known better: a crowd says what it wants only once all are in. Where
 // nobody waits there is no crowd.
+//
+// How long others take is more than the newcomers' number tells: garbage is collected, or
+// the machine has other work. Then its own turn comes late, and what was lost isn't made
+// good, but waited for once more.
 func (l *listener) pace() {
 	now := time.Now()
 	came := time.Duration(l.streams.Swap(0))
-	if earliest := now.Add(-streamsAtOnce * l.apart); l.next.Before(earliest) || !crowded(l.queue) {
+	apart, crowd := l.apart, crowded(l.queue)
+	if late := now.Sub(l.due); crowd && l.crowd && late > lateBy {
+		apart += 2 * min(late, lateMost*l.apart)
+	}
+	if earliest := now.Add(-streamsAtOnce * l.apart); l.next.Before(earliest) || !crowd {
 		l.next = earliest
 	}
-	l.next = l.next.Add(came * l.apart)
-	for !l.hurry.Load() && now.Before(l.next) {
+	l.next = l.next.Add(came * apart)
+	for l.due = now; !l.hurry.Load() && now.Before(l.next); l.due = l.next {
 		time.Sleep(min(l.next.Sub(now), 10*time.Millisecond))
 		now = time.Now()
 	}
+	l.crowd = crowd
 }
 
 // awaitRoom waits until there may be one more connection. Those who come wait in

@@ -56,6 +56,25 @@ func TestCrowdComesInAtAPace(t *testing.T) {
 	}
 }
 
+// Where the processors are busy a crowd comes in more slowly than they allow, and comes in
+// all the same.
+func TestCrowdGivesWay(t *testing.T) {
+	busy := func(turn time.Duration) func(*listener, *counted) {
+		return func(*listener, *counted) { time.Sleep(turn) }
+	}
+	turn := 3 * streamsApart / time.Duration(runtime.GOMAXPROCS(0)) // at which they would come in otherwise
+	if n, most := takes(t, always{}, 3*time.Second, busy(turn)), int(3*time.Second/turn); n > most*2/3+streamsAtOnce || n < most/3 {
+		t.Errorf("%d came in while %d might have", n, most)
+	}
+	if n := takes(t, always{}, 30*time.Second, busy(100*time.Millisecond)); n < 200 {
+		t.Errorf("no more than %d came in while they were very busy", n)
+	}
+	calls := func(_ *listener, c *counted) { c.isCall(); time.Sleep(turn) }
+	if n, most := takes(t, always{}, 3*time.Second, calls), int(3*time.Second/turn); n < most {
+		t.Errorf("%d calls came in while %d might have", n, most)
+	}
+}
+
 // queued is always with the queue of a port to which nobody has come.
 type queued struct {
 	always
