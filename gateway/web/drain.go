@@ -91,6 +91,7 @@ func (s *Server) closeUnused() (between int) {
 		between++
 		if since <= before && !unread(c.Conn) {
 			// Whoever waits for a request gives up; whoever has just got one sets another.
+			c.dismissed.Store(true)
 			c.SetReadDeadline(time.Unix(1, 0))
 		}
 	}

@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"net"
 	"net/netip"
+	"os"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -21,7 +22,8 @@ type listener struct {
 	log              *slog.Logger
 	most, perAddress int // 0: no bound
 	refused          func()
-	taken            int // by Accept, which one goroutine calls
+	patience         time.Duration // with the first byte of a request that was nearly too late
+	taken            int           // by Accept, which one goroutine calls
 
 	queue   syscall.RawConn // where those wait who are to be taken
 	streams atomic.Int64    // that came since pace last looked, less those that turned out to be none
@@ -43,7 +45,7 @@ type listener struct {
 }
 
 func newListener(below net.Listener, cfg *Config, refused func()) *listener {
-	l := &listener{Listener: below, log: cfg.Logger, most: cfg.MaxConns, perAddress: cfg.MaxPerAddress, refused: refused, from: make(map[netip.Addr]int), queue: queueOf(below), apart: streamsApart / time.Duration(runtime.GOMAXPROCS(0))}
+	l := &listener{Listener: below, log: cfg.Logger, most: cfg.MaxConns, perAddress: cfg.MaxPerAddress, refused: refused, patience: cfg.ReadTimeout, from: make(map[netip.Addr]int), queue: queueOf(below), apart: streamsApart / time.Duration(runtime.GOMAXPROCS(0))}
 	l.room.L = &l.mu
 	return l
 }
@@ -185,7 +187,9 @@ type counted struct {
 	from   netip.Addr
 	called bool         // it is no stream; the server's own
 	unused atomic.Int64 // unix nanoseconds since which it has had its answers; 0: one is due, or was never asked for
-	once   sync.Once
+	// dismissed: who waits for a request is to look once more, and to close.
+	dismissed atomic.Bool
+	once      sync.Once
 }
 
 // isCall says that what the connection is for is no stream.
@@ -194,6 +198,23 @@ func (c *counted) isCall() {
 		c.called = true
 		c.l.streams.Add(-1)
 	}
+}
+
+// Read ends a connection that was dismissed as soon as nobody has asked for anything:
+// with nothing done between that look and the end, hardly anybody asks then.
+func (c *counted) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if err == nil || !errors.Is(err, os.ErrDeadlineExceeded) || !c.dismissed.Swap(false) {
+		return n, err
+	}
+	if c.unused.Load() != 0 && !unread(c.Conn) {
+		c.Close()
+		return n, err
+	}
+	if err := c.Conn.SetReadDeadline(time.Now().Add(c.l.patience)); err != nil {
+		return n, err
+	}
+	return c.Conn.Read(b)
 }
 
 func (c *counted) Close() error {
