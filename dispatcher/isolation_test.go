@@ -236,13 +236,7 @@ func (w *world) endpointIn(lane int32, url string) *endpoint.Endpoint {
 
 func (w *world) endpointOfIn(lane int32, org, url string) *endpoint.Endpoint {
 	w.t.Helper()
-	for {
-		ep := w.endpointOf(org, url, endpoint.OptionsPatch{})
-		if delivery.Lane(ep.ID) == lane {
-			return ep
-		}
-		w.do(&control.DeleteEndpoint{Endpoint: ep.ID})
-	}
+	return w.inLane(lane, func() *endpoint.Endpoint { return w.endpointOf(org, url, endpoint.OptionsPatch{}) })
 }
 
 // Many orgs' endpoints hang, as many as fit. One that is known to be quick doesn't

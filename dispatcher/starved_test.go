@@ -42,14 +42,14 @@ func TestProbeBehindRetries(t *testing.T) {
 // any.
 func (w *world) inLaneOf(id, url, typ string) *endpoint.Endpoint {
 	w.t.Helper()
-	for {
-		ep := w.do(&control.CreateEndpoint{Org: "org", Environment: event.Live, Dialect: "test", URL: url,
+	one := func() *endpoint.Endpoint {
+		return w.do(&control.CreateEndpoint{Org: "org", Environment: event.Live, Dialect: "test", URL: url,
 			Patterns: []string{typ}, Secret: endpoint.Secret("12345678")}).Endpoint
-		if id == "" || delivery.Lane(ep.ID) == delivery.Lane(id) {
-			return ep
-		}
-		w.do(&control.DeleteEndpoint{Endpoint: ep.ID})
 	}
+	if id == "" {
+		return one()
+	}
+	return w.inLane(delivery.Lane(id), one)
 }
 
 // Of an org's endpoints that wait for room many are deleted, and then the room comes
@@ -91,6 +91,47 @@ func TestRoomBehindTheDeleted(t *testing.T) {
 		sleep(time.Hour)
 		if late := w.latest("http://last", began, owed); late > time.Second {
 			t.Errorf("it came after %v", late)
+		}
+	})
+}
+
+// Room that comes free because requests couldn't be made, to endpoints that are deleted
+// meanwhile, is had at once by who waits for it: nothing is appended that would tell.
+func TestRoomOfTheUnmade(t *testing.T) {
+	inWorld(t, func(t *testing.T, w *world) {
+		w.perLane = 16
+		w.start()
+		w.set(func(r request) delivery.Outcome {
+			if r.url == "http://unmade" {
+				return notMade
+			}
+			return ok
+		})
+		first := w.inLaneOf("", "http://unmade", "test.unmade")
+		unmade := []*endpoint.Endpoint{first}
+		for range 11 {
+			unmade = append(unmade, w.inLaneOf(first.ID, "http://unmade", "test.unmade"))
+		}
+		w.inLaneOf(first.ID, "http://last", "test.last")
+		w.inLaneOf(first.ID, "http://quick", "test.quick")
+		w.publishAs("test.quick", 1, 0)
+		sleep(10 * time.Second)
+		began := time.Now()
+		w.publishAs("test.unmade", 1, 0)
+		sleep(time.Second)
+		owed := w.publishAs("test.last", 1, 0)
+		sleep(time.Second)
+		if len(w.of("http://last")) > 0 {
+			t.Fatal("there was room: this tests nothing")
+		}
+		for _, ep := range unmade {
+			w.do(&control.DeleteEndpoint{Endpoint: ep.ID})
+		}
+		sleep(notMade.Took - 3*time.Second)
+		w.publishAs("test.quick", 1, 0) // with a snapshot: the next is some seconds off
+		sleep(time.Hour)
+		if late := w.latest("http://last", began, owed) - notMade.Took; late > 100*time.Millisecond {
+			t.Errorf("it came %v after there was room", late)
 		}
 	})
 }

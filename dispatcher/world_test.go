@@ -263,6 +263,18 @@ func (w *world) endpointOf(org, url string, options endpoint.OptionsPatch) *endp
 		Patterns: []string{"*"}, Secret: endpoint.Secret("12345678"), Options: options}).Endpoint
 }
 
+// inLane has endpoints made until one falls to the lane.
+func (w *world) inLane(lane int32, one func() *endpoint.Endpoint) *endpoint.Endpoint {
+	w.t.Helper()
+	for {
+		ep := one()
+		if delivery.Lane(ep.ID) == lane {
+			return ep
+		}
+		w.do(&control.DeleteEndpoint{Endpoint: ep.ID})
+	}
+}
+
 // publish logs n events and gives their ids.
 func (w *world) publish(n int) []string { return w.publishAs("test.event", n, 0) }
 

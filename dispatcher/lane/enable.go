@@ -285,7 +285,7 @@ func (l *Lane) readDead() {
 				}
 				a.end, a.next = end, max(a.next, from)
 			}
-			l.readChunk(ctx, delivery.DeadTopic, a.next, a.end)
+			l.readChunk(ctx, delivery.DeadTopic, a.next, a.end, chunkBytes)
 		})
 	}
 }

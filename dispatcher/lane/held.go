@@ -202,7 +202,12 @@ type chunk struct {
 	limit    int64 // below it all have expired, or are to be sent again; -1: none was asked for
 }
 
-const chunkBytes = 256 << 10
+// How much of held or dead is read at a time; of a line that goes on, about as much as
+// it takes up, or the few of each key that are due would have all be read for each.
+const (
+	chunkBytes = 256 << 10
+	lineBytes  = 32 << 10
+)
 
 // wants reports whether the endpoint can take a record of held.
 func (l *Lane) wants(t *target, now time.Time) bool {
@@ -245,10 +250,10 @@ func (l *Lane) read(now time.Time) {
 		now = l.cfg.Clock.now() // as pump has it
 		if k := t.ripest(now); k != nil {
 			l.sweep.for_, l.sweep.line = t, k
-			l.readHeld(k.parked[0])
+			l.readHeld(k.parked[0], lineBytes)
 		} else if l.wants(t, now) {
 			l.sweep.for_ = t
-			l.readHeld(t.held.fed)
+			l.readHeld(t.held.fed, chunkBytes)
 		} else {
 			l.pump(t) // its retries may have waited for what another's read has brought
 		}
@@ -256,17 +261,17 @@ func (l *Lane) read(now time.Time) {
 	l.readDead()
 }
 
-func (l *Lane) readHeld(from int64) {
+func (l *Lane) readHeld(from int64, bytes int) {
 	l.sweep.reading = true
-	l.run(func(ctx context.Context) { l.readChunk(ctx, delivery.HeldTopic, from, -1) })
+	l.run(func(ctx context.Context) { l.readChunk(ctx, delivery.HeldTopic, from, -1, bytes) })
 }
 
-// readChunk reads for the lane and hands over what it read: nothing from the
-// limit on, if there is one.
-func (l *Lane) readChunk(ctx context.Context, topic string, from, limit int64) {
+// readChunk reads about so many bytes for the lane and hands over what it read:
+// nothing from the limit on, if there is one.
+func (l *Lane) readChunk(ctx context.Context, topic string, from, limit int64, bytes int) {
 	c := chunk{topic: topic, from: from, to: from, limit: limit}
 	if limit < 0 || from < limit {
-		records, err := l.cfg.Log.Read(ctx, l.partition(topic), from, chunkBytes)
+		records, err := l.cfg.Log.Read(ctx, l.partition(topic), from, bytes)
 		if err != nil {
 			l.fail(fmt.Errorf("read %s from %d: %w", topic, from, err))
 			return
@@ -394,7 +399,7 @@ func (l *Lane) age(now time.Time) {
 			l.fail(fmt.Errorf("look for what expired in held: %w", err))
 			return
 		}
-		l.readChunk(ctx, delivery.HeldTopic, from, limit)
+		l.readChunk(ctx, delivery.HeldTopic, from, limit, chunkBytes)
 	})
 }
 

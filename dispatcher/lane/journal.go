@@ -160,7 +160,6 @@ func (l *Lane) durable(g *group) error {
 			l.trim(g.offsets[e.record-e.pieces+1], g.offsets[e.record])
 		}
 	}
-	l.pumpWaiting()
 	clear(g.records)
 	clear(g.entries)
 	*g = group{records: g.records[:0], entries: g.entries[:0], buf: g.buf[:0]}

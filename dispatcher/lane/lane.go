@@ -137,6 +137,7 @@ type Lane struct {
 	retries  int             // retries to those that are
 	orgs     map[string]*org // of the targets
 	crowded  []*org          // have targets that wait for room
+	freed    bool            // some has come free that they weren't offered
 	young    []young         // those that began to quick ones lately, the oldest first
 
 	workers workers
@@ -244,6 +245,7 @@ func (l *Lane) loop(ctx context.Context) error {
 		now := l.cfg.Clock.now()
 		l.syncChanged() // before anything is sent: to the URL, and with the secret, of now
 		l.overdue(now)
+		l.pumpWaiting()
 		l.advance(now)
 		l.ring(now)
 		l.read(now)

@@ -59,8 +59,8 @@ const (
 // replays are those of a lane that have a cursor.
 type replays struct {
 	running  []*cursor    // those that were served least lately come first
-	inflight [retried]int // by class: those that hang keep none from those that are quick
-	kept     [retried]int // for those that read first, but no more than half
+	inflight [classes]int // by class: those that hang keep none from those that are quick
+	kept     [classes]int // for those that read first, but no more than half
 	bytes    int
 	reading  bool // one chunk at a time
 }
@@ -236,7 +236,7 @@ func (c *cursor) over() bool {
 // advanceReplays gives replays what room there is that nobody else wants.
 func (l *Lane) advanceReplays(now time.Time) {
 	r := &l.replays
-	r.kept = [retried]int{}
+	r.kept = [classes]int{}
 	var reads *cursor // the first that could send something, and has nothing ready
 	for i := 0; i < len(r.running); {
 		c := r.running[i]

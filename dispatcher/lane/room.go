@@ -35,10 +35,10 @@ const (
 type org struct {
 	id                   string
 	targets              int
-	quick, retries, slow int          // under way: to quick ones, retries of them, to others
-	waiting              [4][]*target // for room that the org or the lane lacks, by class
-	turn                 class        // which of them is first to get what comes free
-	listed               bool         // in the lane's crowded
+	quick, retries, slow int                // under way: to quick ones, retries of them, to others
+	waiting              [classes][]*target // for room that the org or the lane lacks, by class
+	turn                 class              // which of them is first to get what comes free
+	listed               bool               // in the lane's crowded
 }
 
 // class tells apart what has bounds of its own.
@@ -47,6 +47,7 @@ type class int
 const (
 	slowly  class = 1 << iota // the endpoint isn't known to be quick
 	retried                   // they come behind first attempts
+	classes                   // how many there are of both
 )
 
 // queue is what waits in memory to be sent to an endpoint, in order.
@@ -186,7 +187,6 @@ type young struct {
 // overdue moves requests to the slow that have been under way for too long to be a
 // quick one's: others of their org wait for the room.
 func (l *Lane) overdue(now time.Time) {
-	moved := false
 	for len(l.young) > 0 && now.Sub(l.young[0].at) > quick {
 		j := l.young[0].job
 		l.young[0] = young{}
@@ -197,11 +197,8 @@ func (l *Lane) overdue(now time.Time) {
 		l.share(j, j.class|slowly, 1)
 		l.share(j, j.class, -1)
 		j.class |= slowly
-		j.overdue, moved = true, true
+		j.overdue, l.freed = true, true
 		j.target.overdue++
-	}
-	if moved {
-		l.pumpWaiting()
 	}
 }
 
@@ -211,7 +208,7 @@ func (l *Lane) release(j *job) {
 	if !j.under {
 		return
 	}
-	j.under = false
+	j.under, l.freed = false, true
 	j.target.inflight--
 	l.inflight--
 	if j.class&retried == 0 {
@@ -319,6 +316,10 @@ func (l *Lane) list(o *org) {
 // pumpWaiting gives room that has come free to those that wait for it: to each org
 // in turn.
 func (l *Lane) pumpWaiting() {
+	if !l.freed {
+		return
+	}
+	l.freed = false
 	for n := len(l.crowded); n > 0 && !l.winding && l.inflight < l.cfg.PerLane; n-- {
 		o := l.crowded[0]
 		l.crowded[0] = nil
