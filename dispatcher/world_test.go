@@ -28,6 +28,7 @@ import (
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
 	"sluice/pkg/eventlog/eventlogtest"
+	"sluice/pkg/usage"
 )
 
 // schedule is the one of the published table.
@@ -169,6 +170,7 @@ type world struct {
 	wall    func() time.Time      // of the next dispatcher; nil: the bubble's
 	keeps   bool                  // dispatchers trim nothing but snapshots, as on brokers
 	perLane int                   // requests under way in a lane of the next dispatcher; 0: as in production
+	meter   *usage.Meter          // of the next dispatcher; nil: nobody counts
 	heldFor time.Duration         // after which the next dispatcher gives up what it holds; 0: as in production
 }
 
@@ -241,7 +243,7 @@ func (w *world) startOn(log eventlog.Log, wait bool) {
 func (w *world) run(log eventlog.Log, sender attempt.Sender) (d *dispatcher.Dispatcher, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d = dispatcher.New(dispatcher.Config{
-		Log: log, Control: w.control, Sender: sender, Dialects: w.speaks, Registerer: w.metrics,
+		Log: log, Control: w.control, Sender: sender, Dialects: w.speaks, Registerer: w.metrics, Usage: w.meter,
 		Trim: !w.keeps, Wall: w.wall, Logger: logger(),
 	})
 	d.PerLane(w.perLane)

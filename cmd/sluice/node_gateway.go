@@ -36,7 +36,7 @@ func (n *node) startGateway(ctx context.Context) error {
 		past[env] = replay.New(replay.Config{Log: n.log, Environment: env, Incarnation: n.control.Incarnation(), Window: windows[env], Metrics: n.metrics})
 	}
 	server := web.New(web.Config{
-		Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics,
+		Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics, Usage: n.meter,
 		MaxConns: connectionsAtMost(), MaxPerAddress: n.cfg.PerAddress, Origins: n.cfg.Origins,
 	})
 	for _, d := range all.Dialects {
@@ -140,7 +140,7 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 	for _, route := range listed.Routes() {
 		server.Handle(route)
 	}
-	core := manage.NewCore(n.control, n.log, attempt.NewGuard(n.cfg.HTTP, n.private()).CheckURL, all.Dialects)
+	core := manage.NewCore(n.control, n.log, attempt.NewGuard(n.cfg.HTTP, n.private()).CheckURL, all.Dialects, n.totals)
 	for _, route := range core.ReplayRoutes() {
 		server.Handle(route)
 	}

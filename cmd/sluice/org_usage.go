@@ -22,6 +22,8 @@ func (orgUsageCmd) Help() string {
     ATTEMPTS   webhook attempts, retries among them and tests not
     DELIVERED  those that succeeded
     STREAMED   events sent on its streams, one for each connection
+    REQUESTS   API requests, those that count against its plan
+    METERED    deliveries that count against its plan's quota of the month, for endpoints of an API that has one
 
 All processes count, and what they counted shows up about a second later. One that is killed loses its last second.
 
@@ -35,6 +37,7 @@ Examples:
 type usageRow struct {
 	Month, Day, Environment                  string
 	Published, Attempts, Delivered, Streamed int64
+	Requests, Metered                        int64
 }
 
 func (c *orgUsageCmd) Run(ctx context.Context, s std) error {
@@ -53,10 +56,10 @@ func (c *orgUsageCmd) Run(ctx context.Context, s std) error {
 		fmt.Fprintf(s.Out, "Nothing was counted of %s this month and the one before.\n", c.Org)
 		return nil
 	}
-	rows := [][]string{{"PERIOD", "ENVIRONMENT", "PUBLISHED", "ATTEMPTS", "DELIVERED", "STREAMED"}}
+	rows := [][]string{{"PERIOD", "ENVIRONMENT", "PUBLISHED", "ATTEMPTS", "DELIVERED", "STREAMED", "REQUESTS", "METERED"}}
 	for _, u := range append(used.Months, used.Days...) {
 		row := []string{u.Month + u.Day, u.Environment}
-		for _, n := range []int64{u.Published, u.Attempts, u.Delivered, u.Streamed} {
+		for _, n := range []int64{u.Published, u.Attempts, u.Delivered, u.Streamed, u.Requests, u.Metered} {
 			row = append(row, strconv.FormatInt(n, 10))
 		}
 		rows = append(rows, row)

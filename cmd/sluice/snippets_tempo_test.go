@@ -115,7 +115,84 @@ func tempoSnippets(s *snippets) {
 	}
 	call("GET", "/api/v1/webhooks/logs", "", 200, &tempoLogs{})
 	s.tempoKeys()
+	s.tempoUsage()
 	s.tempoLimits()
+}
+
+// tempoUsage asks what the guide asks of usage, plan and quotas: of the deliveries there
+// were only those to subscriptions count. Then an org comes near a quota.
+func (s *snippets) tempoUsage() {
+	s.t.Helper()
+	call := func(path string, out any) error {
+		return s.p.call(s.t.Context(), "GET", path, "", nil, 200, out)
+	}
+	date := func(days int) string { return time.Now().UTC().AddDate(0, 0, days).Format(time.DateOnly) }
+	var shown struct {
+		Period struct{ Start, End string }
+		Usage  struct {
+			Deliveries int `json:"webhook_deliveries"`
+			Requests   int `json:"api_requests"`
+		}
+		Quota struct {
+			Deliveries *int `json:"webhook_deliveries"`
+			Overage    int
+		}
+		Plan string
+	}
+	eventually(s.t, 20*time.Second, func() error {
+		if err := call("/api/v1/usage?start_date="+date(-1)+"&end_date="+date(1), &shown); err != nil {
+			return err
+		}
+		if shown.Usage.Deliveries != 2 || shown.Usage.Requests == 0 || shown.Quota.Deliveries != nil || shown.Quota.Overage != 0 || shown.Plan != "enterprise" {
+			return fmt.Errorf("used %+v", shown)
+		}
+		return nil
+	})
+	if err := call("/api/v1/usage?start_date=2026-02-01&end_date=2026-02-28", &shown); err != nil || shown.Period.End != "2026-02-28" || shown.Usage.Deliveries != 0 {
+		s.t.Errorf("used %+v, %v", shown, err)
+	}
+	var now struct {
+		Current struct {
+			Tier, Status string
+			Price        *float64 `json:"price_usd"`
+		} `json:"current_plan"`
+		Usage struct {
+			Month  int `json:"webhook_deliveries_this_month"`
+			Minute int `json:"api_requests_this_minute"`
+		}
+		Limits struct {
+			Subscriptions *int `json:"max_subscriptions"`
+			Mainnet       bool `json:"can_use_mainnet"`
+		}
+		Available []struct{ Tier string } `json:"available_plans"`
+	}
+	if err := call("/api/v1/plan", &now); err != nil || now.Current.Tier != "enterprise" || now.Current.Status != "active" || now.Current.Price != nil ||
+		now.Usage.Month > 2 || // fewer at the turn of a month
+		now.Usage.Minute == 0 || now.Limits.Subscriptions != nil || !now.Limits.Mainnet || len(now.Available) != 4 {
+		s.t.Errorf("on %+v, %v", now, err)
+	}
+
+	admin := func(path string, in, out any) {
+		s.t.Helper()
+		if _, err := s.admin.call(s.t.Context(), "POST", "/admin/v1/orgs"+path, in, out); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	var made apiKey
+	admin("", map[string]string{"id": "org_near", "name": "near", "plan": "free"}, nil)
+	admin("/org_near/keys", map[string]any{"environment": "sandbox", "scopes": []string{"manage"}}, &made)
+	near := &process{address: s.p.address, key: made.Key}
+	subscription := []byte(`{"type":"MINT","network":"testnet","address":"` + tempoToken + `","webhook_url":"https://example.com/"}`)
+	for range 8 {
+		if err := near.call(s.t.Context(), "POST", "/api/v1/subscriptions", "application/json", subscription, 201, nil); err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	lines := s.run("node", "testdata/snippets/tempo-warnings.cjs", s.fill("tempo-warnings.js"), "http://"+near.address, made.Key)
+	const want = `{"status":200,"warnings":[{"warning_type":"subscriptions","message":"You're using 80% of your subscription quota","current_usage":8,"limit":10,"percentage_used":80}]}`
+	if got := awaitLine(s.t, lines, "status"); got != want {
+		s.t.Errorf("warned by %s, want %s", got, want)
+	}
 }
 
 // tempoKey is an API key as that guide's answers show it.

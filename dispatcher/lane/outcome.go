@@ -250,6 +250,9 @@ func (l *Lane) count(j *job) {
 	}
 	used := l.cfg.Usage.Of(res.ep.Org, res.ep.Environment)
 	used.Add(usage.Attempts, 1)
+	if res.hook.Metered && j.delivery.Attempts == 0 {
+		used.Add(usage.Metered, 1)
+	}
 	if res.outcome.OK() {
 		used.Add(usage.Delivered, 1)
 	}

@@ -13,6 +13,7 @@
 //	events.go  reads of events
 //	deliveries.go  what became of deliveries, and one more attempt of one
 //	replay.go  events sent to an endpoint once more
+//	usage.go   what an org used, for itself and for the operator
 //	admin.go   the admin API
 //	token.go   its token
 package manage
@@ -35,6 +36,7 @@ import (
 	"sluice/pkg/eventlog"
 	"sluice/pkg/key"
 	"sluice/pkg/plan"
+	"sluice/pkg/usage"
 )
 
 // Log is what the core needs of the log.
@@ -51,13 +53,14 @@ type Core struct {
 	log      Log
 	checkURL func(url string) error
 	signed   map[string]bool // headers that dialects sign with, in lower case
+	totals   *usage.Totals   // nil: nobody asks for what orgs use
 }
 
 // NewCore makes a core. checkURL says, for the person who sent it, why deliveries
 // can't go to a URL. What the dialects' webhooks send as headers no endpoint may
-// have as its own.
-func NewCore(c *control.Control, log Log, checkURL func(url string) error, dialects []*dialect.Dialect) *Core {
-	core := &Core{control: c, log: log, checkURL: checkURL, signed: make(map[string]bool)}
+// have as its own. What orgs use is what totals say, which may be nil where nobody asks.
+func NewCore(c *control.Control, log Log, checkURL func(url string) error, dialects []*dialect.Dialect, totals *usage.Totals) *Core {
+	core := &Core{control: c, log: log, checkURL: checkURL, signed: make(map[string]bool), totals: totals}
 	for _, d := range dialects {
 		if d.Webhook == nil {
 			continue

@@ -44,7 +44,7 @@ func openWorld(t *testing.T) *world {
 			t.Fatal(err)
 		}
 	}
-	w.core = manage.NewCore(w.control, log, checkURL, dialects)
+	w.core = manage.NewCore(w.control, log, checkURL, dialects, nil)
 	return w
 }
 
@@ -357,7 +357,7 @@ func TestListsInPages(t *testing.T) {
 
 func TestAnotherNodesEndpointIsFound(t *testing.T) {
 	w := openWorld(t)
-	other := manage.NewCore(w.node(t), w.log, checkURL, dialects)
+	other := manage.NewCore(w.node(t), w.log, checkURL, dialects, nil)
 	for range 20 {
 		ep, err := w.core.CreateEndpoint(t.Context(), owner, spec())
 		if err != nil {

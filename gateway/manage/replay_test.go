@@ -64,7 +64,7 @@ func TestReplayIsRefusedWithoutRoom(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	core := manage.NewCore(w.control, narrow{w.log}, checkURL, dialects)
+	core := manage.NewCore(w.control, narrow{w.log}, checkURL, dialects, nil)
 	_, err = core.StartReplay(t.Context(), owner, ep.ID, []byte(`{"from":"2026-11-22"}`))
 	if e := wantError(t, err, 503, dialect.Unavailable); e.RetryAfter == 0 {
 		t.Errorf("%+v doesn't say when to try again", e)

@@ -57,6 +57,7 @@ type Call struct {
 
 	route  *Route
 	values []string
+	used   int // as dialect.Request has it
 	life   context.Context
 }
 
@@ -157,6 +158,7 @@ func serveDialect(c *Call, serve func(context.Context, dialect.Core, *dialect.Re
 	resp, err := serve(ctx, core, &dialect.Request{
 		Principal: *c.Principal,
 		Now:       c.Time(),
+		Used:      c.used,
 		Param:     c.Param,
 		Query:     c.Query,
 		Body:      body,

@@ -5,13 +5,16 @@ import (
 	"fmt"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"sluice/gateway/web"
 	"sluice/pkg/control"
 	"sluice/pkg/dialect"
+	"sluice/pkg/event"
 	"sluice/pkg/key"
+	"sluice/pkg/usage"
 )
 
 // A dialect's routes ask for more than a key where it says so, and all that is
@@ -72,8 +75,11 @@ func TestDialect(t *testing.T) {
 // Answers of a dialect that says so tell how many requests are left, refusals
 // included; those of others don't.
 func TestRateHeaders(t *testing.T) {
-	s := start(t, web.Config{Access: access{control.Free}}, routes...)
-	serve := func(context.Context, dialect.Core, *dialect.Request) (*dialect.Response, error) {
+	meter := usage.NewMeter(usage.MeterConfig{})
+	s := start(t, web.Config{Access: access{control.Free}, Usage: meter}, routes...)
+	var used atomic.Int64 // the newest call is told so
+	serve := func(_ context.Context, _ dialect.Core, r *dialect.Request) (*dialect.Response, error) {
+		used.Store(int64(r.Used))
 		return nil, dialect.ErrNothing
 	}
 	s.HandleDialect(&dialect.Dialect{RateHeaders: true, Routes: []dialect.Route{{Method: "GET", Path: "/told", Serve: serve}}}, nil)
@@ -101,5 +107,9 @@ func TestRateHeaders(t *testing.T) {
 	reset, err := strconv.ParseInt(number, 10, 64)
 	if at := time.Unix(reset, 0); err != nil || at.Before(began.Add(time.Minute-time.Second)) || at.After(time.Now().Add(time.Minute+2*time.Second)) {
 		t.Errorf("until %q, asked from %v on", number, began)
+	}
+	counted := meter.Of("org_a", event.Sandbox)[usage.Requests].Load()
+	if used.Load() != int64(limit) || counted != int64(limit) {
+		t.Errorf("%d requests are told of and %d counted, of %d that were let in", used.Load(), counted, limit)
 	}
 }

@@ -7,6 +7,7 @@ import (
 
 	"sluice/pkg/control"
 	"sluice/pkg/dialect"
+	"sluice/pkg/usage"
 )
 
 // limiter counts the requests of each org in windows of a minute. An org's window
@@ -32,9 +33,13 @@ func (s *Server) count(c *Call) error {
 	}
 	now := time.Now()
 	left, ends := s.limiter.take(org, now)
+	most := org.Plan.Limits().Requests
+	if c.used = most - left; left >= 0 {
+		s.cfg.Usage.Of(org.ID, c.Principal.Environment).Add(usage.Requests, 1)
+	}
 	if c.route.RateHeaders {
 		h := &c.Response.Header
-		h.Set("X-RateLimit-Limit", strconv.Itoa(org.Plan.Limits().Requests))
+		h.Set("X-RateLimit-Limit", strconv.Itoa(most))
 		h.Set("X-RateLimit-Remaining", strconv.Itoa(max(0, left)))
 		h.Set("X-RateLimit-Reset", strconv.FormatInt(seconds(time.Duration(ends.UnixNano())), 10))
 	}

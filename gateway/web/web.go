@@ -37,6 +37,7 @@ import (
 	"sluice/pkg/control"
 	"sluice/pkg/dialect"
 	"sluice/pkg/key"
+	"sluice/pkg/usage"
 )
 
 // Access says who a token stands for, and on which plan the org is.
@@ -50,6 +51,7 @@ type Config struct {
 	Access  Access
 	Logger  *slog.Logger          // nil: none
 	Metrics prometheus.Registerer // nil: none
+	Usage   *usage.Meter          // counts requests; nil: nobody does
 	Origins []string              // web origins whose pages may call, with cookies, beside the host's own: https://app.example
 
 	ReadTimeout   time.Duration // from the first byte of a request to its last [10 s]

@@ -122,6 +122,26 @@ func (c *Control) Endpoints(org string, env event.Environment, after int64, limi
 	return page, next
 }
 
+// CountEndpoints counts an org's endpoints of a dialect in both environments, and those
+// among them that are active.
+func (c *Control) CountEndpoints(org, dialect string) (all, active int) {
+	c.mu.RLock()
+	defer c.mu.RUnlock()
+	for _, env := range event.Environments {
+		for _, e := range c.state.endpointsOf(org, env) {
+			if e.group.dialect != dialect {
+				continue
+			}
+			all++
+			var ep endpoint.Endpoint
+			if e.unpack(&ep); ep.Status == endpoint.Active {
+				active++
+			}
+		}
+	}
+	return all, active
+}
+
 // Matching lists the endpoints that are owed the event by their ids, whatever their
 // status; those of one org with the same patterns in order of creation.
 func (c *Control) Matching(ev *event.Event) []string {

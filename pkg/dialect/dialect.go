@@ -64,6 +64,10 @@ type Webhook struct {
 	// failure before; the first is 0. Its length is the number of attempts.
 	Schedule []time.Duration
 
+	// Metered has its deliveries count against the month's quota of their org's plan, each
+	// once, with its first attempt.
+	Metered bool
+
 	// DisableAfter is how many counted failures in a row disable the endpoint; 0: no
 	// number of them does.
 	DisableAfter int

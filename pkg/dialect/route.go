@@ -25,6 +25,7 @@ type Route struct {
 type Request struct {
 	Principal key.Principal
 	Now       time.Time                // when it came
+	Used      int                      // requests of the org's in this minute of its plan's, this one among them
 	Param     func(name string) string // from the path
 	Query     func(name string) string // empty when absent
 	Body      []byte                   // valid only during the call
@@ -42,6 +43,11 @@ type Response struct {
 type Core interface {
 	// Plan is the one that the principal's org is on.
 	Plan(p *key.Principal) plan.Plan
+	// Usage is what the caller's org used, in both environments together.
+	Usage(ctx context.Context, p *key.Principal) (*Usage, error)
+	// CountEndpoints counts the endpoints of a dialect that the caller's org has in both
+	// environments, and those among them that are active.
+	CountEndpoints(p *key.Principal, dialect string) (all, active int)
 	// CreateEndpoint refuses with the code PlanLimit what spec.AtMost doesn't allow.
 	CreateEndpoint(ctx context.Context, p *key.Principal, spec EndpointSpec) (*endpoint.Endpoint, error)
 	Endpoint(ctx context.Context, p *key.Principal, id string) (*endpoint.Endpoint, error)
@@ -77,6 +83,20 @@ type Core interface {
 	// EventsPage reads what the caller may see of the last seven days. A page may be short,
 	// or empty, though there is more.
 	EventsPage(ctx context.Context, p *key.Principal, q EventQuery) (EventPage, error)
+}
+
+// Usage is what an org used. What was counted in the last two seconds may not be in it.
+type Usage struct {
+	Month UsedIn    // this month
+	Days  []UsedIn  // in order of time, without those in which nothing was counted
+	Since time.Time // the first day that Days go back to
+}
+
+// UsedIn is what an org used in a month or on a day.
+type UsedIn struct {
+	Start      time.Time // UTC
+	Requests   int64     // of the API, those that count against its plan
+	Deliveries int64     // of endpoints of dialects that are metered
 }
 
 // KeySpec is what a key is made of.

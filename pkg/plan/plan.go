@@ -21,6 +21,7 @@ type Limits struct {
 	Requests      int  // of the API, in a minute
 	Subscriptions int  // endpoints of a dialect that counts them, in both environments; 0: any number
 	Filters       int  // of one subscription
+	Deliveries    int  // of such endpoints in a month, in both environments; 0: any number
 	Mainnet       bool // subscriptions to networks that carry value
 }
 
@@ -28,11 +29,11 @@ type Limits struct {
 func (p Plan) Limits() Limits {
 	switch p {
 	case Free:
-		return Limits{Requests: 10, Subscriptions: 10, Filters: 3}
+		return Limits{Requests: 10, Subscriptions: 10, Filters: 3, Deliveries: 1000}
 	case Starter:
-		return Limits{Requests: 100, Subscriptions: 100, Filters: 5, Mainnet: true}
+		return Limits{Requests: 100, Subscriptions: 100, Filters: 5, Deliveries: 10_000, Mainnet: true}
 	case Pro:
-		return Limits{Requests: 1000, Subscriptions: 1000, Filters: 10, Mainnet: true}
+		return Limits{Requests: 1000, Subscriptions: 1000, Filters: 10, Deliveries: 100_000, Mainnet: true}
 	}
 	return Limits{Requests: 10000, Filters: 20, Mainnet: true}
 }

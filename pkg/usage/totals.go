@@ -101,6 +101,9 @@ func (t *Totals) Of(org string) (months, days []Row, err error) {
 	return months, days, nil
 }
 
+// FirstDay gives the first of the days that Of goes back to.
+func FirstDay(now time.Time) time.Time { return dayStart(dayOf(now) - keptDays + 1) }
+
 // Run keeps the totals up with the log until ctx ends.
 func (t *Totals) Run(ctx context.Context) error {
 	var keeper sync.WaitGroup

@@ -1,7 +1,7 @@
 // Package usage counts what orgs use, on however many processes, and tells each
 // node with the role api what it comes to.
 //
-//	ingest, lanes, streams ─► Meter ─ each second ─► "usage" ─► Totals ─► months and days of each org
+//	web, ingest, lanes, streams ─► Meter ─ each second ─► "usage" ─► Totals ─► months and days of each org
 //	                          atomic adds   a delta     ▲         │
 //	                                                    └─────────┘ now and then: a checkpoint
 //
@@ -48,6 +48,8 @@ const (
 	Attempts              // attempts at its deliveries whose outcomes are durable; not tests
 	Delivered             // those among them that succeeded
 	Streamed              // events written to its connections
+	Requests              // of the API, those that count against its plan
+	Metered               // deliveries that count against its plan, when their first attempt's outcome is durable
 	kinds
 )
 

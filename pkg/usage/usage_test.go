@@ -357,7 +357,7 @@ func TestOtherReleases(t *testing.T) {
 	log := eventlogtest.Mem(t, usage.Topic)
 	tt, _ := totals(t, log)
 	put(t, log,
-		`{"v":1,"delta":{"writer":"w","number":1,"new":[1],"counts":{"live":{"org_a":[1,2,3,4,5,6]},"staging":{"org_a":[9]}}},"more":true}`,
+		`{"v":1,"delta":{"writer":"w","number":1,"new":[1],"counts":{"live":{"org_a":[1,2,3,4,5,6,7]},"staging":{"org_a":[9]}}},"more":true}`,
 		`{"v":1,"delta":{"writer":"w","number":2,"counts":{"live":{"org_a":[1]}}}}`,
 		`{"v":1,"something":{}}`, ``, `null`, `[]`, `{"v":0}`, "\xff",
 		`{"v":1,"delta":{"writer":"","number":3,"counts":{"live":{"org_a":[1]}}}}`,
@@ -367,7 +367,7 @@ func TestOtherReleases(t *testing.T) {
 		`{"v":1,"checkpoint":{"id":"x","part":1,"parts":1}}`,
 		`{"v":1,"checkpoint":{"id":"x","part":0,"parts":2,"accounts":[{"org":"org_a","env":"live","months":[[24311,1000]]}]}}`,
 		`{"v":1,"delta":{"writer":"w","number":3,"counts":{"live":{"org_a":[0,1]}}}}`)
-	want := usage.Counts{2, 3, 3, 4}
+	want := usage.Counts{2, 3, 3, 4, 5, 6}
 	await(t, tt, "org_a", event.Live, want, 10*time.Second)
 	again, _ := totals(t, log) // a checkpoint that isn't whole doesn't count
 	if got := thisMonth(again, "org_a", event.Live); got != want {

@@ -62,6 +62,7 @@ func call(t *testing.T, d *dialect.Dialect, core dialect.Core, line string) (rou
 	resp, err := r.Serve(t.Context(), core, &dialect.Request{
 		Principal: principal,
 		Now:       made,
+		Used:      12,
 		Param:     func(name string) string { return params[name] },
 		Query:     u.Query().Get,
 		Body:      []byte(body),
@@ -152,6 +153,24 @@ func patterns(texts ...string) (all event.Patterns) {
 }
 
 func (c *stub) Plan(*key.Principal) plan.Plan { return plan.Starter }
+
+// Usage has a month that is 85 % of the plan's quota and, before it, one that is more.
+func (c *stub) Usage(context.Context, *key.Principal) (*dialect.Usage, error) {
+	c.ask("usage")
+	day := func(month time.Month, day int) time.Time { return time.Date(2026, month, day, 0, 0, 0, 0, time.UTC) }
+	used := func(on time.Time, requests, deliveries int64) dialect.UsedIn {
+		return dialect.UsedIn{Start: on, Requests: requests, Deliveries: deliveries}
+	}
+	return &dialect.Usage{
+		Month: used(day(11, 1), 1234, 8500), Since: day(10, 14),
+		Days: []dialect.UsedIn{used(day(10, 20), 7, 10_001), used(day(11, 1), 1000, 8000), used(day(11, 22), 234, 500)},
+	}, nil
+}
+
+func (c *stub) CountEndpoints(_ *key.Principal, dialect string) (all, active int) {
+	c.ask("count of %s", dialect)
+	return 80, 23
+}
 
 func (c *stub) CreateEndpoint(_ context.Context, _ *key.Principal, spec dialect.EndpointSpec) (*endpoint.Endpoint, error) {
 	text := fmt.Sprintf("create %s %s %v secret=%q", spec.Dialect, spec.URL, spec.Patterns, spec.Secret)

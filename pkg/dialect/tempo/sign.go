@@ -11,6 +11,7 @@ import (
 var webhook = &dialect.Webhook{
 	Schedule:      []time.Duration{0, 5 * time.Second, 30 * time.Second, 5 * time.Minute, time.Hour},
 	DisableAfter:  5,
+	Metered:       true,
 	AppendBody:    appendBody,
 	AppendHeaders: appendHeaders,
 }

@@ -10,7 +10,8 @@
 //	event       {id,type,network,timestamp,subscription_id,…members of data…}
 //	signature   X-Tempo-Signature: t=…,v1=…, hex HMAC-SHA256 of t.body
 //	retries     at once, 5 s, 30 s, 5 min, 1 h; then dead letter; 5 counted failures disable
-//	plans       bound subscriptions, filters of each, and whether mainnet may be subscribed to
+//	plans       bound subscriptions, filters of each, and whether mainnet may be subscribed to;
+//	            /api/v1/usage, /api/v1/plan, /api/v1/quota/warnings: a delivery counts once
 //	answers     X-RateLimit-Limit, -Remaining, -Reset; errors {error,details}
 //
 // Source: Tempo "Webhook Service - Complete API Documentation", which says nothing of
