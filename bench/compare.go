@@ -70,7 +70,7 @@ func change(before *Result, now *RowResult) Change {
 		c.Why = "it has no floor"
 		return c
 	}
-	c.Before, c.After, c.Chance = spread(old), spread(young), chance(old, young)
+	c.Before, c.After, c.Chance = SpreadOf(old), SpreadOf(young), chance(old, young)
 	least := 2 / binomial(len(old)+len(young), len(old))
 	switch apart := c.After.Median/c.Before.Median - 1; {
 	case least > byChance:

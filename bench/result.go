@@ -60,7 +60,8 @@ type Spread struct {
 	Min, Median, Max float64
 }
 
-func spread(values []float64) Spread {
+// SpreadOf gives that of one figure or more.
+func SpreadOf(values []float64) Spread {
 	sorted := slices.Sorted(slices.Values(values))
 	return Spread{sorted[0], median(sorted), sorted[len(sorted)-1]}
 }

@@ -124,6 +124,7 @@ func TestRefusals(t *testing.T) {
 		{args: []string{"serve", "--lissten=:1"}, says: []string{"--lissten", `"--listen"`}},
 		{args: []string{"listen", "--key=k"}, says: []string{"--forward-to is missing", "localhost:3000/webhook"}},
 		{args: []string{"bench", "ingest", "--compare", "main.go"}, says: []string{"main.go has no rows", "sluice bench --json wrote"}},
+		{args: []string{"report", "main.go"}, says: []string{"main.go: "}},
 		{args: []string{"listen", "--key=k", "--forward-to=localhost:22"}, says: []string{"--forward-to", `"http://localhost:22"`, "1024"}},
 		{args: []string{"listen", "--key=k", "--forward-to=:3000", "--secret=short"}, says: []string{"--secret", "8 to 256"}},
 		{args: []string{"publish"}, says: []string{"no API key", "--key", "SLUICE_KEY"}},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"sluice/loadtest/drive"
+	"sluice/loadtest/report"
 	"sluice/pkg/key"
 )
 
@@ -23,6 +24,7 @@ type loadtestCmd struct {
 	Receive    address  `default:"127.0.0.1:0" placeholder:"HOST:PORT" help:"Listen for webhooks here. Default: ${default}, a free port."`
 	ReceiveURL string   `name:"receive-url" placeholder:"URL" help:"How sluice reaches that, as in http://10.0.0.7:8900. Default: by the address of --receive."`
 	JSON       string   `name:"json" type:"path" placeholder:"FILE" help:"Write all figures there, as JSON, second by second too."`
+	Report     string   `type:"path" placeholder:"FILE" help:"Make a page of it there, as sluice report does, in HTML."`
 	Show       bool     `help:"Print the scenario, as a file to make others from, and do nothing else."`
 	Scenario   string   `arg:"" placeholder:"SCENARIO" help:"One that comes with the program, by its name, or a file, as in ./mine.yaml."`
 
@@ -48,7 +50,7 @@ Scenarios that come with the program: ` + strings.Join(drive.BuiltIn(), ", ") + 
 Examples:
 
     sluice loadtest steady --key sk_test_…
-    sluice loadtest crowd --duration 10m --json crowd.json
+    sluice loadtest crowd --duration 10m --json crowd.json --report crowd.html
     sluice loadtest steady --show > mine.yaml && sluice loadtest ./mine.yaml --seed 7`
 }
 
@@ -129,7 +131,7 @@ func (c *loadtestCmd) Run(ctx context.Context, s std) error {
 	return nil
 }
 
-// tell prints what came of it, and writes the file that was asked for.
+// tell prints what came of it, and writes the files that were asked for.
 func (c *loadtestCmd) tell(s std, r *drive.Result) error {
 	ended := ""
 	if r.Interrupted {
@@ -143,8 +145,12 @@ func (c *loadtestCmd) tell(s std, r *drive.Result) error {
 		}
 		fmt.Fprintln(s.Out)
 	}
-	if _, err := fmt.Fprint(s.Out, loadWords(r)); err != nil || c.JSON == "" {
-		return err
+	_, err := fmt.Fprint(s.Out, loadWords(r))
+	if c.JSON != "" {
+		err = errors.Join(err, writeJSON(c.JSON, r))
 	}
-	return writeJSON(c.JSON, r)
+	if c.Report != "" {
+		err = errors.Join(err, writeReport(c.Report, report.Part{Load: r}))
+	}
+	return err
 }

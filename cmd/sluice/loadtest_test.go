@@ -124,13 +124,17 @@ func TestLoadTest(t *testing.T) {
 	})
 	defer others.Wait()
 	defer stop()
+	page := filepath.Join(t.TempDir(), "page.html")
 	for try := 1; ; try++ {
-		code, out, messages, r := p.loadtest(t.Context(), smallLoad, "--other-keys", other, "--seed", "7")
+		code, out, messages, r := p.loadtest(t.Context(), smallLoad, "--other-keys", other, "--seed", "7", "--report", page)
 		if code != 0 || r == nil {
 			t.Fatalf("exit code %d: %s%s", code, out, messages)
 		}
 		if !strings.Contains(out, "seed 7") || !strings.Contains(out, "verdict   everything holds") || !strings.Contains(messages, "publishing for 2s") {
 			t.Errorf("it says %s%s", out, messages)
+		}
+		if text, err := os.ReadFile(page); err != nil || !bytes.Contains(text, []byte("everything holds")) || !bytes.Contains(text, []byte(r.Run)) {
+			t.Errorf("its page: %v, %s", err, text)
 		}
 		holds(t, r)
 		if n := p.endpoints(t); n > 0 {

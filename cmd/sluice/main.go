@@ -16,7 +16,7 @@
 //	publish.go (publish_lines.go: its batches; publish_progress.go: what is seen of them)
 //	tail.go (stream_reader.go: a stream, over reconnects), listen.go (listen_forward.go: its webhooks)
 //	org.go key.go endpoint.go lane.go bench.go version.go
-//	loadtest.go (loadtest_show.go: what is shown of it)
+//	loadtest.go (loadtest_show.go: what is shown of it), report.go: a page of both
 //	ready.go config_check.go topics.go: for operators, the last two offline
 package main
 
@@ -52,6 +52,7 @@ type cli struct {
 
 	Bench    benchCmd    `cmd:"" help:"Measure this machine: sluice, beside the least that the same work can cost."`
 	Loadtest loadtestCmd `cmd:"" help:"Load a sluice that runs, and hold what comes out against what went in."`
+	Report   reportCmd   `cmd:"" help:"Make a page of what bench and loadtest measured."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }
 

@@ -1,0 +1,141 @@
+package report
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+	"time"
+
+	"sluice/loadtest/drive"
+)
+
+func ofLoad(r *drive.Result) (section, error) {
+	s := section{Title: "Load: " + r.Name, OK: r.Verdict.OK, Verdict: strings.TrimSpace(r.Verdict.String())}
+	s.Facts = append(s.Facts,
+		fmt.Sprintf("Run %s, seed %d, %s UTC: published for %v at %s; keys: %d", r.Run, r.Seed, r.Began.UTC().Format(time.DateTime),
+			time.Duration(r.Published*float64(time.Second)).Round(100*time.Millisecond), r.URL, r.Orgs),
+		"Client: "+r.Machine)
+	if r.Interrupted {
+		s.Notes = append(s.Notes, "It was ended early: figures are of what was seen until then.")
+	}
+	s.Notes = append(s.Notes, "Times count from when a request was due, whether it could be sent then or not.")
+	for _, limit := range r.Client.Limits {
+		s.Notes = append(s.Notes, "The client was the limit: "+limit+". Times are its own, too.")
+	}
+	for _, text := range slices.Sorted(maps.Keys(r.Notes)) {
+		s.Notes = append(s.Notes, fmt.Sprintf("%d× %s", r.Notes[text], text))
+	}
+	s.Tables = loadTables(r)
+	for _, draw := range []func(*drive.Result) (plotted, bool, error){rates, published, streamed, delivered, quantiles, client} {
+		p, any, err := draw(r)
+		if err != nil {
+			return s, err
+		}
+		if any {
+			s.Plots = append(s.Plots, p)
+		}
+	}
+	return s, nil
+}
+
+func loadTables(r *drive.Result) (all []table) {
+	times := []string{"p50 ms", "p90", "p99", "p99.9", "max"}
+	of := func(q drive.Quantiles) []string {
+		return []string{number(q.P50), number(q.P90), number(q.P99), number(q.P999), number(q.Max)}
+	}
+	t := table{Title: "Published", Rows: [][]string{append([]string{"Publisher", "wanted/s", "rate/s", "acknowledged", "again", "unsent"}, times...)}}
+	for _, p := range r.Publishers {
+		t.Rows = append(t.Rows, append([]string{p.Name, number(p.Wanted), number(p.Rate), count(p.Acknowledged), count(p.Retries), count(int64(p.Due) - p.Sent)}, of(p.Times)...))
+	}
+	all = append(all, t)
+	if len(r.Streams) > 0 {
+		t = table{Title: "Streamed", Rows: [][]string{append([]string{"Streams", "clients", "connected", "events", "rate/s"}, times...)}}
+		for _, p := range r.Streams {
+			t.Rows = append(t.Rows, append([]string{p.Name + " (" + p.Kind + ")", count(int64(p.Connections)), count(p.Connects), count(p.Events), number(p.Rate)}, of(p.Times)...))
+		}
+		all = append(all, t)
+	}
+	if len(r.Receivers) > 0 {
+		t = table{Title: "Delivered", Rows: [][]string{append([]string{"Receivers", "endpoints", "requests", "rate/s", "refused", "repeats", "owed"}, times...)}}
+		for _, p := range r.Receivers {
+			t.Rows = append(t.Rows, append([]string{p.Name, count(int64(p.Endpoints)), count(p.Requests), number(p.Rate), count(int64(p.Refused)), count(int64(p.Repeats)), count(int64(p.Owed))},
+				of(p.Times)...))
+		}
+		all = append(all, t)
+	}
+	v := r.Verdict
+	return append(all, table{Title: "Account", Rows: [][]string{
+		{"Events sent", "acknowledged", "streamed", "declared missing", "deliveries", "arrived", "owed", "came again"},
+		{count(int64(v.Sent)), count(int64(v.Acknowledged)), count(int64(v.Streamed)), count(int64(v.Declared)), count(int64(v.Deliveries)), count(int64(v.Delivered)),
+			count(int64(v.StillOwed)), count(int64(v.Repeats))}}})
+}
+
+// over gives a figure of each second's lap.
+func over(r *drive.Result, lap func(drive.Second) *drive.Lap, figure func(*drive.Lap) float64) (line []point) {
+	for _, s := range r.Seconds {
+		if l := lap(s); l != nil {
+			line = append(line, point{s.At, figure(l)})
+		}
+	}
+	return line
+}
+
+var (
+	lapPublished = func(s drive.Second) *drive.Lap { return s.Published }
+	lapStreamed  = func(s drive.Second) *drive.Lap { return s.Streamed }
+	lapDelivered = func(s drive.Second) *drive.Lap { return s.Delivered }
+)
+
+func rates(r *drive.Result) (plotted, bool, error) {
+	rate := func(l *drive.Lap) float64 { return l.Rate }
+	return lines("Events a second", "s", false,
+		series{"published", over(r, lapPublished, rate)}, series{"streamed", over(r, lapStreamed, rate)}, series{"delivered", over(r, lapDelivered, rate)})
+}
+
+func latency(r *drive.Result, title string, lap func(drive.Second) *drive.Lap) (plotted, bool, error) {
+	return lines(title, "s", true,
+		series{"p50", over(r, lap, func(l *drive.Lap) float64 { return l.P50 })},
+		series{"p99", over(r, lap, func(l *drive.Lap) float64 { return l.P99 })},
+		series{"max", over(r, lap, func(l *drive.Lap) float64 { return l.Max })})
+}
+
+func published(r *drive.Result) (plotted, bool, error) {
+	return latency(r, "Until acknowledged, ms", lapPublished)
+}
+
+func streamed(r *drive.Result) (plotted, bool, error) {
+	return latency(r, "Until streamed, ms", lapStreamed)
+}
+
+func delivered(r *drive.Result) (plotted, bool, error) {
+	return latency(r, "Until delivered, ms", lapDelivered)
+}
+
+func client(r *drive.Result) (plotted, bool, error) {
+	var line []point
+	for _, s := range r.Seconds {
+		line = append(line, point{s.At, 100 * s.CPU})
+	}
+	return lines("The client's CPU, percent of its processors", "s", false, series{"", line})
+}
+
+// quantiles has a line for everybody who is timed, up to as many as there are colours.
+func quantiles(r *drive.Result) (plotted, bool, error) {
+	var all []series
+	add := func(name string, q drive.Quantiles) {
+		if q.Count > 0 {
+			all = append(all, series{name, []point{{0, q.P50}, {1, q.P90}, {2, q.P99}, {3, q.P999}, {4, q.Max}}})
+		}
+	}
+	for _, p := range r.Publishers {
+		add(p.Name, p.Times)
+	}
+	for _, p := range r.Streams {
+		add(p.Name, p.Times)
+	}
+	for _, p := range r.Receivers {
+		add(p.Name, p.Times)
+	}
+	return steps("Quantiles, ms", []string{"p50", "p90", "p99", "p99.9", "max"}, all)
+}
