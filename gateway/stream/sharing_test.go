@@ -20,3 +20,13 @@ func TestSharedKeepsNoPage(t *testing.T) {
 		t.Errorf("it is the page's: %q", e.ev.Data)
 	}
 }
+
+// TestSharedIsTheEvents: where a log has lost an event and given its place to another,
+// nobody gets the frame of what was lost.
+func TestSharedIsTheEvents(t *testing.T) {
+	h, s := New(Config{Shards: 1}), new(sharing)
+	s.entry(h, &event.Event{ID: "evt_lost", Offset: 1}, false)
+	if e := s.entry(h, &event.Event{ID: "evt_there", Offset: 1}, false); e.ev.ID != "evt_there" {
+		t.Errorf("%s is shared", e.ev.ID)
+	}
+}
