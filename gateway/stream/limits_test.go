@@ -207,15 +207,27 @@ func TestFirstMessage(t *testing.T) { carried(t, testFirstMessage) }
 
 func testFirstMessage(t *testing.T) {
 	s := open(t, nil)
-	of := func(size int) string { return `{"type":"` + strings.Repeat("x", size-len(`{"type":""}`)) + `"}` }
-	c := s.dial()
-	c.say(of(16 << 10))
-	c.wantError("bad_request")
-	c.say(of(16<<10 + 1))
-	c.wantClose(1009)
-	c = s.join(`"rfq.*"`)
-	c.say(of(64 << 10))
-	c.wantError("bad_request")
-	c.say(of(64<<10 + 1))
-	c.wantClose(1009)
+	of := func(size int) []byte {
+		return masked(0x81, []byte(`{"type":"`+strings.Repeat("x", size-len(`{"type":""}`))+`"}`))
+	}
+	for _, tt := range []struct {
+		before string
+		most   int
+	}{{"", 16 << 10}, {`{"type":"auth","token":"` + s.token + `"}`, 64 << 10}} {
+		r := s.raw(t, "")
+		r.response()
+		wants := func(part string) {
+			if op, text, err := r.frame(); err != nil || op != 0x81 || !strings.Contains(string(text), part) {
+				t.Fatalf("most %d: want %s, got %x %s %v", tt.most, part, op, text, err)
+			}
+		}
+		if tt.before != "" {
+			r.nc.Write(masked(0x81, []byte(tt.before)))
+			wants("auth.ok")
+		}
+		r.nc.Write(of(tt.most))
+		wants("bad_request")
+		r.nc.Write(of(tt.most + 1)[:14]) // its length is enough
+		r.wantClose(1009, false)
+	}
 }
