@@ -57,7 +57,7 @@ type Config struct {
 	ReadTimeout   time.Duration // from the first byte of a request to its last [10 s]
 	WriteTimeout  time.Duration // for the whole answer [10 s]
 	IdleTimeout   time.Duration // between requests [60 s]
-	Unused        time.Duration // for which a connection isn't used until Shutdown closes it [250 ms]
+	Unused        time.Duration // for which a connection isn't used until Shutdown closes it [1 s]
 	MaxHeader     int           // bytes of request line and headers [16 KiB]
 	MaxConns      int           // connections in all; more wait to be taken [0: no bound]
 	MaxPerAddress int           // connections from one address; more are closed [0: no bound, for a proxy in front has one address for all]
@@ -99,7 +99,7 @@ func New(cfg Config) *Server {
 	during(&cfg.ReadTimeout, 10*time.Second)
 	during(&cfg.WriteTimeout, 10*time.Second)
 	during(&cfg.IdleTimeout, 60*time.Second)
-	during(&cfg.Unused, 250*time.Millisecond)
+	during(&cfg.Unused, time.Second)
 	if cfg.MaxHeader == 0 {
 		cfg.MaxHeader = 16 << 10
 	}
