@@ -23,6 +23,7 @@ const (
 	kindKey      = 'k'
 	kindEndpoint = 'e'
 	kindReplay   = 'r'
+	kindProvider = 'p'
 )
 
 // format is that of the bytes below. A change of what is written, or a new
@@ -122,9 +123,13 @@ func appendRare(b []byte, o *endpoint.Options, sealed *sealed) []byte {
 	b = appendText(b, o.Filter)
 	b = appendText(b, sealed.headers)
 	b = binary.AppendUvarint(b, uint64(sealed.version))
-	b = binary.AppendUvarint(b, uint64(len(sealed.previous)))
-	for i := range sealed.previous {
-		p := &sealed.previous[i]
+	return appendPrevious(b, sealed.previous)
+}
+
+func appendPrevious(b []byte, previous []sealedSecret) []byte {
+	b = binary.AppendUvarint(b, uint64(len(previous)))
+	for i := range previous {
+		p := &previous[i]
 		b = appendText(b, p.secret)
 		b = binary.AppendUvarint(b, uint64(p.version))
 		b = appendTime(b, p.until)
@@ -187,6 +192,8 @@ func (s *state) load(thing string) error {
 		return s.loadEndpoint(&r)
 	case kindReplay:
 		return s.loadReplay(&r)
+	case kindProvider:
+		return s.loadProvider(&r)
 	default:
 		return errDamaged
 	}
@@ -364,12 +371,19 @@ func (r *reader) rare(o *endpoint.Options, sealed *sealed) {
 	o.Ordered, o.ASCIIBody = flags&1 != 0, flags&2 != 0
 	o.MaxInFlight, o.RatePerSecond = int(r.uvarint()), math.Float64frombits(r.uvarint())
 	o.Filter, sealed.headers, sealed.version = r.text(), r.text(), uint32(r.uvarint())
-	if n := r.length(); n > 0 {
-		sealed.previous = make([]sealedSecret, n)
+	sealed.previous = r.previous()
+}
+
+func (r *reader) previous() []sealedSecret {
+	n := r.length()
+	if n == 0 {
+		return nil
 	}
-	for i := range sealed.previous {
-		sealed.previous[i] = sealedSecret{r.text(), uint32(r.uvarint()), r.time()}
+	list := make([]sealedSecret, n)
+	for i := range list {
+		list[i] = sealedSecret{r.text(), uint32(r.uvarint()), r.time()}
 	}
+	return list
 }
 
 // plain reads what every endpoint has.

@@ -48,6 +48,12 @@ func full(t *testing.T) *state {
 	s.addEndpoint(s.pack(&ep, 3, &sealed{
 		secret: seal("secret", 2), version: 2, previous: []sealedSecret{{seal("older", 1), 1, at.Add(4)}}, headers: string(headers),
 	}))
+	s.replaceProvider(nil, &Provider{
+		Org: "org_a", Name: "p", UpdatedAt: at.Add(6), created: 10, sealed: sealed{
+			secret: string(sealer.Seal([]byte("theirs"), "org_a", sealedFor("p"), 2)), version: 2,
+			previous: []sealedSecret{{string(sealer.Seal([]byte("before"), "org_a", sealedFor("p"), 1)), 1, at.Add(7)}},
+		},
+	})
 	s.addReplay(&Replay{
 		ID: "rpl_a", Endpoint: "wh_a", Org: "org_a", Environment: event.Sandbox, Since: at.Add(-2), Until: at.Add(-1), From: 4, To: 5,
 		Patterns: ep.Patterns, FailedOnly: true, CreatedAt: at, EndedAt: at.Add(5), Cancelled: true,
@@ -57,13 +63,14 @@ func full(t *testing.T) *state {
 }
 
 // Whatever is in the state is in a snapshot, and in the hash: a new member of
-// an org, a key, an endpoint or a replay that the codec forgets fails here.
+// an org, a key, an endpoint, a replay or a provider that the codec forgets fails here.
 func TestEveryMemberIsWritten(t *testing.T) {
 	s := full(t)
 	back := reloaded(t, s)
 	for name, things := range map[string][2]any{
 		"org":      {*s.orgs["org_a"], *back.orgs["org_a"]},
 		"key":      {*s.keys["key_a"], *back.keys["key_a"]},
+		"provider": {*s.providers["org_a"]["p"], *back.providers["org_a"]["p"]},
 		"replay":   {*s.replay("wh_a", "rpl_a"), *back.replay("wh_a", "rpl_a")},
 		"progress": {s.replay("wh_a", "rpl_a").Progress, back.replay("wh_a", "rpl_a").Progress},
 		"endpoint": {*s.endpoints["wh_a"].endpoint(s.sealer), *back.endpoints["wh_a"].endpoint(back.sealer)},

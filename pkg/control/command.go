@@ -87,6 +87,8 @@ func init() {
 		func() Command { return new(StartReplay) },
 		func() Command { return new(ReplayProgress) },
 		func() Command { return new(CancelReplay) },
+		func() Command { return new(SetProvider) },
+		func() Command { return new(RemoveProvider) },
 	} {
 		commands[make().op()] = make
 	}

@@ -20,6 +20,7 @@
 //	endpoints.go commands on endpoints
 //	options.go   their options in commands
 //	rotate.go    their secrets, changed
+//	providers.go who may send an org webhooks: commands on their secrets
 //	replays.go   events sent once more: commands on replays, and what they are
 //	state.go     what they are applied to
 //	entry.go     endpoints as the state keeps them

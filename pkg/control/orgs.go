@@ -127,7 +127,7 @@ func set[T any](dst *T, v *T) {
 	}
 }
 
-// DeleteOrg takes an org away with its keys and endpoints.
+// DeleteOrg takes an org away with its keys, endpoints and providers.
 type DeleteOrg struct {
 	Org string `json:"org"`
 }
@@ -149,6 +149,9 @@ func (cmd *DeleteOrg) apply(s *state, at stamp) ([]Change, error) {
 			s.removeEndpoint(e)
 			changes = append(changes, Change{Offset: at.offset, EndpointBefore: e.endpoint(s.sealer)})
 		}
+	}
+	for _, p := range providersOf(s, org.ID) {
+		s.replaceProvider(p, nil)
 	}
 	s.removeOrg(org)
 	s.retire(org.ID)

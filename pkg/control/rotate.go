@@ -58,7 +58,7 @@ func (cmd *RotateSecret) prepare(_ context.Context, c *Control) error {
 }
 
 func (cmd *RotateSecret) apply(s *state, at stamp) ([]Change, error) {
-	if cmd.Overlap < 0 || cmd.Overlap > int64(maxOverlap/time.Second) {
+	if !validOverlap(cmd.Overlap) {
 		return nil, fmt.Errorf("%w: overlap of %d s", errUnreadable, cmd.Overlap)
 	}
 	if e := s.endpoints[cmd.Endpoint]; e != nil {
@@ -70,16 +70,9 @@ func (cmd *RotateSecret) apply(s *state, at stamp) ([]Change, error) {
 		if cmd.Version != sealed.version+1 {
 			return fmt.Errorf("version %d, not %d: %w", sealed.version, cmd.Version-1, ErrConflict)
 		}
-		until := at.at.Add(time.Duration(cmd.Overlap) * time.Second)
-		previous := append(slices.Clone(sealed.previous), sealedSecret{sealed.secret, sealed.version, until})
-		for i := range previous {
-			if until.Before(previous[i].until) {
-				previous[i].until = until
-			}
-		}
-		previous = slices.DeleteFunc(previous, func(p sealedSecret) bool { return !at.at.Before(p.until) })
-		if len(previous) > MaxPrevious {
-			return fmt.Errorf("%d secrets sign beside the newest: %w", MaxPrevious, ErrLimit)
+		previous, err := sealed.retire(at.at, cmd.Overlap)
+		if err != nil {
+			return err
 		}
 		sealed.secret, sealed.version, sealed.previous = string(cmd.Sealed), cmd.Version, previous
 		ep.UpdatedAt = at.at
@@ -89,6 +82,27 @@ func (cmd *RotateSecret) apply(s *state, at stamp) ([]Change, error) {
 		changes[0].Endpoint = s.endpoints[cmd.Endpoint].endpoint(s.sealer)
 	}
 	return changes, err
+}
+
+// retire gives the secrets that are good beside a newer one, so many seconds from now
+// on at most. One that is empty isn't among them.
+func (s *sealed) retire(now time.Time, overlap int64) ([]sealedSecret, error) {
+	until := now.Add(time.Duration(overlap) * time.Second)
+	previous := append(slices.Clone(s.previous), sealedSecret{s.secret, s.version, until})
+	for i := range previous {
+		if until.Before(previous[i].until) {
+			previous[i].until = until
+		}
+	}
+	previous = slices.DeleteFunc(previous, func(p sealedSecret) bool { return p.secret == "" || !now.Before(p.until) })
+	if len(previous) > MaxPrevious {
+		return nil, fmt.Errorf("%d secrets are good beside the newest: %w", MaxPrevious, ErrLimit)
+	}
+	return previous, nil
+}
+
+func validOverlap(seconds int64) bool {
+	return seconds >= 0 && seconds <= int64(maxOverlap/time.Second)
 }
 
 // maxOverlap is a bound of what the state can hold, far above what may be asked for.

@@ -43,6 +43,7 @@ type moment struct {
 	keys      []*Key
 	endpoints []*entry
 	replays   []*Replay
+	providers []*Provider
 }
 
 // head says where in which log a snapshot is from.
@@ -75,6 +76,9 @@ func (c *Control) moment() *moment {
 	for _, list := range s.replays {
 		m.replays = append(m.replays, list...)
 	}
+	for org := range s.providers {
+		m.providers = append(m.providers, providersOf(s, org)...)
+	}
 	return m
 }
 
@@ -85,6 +89,7 @@ func (m *moment) encode(to io.Writer) error {
 	slices.SortFunc(m.keys, func(a, b *Key) int { return cmp.Compare(a.created, b.created) })
 	slices.SortFunc(m.endpoints, func(a, b *entry) int { return cmp.Compare(a.created, b.created) })
 	slices.SortFunc(m.replays, func(a, b *Replay) int { return cmp.Compare(a.created, b.created) })
+	slices.SortFunc(m.providers, func(a, b *Provider) int { return cmp.Compare(a.created, b.created) })
 	sum := crc32.New(castagnoli)
 	out := bufio.NewWriterSize(io.MultiWriter(to, sum), 64<<10)
 	out.WriteString(magic)
@@ -110,6 +115,9 @@ func (m *moment) encode(to io.Writer) error {
 	}
 	for _, r := range m.replays {
 		buf = put(appendReplay(buf, r))
+	}
+	for _, p := range m.providers {
+		buf = put(appendProvider(buf, p))
 	}
 	put(nil)
 	if err := out.Flush(); err != nil { // the first error there was

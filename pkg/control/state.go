@@ -20,7 +20,7 @@ type Change struct {
 	Replay                   *Replay
 }
 
-// state is what commands are applied to. Orgs, keys and entries never change; they
+// state is what commands are applied to. Orgs, keys, entries and providers never change; they
 // are replaced. So whoever copies pointers to them has the state of one moment.
 type state struct {
 	sealer *Sealer // opens secrets; every node has the same keys
@@ -44,6 +44,8 @@ type state struct {
 
 	replays   map[string][]*Replay // by endpoint, in order of creation
 	replaying map[string]*Replay   // by id: those that haven't ended
+
+	providers map[string]map[string]*Provider // by org and name
 
 	// hash is the exclusive or of the SHA-256 of everything above, each thing as
 	// in a snapshot: whatever comes or goes is hashed once, and the order of
@@ -77,6 +79,7 @@ func newState(sealer *Sealer) *state {
 		wanted:    make(map[event.Environment]*index),
 		replays:   make(map[string][]*Replay),
 		replaying: make(map[string]*Replay),
+		providers: make(map[string]map[string]*Provider),
 	}
 	for _, env := range event.Environments {
 		s.wanted[env] = newIndex()
