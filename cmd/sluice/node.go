@@ -234,6 +234,7 @@ func (n *node) startAdmin(ctx context.Context) error {
 	}
 	api := manage.NewAdmin(n.control, n.admin, n.cfg.Logger)
 	api.ServeUsage(n.totals)
+	api.ServeProviders(providers())
 	api.ServeSkip(func(ctx context.Context, lane int32) error { return dispatcher.Skip(ctx, n.log, lane) })
 	if l := n.embedded; l != nil {
 		api.ServeBackup(func(dir string) error { return backup(l, n.cfg.Data, dir) })

@@ -9,10 +9,12 @@ import (
 	"time"
 
 	"sluice/dispatcher/attempt"
+	"sluice/gateway/inbound"
 	"sluice/gateway/ingest"
 	"sluice/gateway/manage"
 	"sluice/gateway/stream"
 	"sluice/gateway/web"
+	"sluice/pkg/control"
 	"sluice/pkg/dialect"
 	"sluice/pkg/dialect/all"
 	"sluice/pkg/event"
@@ -22,7 +24,7 @@ import (
 
 // startGateway serves the public API: what is called, streams, or both.
 //
-//	               ┌─► POST /v1/events ─► ingest ─► events.*                            ─┐
+//	               ┌─► POST /v1/events, providers' webhooks ─► ingest ─► events.*       ─┐
 //	--listen ─► web┼─► dialects' calls, GET /v1/events ─► manage ─► control, replay      ─┴ api
 //	               └─► dialects' streams ─► hub ◄─ events.*, window, replay              ── gateway
 func (n *node) startGateway(ctx context.Context) error {
@@ -148,10 +150,25 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 	if err != nil {
 		return err
 	}
+	hooks := inbound.New(inbound.Config{Secrets: n.control, DefaultOrg: control.DefaultOrg, Logger: n.cfg.Logger, Registerer: n.metrics,
+		Publish: func(ctx context.Context, ev *event.Event) (bool, error) { return in.PublishOnce(ctx, ev) }})
 	for _, d := range all.Dialects {
 		server.HandleDialect(d, calls)
+		for _, route := range hooks.Routes(d) {
+			server.Handle(route)
+		}
 	}
 	return n.startNotices(in)
+}
+
+// providers names those whose webhooks are taken.
+func providers() (names []string) {
+	for _, d := range all.Dialects {
+		for _, p := range d.Inbound {
+			names = append(names, p.Provider)
+		}
+	}
+	return names
 }
 
 // serveStreams adds the streams. drain sends away who is on them.

@@ -14,7 +14,9 @@ type orgCmd struct {
 	List   orgListCmd   `cmd:"" help:"List orgs."`
 	Show   orgShowCmd   `cmd:"" help:"Show an org."`
 	Usage  orgUsageCmd  `cmd:"" help:"Show what an org used, by month and by day."`
-	Delete orgDeleteCmd `cmd:"" help:"Delete an org, with its keys and endpoints."`
+	Delete orgDeleteCmd `cmd:"" help:"Delete an org, with its keys, endpoints and providers."`
+
+	Provider orgProviderCmd `cmd:"" help:"Manage the secrets of providers whose webhooks become an org's events."`
 }
 
 // org is one, as the admin API gives it.
@@ -130,7 +132,7 @@ func (c *orgDeleteCmd) Run(ctx context.Context, s std) error {
 	if err != nil {
 		return err
 	}
-	if err := confirmed(s, c.Yes, fmt.Sprintf("Delete %s, with its keys and endpoints?", c.Org)); err != nil {
+	if err := confirmed(s, c.Yes, fmt.Sprintf("Delete %s, with its keys, endpoints and providers?", c.Org)); err != nil {
 		return err
 	}
 	if _, err := api.call(ctx, http.MethodDelete, "/admin/v1/orgs/"+url.PathEscape(c.Org), nil, nil); err != nil {

@@ -136,8 +136,55 @@ func (s *secretStory) tell() {
 	s.ask("PATCH", "/v1/webhooks/"+a, `{"headers":{"X-A":"canary\u0007with a bell"}}`, 400)
 	s.ask("PATCH", "/v1/webhooks/"+a, `{"secret":"a canary in an unknown place"}`, 400)
 	s.ask("POST", "/v1/webhooks/"+a+"/rotate-secret", `{"secret":"a canary in an unknown place"}`, 400)
+	s.providers()
 	s.pages()
 	s.stop()
+}
+
+// providers sets secrets of those that send webhooks, and has one refused.
+func (s *secretStory) providers() {
+	for secret, want := range map[string]int{"whsec_a provider's canary": 200, "the canary of another": 200, "c4n4ry!": 400} {
+		s.canaries = append(s.canaries, secret)
+		body := strings.NewReader(fmt.Sprintf(`{"secret":%q}`, secret))
+		if status := s.operate("PUT", "/admin/v1/orgs/org_default/providers/stripe", body); status != want {
+			s.t.Errorf("a provider's secret of %d bytes: %d", len(secret), status)
+		}
+	}
+	req, err := http.NewRequestWithContext(s.t.Context(), "POST", "http://"+s.address+"/api/webhooks/stripe", strings.NewReader("{}"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Stripe-Signature", fmt.Sprintf("t=%d,v1=%064d", time.Now().Unix(), 0))
+	r, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	io.Copy(&s.said, r.Body)
+	r.Body.Close()
+	if r.StatusCode != 400 {
+		s.t.Errorf("what nobody signed: %s", r.Status)
+	}
+}
+
+// operate makes a call of the ops server, keeps its answer, and gives its status.
+func (s *secretStory) operate(method, path string, body io.Reader) int {
+	s.t.Helper()
+	token, err := os.ReadFile(filepath.Join(s.args[len(s.args)-1], "admin.token"))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req, err := http.NewRequestWithContext(s.t.Context(), method, "http://"+s.ops+path, body)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
+	r, err := http.DefaultClient.Do(req)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer r.Body.Close()
+	io.Copy(&s.said, r.Body)
+	return r.StatusCode
 }
 
 // delivered publishes an event and has the library of Standard Webhooks verify the
@@ -186,24 +233,9 @@ func (s *secretStory) pages() {
 		s.ask("POST", "/v1/webhooks/"+id+"/enable", "", 200)
 		s.deliveries(id)
 	}
-	token, err := os.ReadFile(filepath.Join(s.args[len(s.args)-1], "admin.token"))
-	if err != nil {
-		s.t.Fatal(err)
-	}
-	for _, path := range []string{"/metrics", "/readyz", "/healthz", "/admin/v1/orgs", "/admin/v1/orgs/org_default", "/admin/v1/orgs/org_default/keys"} {
-		req, err := http.NewRequestWithContext(s.t.Context(), "GET", "http://"+s.ops+path, nil)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		req.Header.Set("Authorization", "Bearer "+strings.TrimSpace(string(token)))
-		r, err := http.DefaultClient.Do(req)
-		if err != nil {
-			s.t.Fatal(err)
-		}
-		io.Copy(&s.said, r.Body)
-		r.Body.Close()
-		if r.StatusCode != 200 {
-			s.t.Errorf("%s: %s", path, r.Status)
+	for _, path := range []string{"/metrics", "/readyz", "/healthz", "/admin/v1/orgs", "/admin/v1/orgs/org_default", "/admin/v1/orgs/org_default/keys", "/admin/v1/orgs/org_default/providers"} {
+		if status := s.operate("GET", path, nil); status != 200 {
+			s.t.Errorf("%s: %d", path, status)
 		}
 	}
 }

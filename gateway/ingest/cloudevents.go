@@ -1,9 +1,6 @@
 package ingest
 
 import (
-	"crypto/sha256"
-	"encoding/base64"
-	"encoding/binary"
 	"net/url"
 	"slices"
 	"strconv"
@@ -232,20 +229,11 @@ func (p *parser) cloudEnd(c *cloud, before int) {
 	if c.seen&hasData == 0 {
 		c.ev.Data = []byte("{}")
 	}
-	c.ev.ID = ceID(c.source, c.id)
+	c.ev.ID = event.SourceID("ce_", c.source, c.id)
 	if p.own(c.ev.ID); len(p.issues) > before {
 		return
 	}
 	p.add(c.ev, c.seen)
-}
-
-// ceID is the id of the event that a CloudEvent becomes: "ce_", and 24 characters
-// of base64url, the first 18 bytes of SHA-256 over the length of the source (8
-// bytes, big endian), the source and the id.
-func ceID(source, id string) string {
-	b := binary.BigEndian.AppendUint64(nil, uint64(len(source)))
-	hash := sha256.Sum256(append(append(b, source...), id...))
-	return "ce_" + base64.RawURLEncoding.EncodeToString(hash[:18])
 }
 
 // unquoted gives what a header's quoted string stands for; any other value stands

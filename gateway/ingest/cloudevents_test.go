@@ -18,7 +18,7 @@ const structured = `{"specversion":"1.0","id":"A234","source":"/shop/1","type":"
 // The same event, in each of the three ways, is one event.
 func TestCloudEvents(t *testing.T) {
 	log, in := following(t)
-	want := `{"id":"` + ceID("/shop/1", "A234") + `"}`
+	want := `{"id":"` + event.SourceID("ce_", "/shop/1", "A234") + `"}`
 	status, answer, replayed := post(t, in, broadcaster, &Request{ContentType: "application/cloudevents+json; charset=utf-8", Body: []byte(structured)})
 	if status != 202 || answer != want || replayed {
 		t.Fatalf("structured: %d %s, %v", status, answer, replayed)
@@ -40,7 +40,7 @@ func TestCloudEvents(t *testing.T) {
 	}
 	status, answer, replayed = post(t, in, broadcaster, &Request{ContentType: "application/cloudevents-batch+json",
 		Body: []byte(`[` + structured + `,{"specversion":"1.0","id":"A234","source":"/shop/2","type":"a.b","audience":"*"}]`)})
-	if second := ceID("/shop/2", "A234"); status != 202 || answer != `{"ids":["`+ceID("/shop/1", "A234")+`","`+second+`"]}` || replayed {
+	if second := event.SourceID("ce_", "/shop/2", "A234"); status != 202 || answer != `{"ids":["`+event.SourceID("ce_", "/shop/1", "A234")+`","`+second+`"]}` || replayed {
 		t.Errorf("batch: %d %s, %v", status, answer, replayed)
 	}
 	events := log.events(t)
@@ -58,10 +58,10 @@ func TestCloudEvents(t *testing.T) {
 
 // The ids are documented, and so are for good.
 func TestCloudEventID(t *testing.T) {
-	if got := ceID("/shop/1", "A234"); got != "ce_MR1NSmXGOPDGnrwGS4xkCVTy" {
+	if got := event.SourceID("ce_", "/shop/1", "A234"); got != "ce_MR1NSmXGOPDGnrwGS4xkCVTy" {
 		t.Errorf("id %s", got)
 	}
-	if ceID("ab", "c") == ceID("a", "bc") {
+	if event.SourceID("ce_", "ab", "c") == event.SourceID("ce_", "a", "bc") {
 		t.Error("source and id run together")
 	}
 }

@@ -106,6 +106,13 @@ const keepBuffers = 64 << 10
 // The event is durable when it returns nil. A *dialect.Error says why it can't
 // be taken, now or at all; its Status is 503 when it is worth trying again.
 func (i *Ingest) Publish(ctx context.Context, events ...*event.Event) error {
+	_, err := i.PublishOnce(ctx, events...)
+	return err
+}
+
+// PublishOnce is Publish for whoever wants to know whether all events were taken in
+// before. An ID that another event was taken in with is an error of code Conflict.
+func (i *Ingest) PublishOnce(ctx context.Context, events ...*event.Event) (replayed bool, err error) {
 	now := time.Now()
 	made := make([]*event.Event, len(events))
 	given := make([]int, len(events))
@@ -113,17 +120,18 @@ func (i *Ingest) Publish(ctx context.Context, events ...*event.Event) error {
 		ev := *old
 		given[n] = givenOf(&ev)
 		if err := complete(&ev, now); err != nil {
-			return err
+			return false, err
 		}
 		made[n] = &ev
 	}
-	if err := i.take(ctx, &taking{events: made, given: given, now: now}); err != nil {
-		return err
+	t := &taking{events: made, given: given, now: now}
+	if err := i.take(ctx, t); err != nil {
+		return false, err
 	}
 	for n, ev := range made {
 		*events[n] = *ev
 	}
-	return nil
+	return t.replayed, nil
 }
 
 // complete sets what Publish may be given without, and checks the rest.
@@ -135,7 +143,12 @@ func complete(ev *event.Event, now time.Time) error {
 		return badRequest(fmt.Sprintf("event %q of type %q has no valid org, environment, type, id or key", ev.ID, ev.Type))
 	}
 	data, members, err := event.Canonical(ev.Data)
-	if err != nil {
+	var wrong *event.DataError
+	switch {
+	case errors.As(err, &wrong):
+		issue := dialect.Issue{Path: append([]string{"data"}, wrong.Path...), Message: wrong.Message}
+		return badRequest(describe(&issue), issue)
+	case err != nil:
 		return badRequest(err.Error())
 	}
 	if len(data) > event.MaxData {

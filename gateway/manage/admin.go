@@ -35,6 +35,8 @@ import (
 //	GET PATCH DELETE    /admin/v1/orgs/{org}
 //	POST GET            /admin/v1/orgs/{org}/keys
 //	DELETE              /admin/v1/orgs/{org}/keys/{id}
+//	PUT DELETE          /admin/v1/orgs/{org}/providers/{provider}
+//	GET                 /admin/v1/orgs/{org}/providers
 //	GET                 /admin/v1/orgs/{org}/usage
 //	POST                /admin/v1/lanes/{lane}/skip
 //	POST                /admin/v1/backup        where the log can be copied
@@ -146,7 +148,7 @@ var nothingThere = &dialect.Error{Status: 404, Code: dialect.NotFound, Message: 
 // 405 with the methods that the path takes.
 func (a *Admin) unrouted(w http.ResponseWriter, r *http.Request) {
 	var allow []string
-	for _, m := range []string{"DELETE", "GET", "PATCH", "POST"} {
+	for _, m := range []string{"DELETE", "GET", "PATCH", "POST", "PUT"} {
 		probe := r.Clone(r.Context())
 		probe.Method = m
 		if _, pattern := a.mux.Handler(probe); pattern != "" {

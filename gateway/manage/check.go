@@ -95,13 +95,8 @@ func checkSecret(issues []dialect.Issue, secret string) []dialect.Issue {
 	bad := func(message string) []dialect.Issue {
 		return append(issues, dialect.Issue{Path: []string{"secret"}, Message: message})
 	}
-	if len(secret) < minSecret || len(secret) > maxSecret {
-		return bad(fmt.Sprintf("must have %d to %d bytes", minSecret, maxSecret))
-	}
-	for i := range len(secret) {
-		if secret[i] < ' ' || secret[i] > '~' {
-			return bad("must have printable ASCII characters only")
-		}
+	if message := checkText(secret); message != "" {
+		return bad(message)
 	}
 	if text, ok := strings.CutPrefix(secret, secretPrefix); ok {
 		if b, err := base64.StdEncoding.Strict().DecodeString(text); err != nil || len(b) == 0 {
@@ -109,6 +104,19 @@ func checkSecret(issues []dialect.Issue, secret string) []dialect.Issue {
 		}
 	}
 	return issues
+}
+
+// checkText says what is wrong with a secret of whatever kind; empty: nothing is.
+func checkText(secret string) (message string) {
+	if len(secret) < minSecret || len(secret) > maxSecret {
+		return fmt.Sprintf("must have %d to %d bytes", minSecret, maxSecret)
+	}
+	for i := range len(secret) {
+		if secret[i] < ' ' || secret[i] > '~' {
+			return "must have printable ASCII characters only"
+		}
+	}
+	return ""
 }
 
 // newSecret makes a secret: whsec_ and the base64 of 32 random bytes.

@@ -15,6 +15,7 @@
 //	replay.go  events sent to an endpoint once more
 //	usage.go   what an org used, for itself and for the operator
 //	admin.go   the admin API
+//	providers.go   its calls about the secrets of providers
 //	token.go   its token
 package manage
 

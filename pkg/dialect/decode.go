@@ -17,10 +17,18 @@ import (
 // of another kind is refused, and the error's issue names the place: a client
 // whose mistake passed in silence would find it much later.
 func DecodeStrict(body []byte, v any) *Error {
+	return decode(body, v, json.RejectUnknownMembers(true))
+}
+
+// DecodeKnown is DecodeStrict, but for members that v hasn't got: who sends the body
+// has a contract of its own, and may say more than we ask.
+func DecodeKnown(body []byte, v any) *Error { return decode(body, v) }
+
+func decode(body []byte, v any, how ...json.Options) *Error {
 	if k := jsontext.Value(body).Kind(); k != jsontext.KindBeginObject {
 		return Invalid(Issue{Message: "the body must be a JSON object"})
 	}
-	err := json.Unmarshal(body, v, json.RejectUnknownMembers(true))
+	err := json.Unmarshal(body, v, how...)
 	if err == nil {
 		return nil
 	}

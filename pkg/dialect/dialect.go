@@ -7,6 +7,7 @@
 //	message.go   reading what a client says on a WebSocket
 //	reply.go     what we say alike in all dialects
 //	route.go     Route: its HTTP calls, and what they may ask of the core
+//	inbound.go   Inbound: webhooks of others, which become events
 //	own.go       calls that see no endpoints but those of their dialect
 //	active.go    endpoints that are active or aren't
 //	sign.go      a signature that has its time in it
@@ -35,6 +36,7 @@ type Dialect struct {
 	Stream  *Stream
 	SSE     *SSE
 	Webhook *Webhook
+	Inbound []*Inbound
 
 	// Admit judges a call of Routes by headers of the dialect's own, once its key is
 	// known and its plan has room; nil: whoever has a key may come in. A header that

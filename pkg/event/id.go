@@ -1,6 +1,9 @@
 package event
 
 import (
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/binary"
 	"math/rand/v2"
 	"strings"
 	"time"
@@ -59,6 +62,15 @@ func IDTime(id string) (time.Time, bool) {
 		return time.Time{}, false
 	}
 	return time.UnixMilli(ms).UTC(), true
+}
+
+// SourceID is the id of an event that a source outside has one for: the prefix, and
+// 24 characters of base64url, the first 18 bytes of SHA-256 over the length of the
+// source (8 bytes, big endian), the source and the id.
+func SourceID(prefix, source, id string) string {
+	b := binary.BigEndian.AppendUint64(nil, uint64(len(source)))
+	hash := sha256.Sum256(append(append(b, source...), id...))
+	return prefix + base64.RawURLEncoding.EncodeToString(hash[:18])
 }
 
 // ValidID reports whether s may be an event's id: 1 to MaxID letters, digits,

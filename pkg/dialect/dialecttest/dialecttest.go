@@ -8,10 +8,11 @@
 //	replies.golden   one line for each reply; "-" where the dialect says nothing
 //	commands.golden  what clients send, each with what is read from it
 //	headers.golden   the headers of attempts: the first, one in a rotation's overlap
+//	inbound.golden   what providers send, each with the event that is read from it
 //	calls.golden     HTTP calls, each with what it asks of the core and its answer
 //
 // `go test ./pkg/dialect/dialecttest -update` writes them anew; the lines that
-// begin with > in commands.golden and calls.golden are kept and answered.
+// begin with > in commands.golden, inbound.golden and calls.golden are kept and answered.
 package dialecttest
 
 import (
@@ -46,10 +47,19 @@ func Run(t *testing.T, d *dialect.Dialect, dir string) {
 	if d.SSE != nil {
 		t.Run("sse", func(t *testing.T) { sse(t, d.SSE, filepath.Join(dir, "sse.golden")) })
 	}
-	for _, r := range d.Routes {
-		if !slices.ContainsFunc(d.Prefixes, func(p string) bool { return strings.HasPrefix(r.Path+"/", p+"/") }) {
-			t.Errorf("%s is below none of its prefixes %v", r.Path, d.Prefixes)
+	own := func(path string) {
+		if !slices.ContainsFunc(d.Prefixes, func(p string) bool { return strings.HasPrefix(path+"/", p+"/") }) {
+			t.Errorf("%s is below none of its prefixes %v", path, d.Prefixes)
 		}
+	}
+	for _, r := range d.Routes {
+		own(r.Path)
+	}
+	for _, in := range d.Inbound {
+		own(in.Path)
+	}
+	if len(d.Inbound) > 0 {
+		t.Run("inbound", func(t *testing.T) { inbound(t, d, filepath.Join(dir, "inbound.golden")) })
 	}
 	if len(d.Routes) > 0 {
 		t.Run("calls", func(t *testing.T) { calls(t, d, filepath.Join(dir, "calls.golden")) })

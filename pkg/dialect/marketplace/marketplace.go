@@ -1,10 +1,13 @@
-// Package marketplace speaks the marketplace's published API, as far as it hands
-// events to clients.
+// Package marketplace speaks the marketplace's published API: events out to its
+// clients, and in from the providers of payments.
 //
 //	stream      GET /api/events/stream: server-sent events, named by type; data is the event's, in one line
 //	resume      Last-Event-ID, or ?lastEventId=; without loss, for as long as events are kept
 //	narrowed    ?types=order.*,payment.succeeded
 //	list        GET /api/events?limit=&cursor=&type=&status=&from=&to= → {items:[{id,type,timestamp,data}],nextCursor}
+//	stripe      POST /api/webhooks/stripe[/{org}]: Stripe-Signature t=…,v1=…, hex HMAC-SHA256 of t.body; 5 minutes
+//	bank        POST /api/webhooks/bank[/{org}]: X-Bank-Signature, hex HMAC-SHA256 of the body; {id,type,data}
+//	taken       as an event, once, with data {provider,providerEventId,object} → {"received":true}; again: "duplicate":true
 //	errors      {code,message,issues:[{path,message}]}, codes in capitals
 //
 // Source: the marketplace's "Integrations & Reliability" (SSE, error model, pagination,
@@ -21,5 +24,6 @@ var Dialect = &dialect.Dialect{
 	Prefixes:    []string{"/api"},
 	Routes:      routes,
 	SSE:         stream,
+	Inbound:     inbound,
 	AppendError: appendError,
 }
