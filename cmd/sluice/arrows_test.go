@@ -48,9 +48,9 @@ var arrows = []struct {
 	{"...", []string{"pkg/eventlog/...", "examples/..."}, []string{"github.com/twmb/franz-go/..."}, "only pkg/eventlog knows what is below the log"},
 	{"...", []string{"pkg/dialect/all"}, dialectFolders(), "a dialect's name stands in its folder and in the list of dialects"},
 	{"...", []string{"pkg/dialect/all", "cmd/sluice", "bench/...", "loadtest/..."}, []string{"sluice/pkg/dialect/all"}, "who needs the dialects is handed them"},
-	{"...", []string{"cmd/sluice", "bench/..."}, []string{"sluice/bench/..."}, "the harnesses hang below the command alone"},
+	{"...", []string{"cmd/sluice", "bench/...", "loadtest/report"}, []string{"sluice/bench/..."}, "the harnesses hang below the command, and below the page of what they measured"},
 	{"...", []string{"cmd/sluice", "loadtest/..."}, []string{"sluice/loadtest/..."}, "the harnesses hang below the command alone"},
-	{"loadtest/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/eventlog/...", "sluice/pkg/control/...", "sluice/bench/..."}, "the load test comes in at the front door"},
+	{"loadtest/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/eventlog/...", "sluice/pkg/control/..."}, "the load test comes in at the front door"},
 	{"loadtest/ledger/...", nil, []string{"sluice/..."}, "the ledger judges the product and shares no code with it"},
 	{"...", nil, []string{"testing", "go.uber.org/goleak", "github.com/anishathalye/porcupine", "github.com/coder/websocket/...", "github.com/stripe/...", "github.com/testcontainers/..."}, "what only tests need stays out of the binary"},
 }
