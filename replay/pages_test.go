@@ -87,7 +87,8 @@ func TestCrowdSharesPages(t *testing.T) {
 			})
 		}
 		crowd.Wait()
-		if read := wantedFrom(t, p.reader, "log"); read > 20 {
+		// Some more than once each page: whoever was about to read when another had.
+		if read := wantedFrom(t, p.reader, "log"); read > 100 {
 			t.Errorf("the log was read %v times", read)
 		}
 		if shared := wantedFrom(t, p.reader, "memory"); shared < 1900 {
