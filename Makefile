@@ -10,9 +10,10 @@ TESTFLAGS  ?= -race -timeout 15m
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
 
+# Benches and `sluice version` tell the commit, whatever GOFLAGS says of it.
 build: ## dist/sluice
 	@mkdir -p dist
-	CGO_ENABLED=0 $(GO) build -trimpath -o dist/sluice ./cmd/sluice
+	CGO_ENABLED=0 $(GO) build -trimpath -buildvcs=auto -o dist/sluice ./cmd/sluice
 
 demo: ## the product at work, on your terminal
 	$(GO) run ./cmd/sluice demo

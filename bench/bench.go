@@ -6,7 +6,7 @@
 //	bench.go     Run: rounds, medians, the table
 //	result.go    the same as figures, for files; machine.go says where they are from
 //	compare.go   whether rows are better or worse than those of another run
-//	process.go   child processes and their CPU time
+//	process.go   child processes and their CPU time; profile.go takes profiles of them
 //	ingest.go    events in: singles, batches, at a pace
 //	fanout.go    one event to many WebSocket connections, at a pace
 //	saturate.go  the same as fast as it goes
@@ -49,6 +49,11 @@ type Config struct {
 	Start  Start     // what the row start begins with
 	// Brokers are where the row handover has its log: host:port, commas between.
 	Brokers string
+	// Profile is a directory for the product's profiles, two files a row; empty: none are
+	// made. They cost the product CPU time, a few parts in a hundred.
+	Profile string
+
+	profiles *profiles // of the row that is measured; nil: none
 }
 
 // sample is what one run of one side gave.
@@ -121,7 +126,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	return result, nil
 }
 
-func (r *row) run(ctx context.Context, cfg *Config) (RowResult, error) {
+func (r *row) run(ctx context.Context, cfg *Config) (_ RowResult, err error) {
 	fmt.Fprintf(cfg.Out, "%s: %s\n", r.name, r.what)
 	if r.prepare != nil {
 		undo, err := r.prepare(ctx, cfg)
@@ -129,6 +134,15 @@ func (r *row) run(ctx context.Context, cfg *Config) (RowResult, error) {
 		if err != nil {
 			return RowResult{}, fmt.Errorf("prepare %s: %w", r.name, err)
 		}
+	}
+	if cfg.Profile != "" {
+		cfg.profiles = &profiles{dir: cfg.Profile, row: r.name}
+		defer func() {
+			if err == nil {
+				err = cfg.profiles.write()
+			}
+			cfg.profiles = nil
+		}()
 	}
 	if r.figures != nil {
 		return r.alone(ctx, cfg)

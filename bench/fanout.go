@@ -132,7 +132,7 @@ func (f fanout) runProduct(ctx context.Context, cfg *Config) (sample, error) {
 	if f.deflate {
 		args = []string{"--ws-compression"}
 	}
-	p, err := startProduct(ctx, cfg.Binary, args...)
+	p, err := startProduct(ctx, cfg, args...)
 	if err != nil {
 		return sample{}, err
 	}

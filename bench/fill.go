@@ -126,7 +126,7 @@ func noise(n int) string {
 // settle runs the product over what was filled until fan-out has seen all of it,
 // and stops it.
 func (f *filling) settle(ctx context.Context, token string) error {
-	p, err := serve(ctx, f.cfg.Binary, f.path("data"), token, startWithin)
+	p, err := serve(ctx, f.cfg, f.path("data"), token, startWithin)
 	if err != nil {
 		return err
 	}

@@ -206,7 +206,7 @@ func (r *relay) start(role string) (*runner, error) {
 	if err != nil {
 		return nil, err
 	}
-	served, err := serveWith(r.ctx, r.cfg.Binary, r.token, 30*time.Second, p, append([]string{"--roles", role, "--log-format", "json", "--data", data}, r.args...)...)
+	served, err := serveWith(r.ctx, r.cfg, r.token, 30*time.Second, p, append([]string{"--roles", role, "--log-format", "json", "--data", data}, r.args...)...)
 	p.product = served
 	return p, err
 }

@@ -34,7 +34,7 @@ func idleOf(name, what string, dial func(*product) (net.Conn, error)) row {
 		unasked: "it holds 10,000 connections",
 		floor:   idleFloor,
 		product: func(ctx context.Context, cfg *Config) (sample, error) {
-			p, err := startProduct(ctx, cfg.Binary)
+			p, err := startProduct(ctx, cfg)
 			if err != nil {
 				return sample{}, err
 			}

@@ -75,7 +75,7 @@ func (in ingest) runFloor(ctx context.Context, cfg *Config) (sample, error) {
 }
 
 func (in ingest) runProduct(ctx context.Context, cfg *Config) (sample, error) {
-	p, err := startProduct(ctx, cfg.Binary)
+	p, err := startProduct(ctx, cfg)
 	if err != nil {
 		return sample{}, err
 	}

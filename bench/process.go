@@ -25,6 +25,7 @@ type process struct {
 	cmd    *exec.Cmd
 	stderr bytes.Buffer
 	dir    string // removed by stop; empty: none
+	last   func() // what stop does first; nil: nothing
 }
 
 func start(ctx context.Context, binary string, env []string, args ...string) (*process, error) {
@@ -47,6 +48,9 @@ func startHeard(ctx context.Context, binary string, env []string, hear io.Writer
 }
 
 func (p *process) stop() {
+	if p.last != nil {
+		p.last()
+	}
 	p.cmd.Process.Signal(syscall.SIGTERM)
 	p.cmd.Wait()
 	if p.dir != "" {
@@ -130,12 +134,12 @@ type product struct {
 }
 
 // startProduct starts one with an empty log of its own, and with these arguments.
-func startProduct(ctx context.Context, binary string, args ...string) (*product, error) {
+func startProduct(ctx context.Context, cfg *Config, args ...string) (*product, error) {
 	dir, err := os.MkdirTemp("", "sluice-bench-")
 	if err != nil {
 		return nil, err
 	}
-	p, err := serveWith(ctx, binary, string(key.New(event.Sandbox)), 10*time.Second, nil, append([]string{"--data", filepath.Join(dir, "data")}, args...)...)
+	p, err := serveWith(ctx, cfg, string(key.New(event.Sandbox)), 10*time.Second, nil, append([]string{"--data", filepath.Join(dir, "data")}, args...)...)
 	if err != nil {
 		os.RemoveAll(dir)
 		return nil, err
@@ -145,12 +149,12 @@ func startProduct(ctx context.Context, binary string, args ...string) (*product,
 }
 
 // serve starts one over a data directory, and returns when it is ready.
-func serve(ctx context.Context, binary, data, token string, within time.Duration) (*product, error) {
-	return serveWith(ctx, binary, token, within, nil, "--data", data)
+func serve(ctx context.Context, cfg *Config, data, token string, within time.Duration) (*product, error) {
+	return serveWith(ctx, cfg, token, within, nil, "--data", data)
 }
 
 // serveWith starts one with these arguments.
-func serveWith(ctx context.Context, binary, token string, within time.Duration, hear io.Writer, args ...string) (*product, error) {
+func serveWith(ctx context.Context, cfg *Config, token string, within time.Duration, hear io.Writer, args ...string) (*product, error) {
 	listen, err := freeAddress()
 	if err != nil {
 		return nil, err
@@ -159,13 +163,16 @@ func serveWith(ctx context.Context, binary, token string, within time.Duration, 
 	if err != nil {
 		return nil, err
 	}
-	p, err := startHeard(ctx, binary, []string{"SLUICE_BOOTSTRAP_KEY=" + token}, hear,
+	p, err := startHeard(ctx, cfg.Binary, []string{"SLUICE_BOOTSTRAP_KEY=" + token}, hear,
 		append([]string{"serve", "--listen", listen, "--ops", ops, "--allow-private-endpoints"}, args...)...)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.awaitReady(ctx, ops, within); err != nil {
 		return nil, fmt.Errorf("start sluice: %w", err)
+	}
+	if cfg.profiles != nil {
+		p.last = cfg.profiles.watch(ops)
 	}
 	return &product{process: p, url: "http://" + listen, ws: listen, ops: ops, key: token}, nil
 }

@@ -43,7 +43,7 @@ var receiptRow = row{
 	},
 	product: func(ctx context.Context, cfg *Config) (sample, error) {
 		return receipt(func(url string) (*process, func([]byte) error, error) {
-			p, err := startProduct(ctx, cfg.Binary)
+			p, err := startProduct(ctx, cfg)
 			if err != nil {
 				return nil, nil, err
 			}

@@ -32,7 +32,7 @@ var resumeRow = row{
 }
 
 func resumeFigures(ctx context.Context, cfg *Config) (all []figure, err error) {
-	p, err := startProduct(ctx, cfg.Binary)
+	p, err := startProduct(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -47,7 +47,7 @@ func resumeFigures(ctx context.Context, cfg *Config) (all []figure, err error) {
 	}
 	p.cmd.Process.Signal(syscall.SIGKILL)
 	p.cmd.Wait()
-	again, err := serve(ctx, cfg.Binary, filepath.Join(p.dir, "data"), p.key, startWithin)
+	again, err := serve(ctx, cfg, filepath.Join(p.dir, "data"), p.key, startWithin)
 	if err != nil {
 		return nil, err
 	}

@@ -31,7 +31,7 @@ var saturateRow = row{
 		return saturate(w.process, w.clients, func() error { return w.publish(saturateBatch) })
 	},
 	product: func(ctx context.Context, cfg *Config) (sample, error) {
-		p, err := startProduct(ctx, cfg.Binary)
+		p, err := startProduct(ctx, cfg)
 		if err != nil {
 			return sample{}, err
 		}

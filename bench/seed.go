@@ -74,7 +74,7 @@ func startSown(ctx context.Context, cfg *Config, topics []eventlog.Topic, put fu
 	}
 	var p *product
 	if err == nil {
-		p, err = serve(ctx, cfg.Binary, data, token, startWithin)
+		p, err = serve(ctx, cfg, data, token, startWithin)
 	}
 	if err != nil {
 		os.RemoveAll(dir)

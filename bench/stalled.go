@@ -36,7 +36,7 @@ type side struct {
 }
 
 func startSide(ctx context.Context, cfg *Config) (*side, error) {
-	p, err := startProduct(ctx, cfg.Binary)
+	p, err := startProduct(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}

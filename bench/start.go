@@ -66,7 +66,7 @@ func startProductRow(ctx context.Context, cfg *Config) (s sample, err error) {
 		return sample{}, err
 	}
 	begun := time.Now()
-	p, err := serve(ctx, cfg.Binary, data, string(token), startWithin)
+	p, err := serve(ctx, cfg, data, string(token), startWithin)
 	if err != nil {
 		return sample{}, err
 	}
@@ -102,7 +102,7 @@ func startProductRow(ctx context.Context, cfg *Config) (s sample, err error) {
 	p.cmd.Process.Signal(syscall.SIGKILL)
 	p.cmd.Wait()
 	begun = time.Now()
-	again, err := serve(ctx, cfg.Binary, data, string(token), startWithin)
+	again, err := serve(ctx, cfg, data, string(token), startWithin)
 	if err != nil {
 		return s, err
 	}

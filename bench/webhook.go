@@ -71,7 +71,7 @@ func (w webhook) runProduct(ctx context.Context, cfg *Config) (sample, error) {
 		return sample{}, err
 	}
 	defer r.stop()
-	p, err := startProduct(ctx, cfg.Binary)
+	p, err := startProduct(ctx, cfg)
 	if err != nil {
 		return sample{}, err
 	}

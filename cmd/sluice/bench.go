@@ -22,6 +22,7 @@ type benchCmd struct {
 	Brokers   brokers  `placeholder:"HOST:PORT,…" help:"Kafka on which the row handover has its log: topics that it leaves there, whose names begin with bench."`
 	JSON      string   `name:"json" type:"path" placeholder:"FILE" help:"Write the machine and every round there, as JSON."`
 	Compare   string   `type:"existingfile" placeholder:"FILE" help:"Hold the rows against those of another run, that --json wrote; the exit code is 1 where one is worse."`
+	Profile   string   `type:"path" placeholder:"DIR" help:"Write profiles of sluice there, ROW.cpu.pprof and ROW.heap.pprof, for go tool pprof. Its CPU time is somewhat more then."`
 	Floor     string   `hidden:"" help:"Be the floor of that name; what runs the rows calls this."`
 	Rows      []string `arg:"" optional:"" placeholder:"ROW" help:"Rows to measure. Default: those that take no longer than a minute a round."`
 
@@ -38,6 +39,9 @@ Measured only where they are named: ` + strings.Join(unasked, ", ") + `. The row
 and they need as many open files (ulimit -n 16000). A round of start or retries takes minutes; start's events and endpoints take some more before the first. The row handover has no floor and needs --brokers: it measures the time until lanes that
 another process had send again.
 
+--profile takes in sluice's own work while a row is measured, from when it is ready until it is stopped: CPU of all rounds
+together, and the heap at the end of the last. A part of a second is missing where a row kills it.
+
 --compare tells better from worse by how many times the floor's CPU time each round spent: floor and product ran next to
 each other, so that it hardly matters whether the machine is another or busier. A row is better or worse where its
 median is more than 2 % apart, and chance would set the rounds of one program so far apart in less than one run of a
@@ -50,6 +54,7 @@ Examples:
     sluice bench --json before.json
     sluice bench ingest webhook --compare before.json
     sluice bench ingest webhook --rounds 3
+    sluice bench fanout --rounds 1 --profile /tmp/why && go tool pprof -top /tmp/why/fanout.cpu.pprof
     sluice bench start --rounds 2 --fill /var/tmp/fill
     sluice bench handover --brokers kafka-1:9092`
 }
@@ -94,8 +99,13 @@ func (c *benchCmd) Run(ctx context.Context, s std) error {
 	if err != nil {
 		return err
 	}
+	if c.Profile != "" { // found out now, not when the first row is done
+		if err := os.MkdirAll(c.Profile, 0o755); err != nil {
+			return fmt.Errorf("--profile: %w", err)
+		}
+	}
 	result, err := bench.Run(ctx, bench.Config{Binary: binary, Rows: c.Rows, Rounds: c.Rounds, Out: s.Out,
-		Start: bench.Start{Endpoints: c.Endpoints, Events: c.Events, Dir: c.Fill}, Brokers: strings.Join(c.Brokers, ",")})
+		Start: bench.Start{Endpoints: c.Endpoints, Events: c.Events, Dir: c.Fill}, Brokers: strings.Join(c.Brokers, ","), Profile: c.Profile})
 	if result == nil || len(result.Rows) == 0 {
 		return err
 	}
