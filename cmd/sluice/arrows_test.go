@@ -52,7 +52,7 @@ var arrows = []struct {
 	{"...", []string{"cmd/sluice", "loadtest/..."}, []string{"sluice/loadtest/..."}, "the harnesses hang below the command alone"},
 	{"loadtest/...", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/eventlog/...", "sluice/pkg/control/..."}, "the load test comes in at the front door"},
 	{"loadtest/ledger/...", nil, []string{"sluice/..."}, "the ledger judges the product and shares no code with it"},
-	{"...", nil, []string{"testing", "go.uber.org/goleak", "github.com/anishathalye/porcupine", "github.com/coder/websocket/...", "github.com/stripe/...", "github.com/testcontainers/..."}, "what only tests need stays out of the binary"},
+	{"...", nil, []string{"testing", "go.uber.org/goleak", "github.com/anishathalye/porcupine", "github.com/coder/websocket/...", "github.com/santhosh-tekuri/...", "github.com/stripe/...", "github.com/testcontainers/..."}, "what only tests need stays out of the binary"},
 }
 
 // testSupport are packages that exist for tests; the last rule isn't for them.

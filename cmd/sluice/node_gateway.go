@@ -17,6 +17,7 @@ import (
 	"sluice/pkg/control"
 	"sluice/pkg/dialect"
 	"sluice/pkg/dialect/all"
+	"sluice/pkg/dialect/openapi"
 	"sluice/pkg/event"
 	"sluice/pkg/key"
 	"sluice/replay"
@@ -157,6 +158,11 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 		for _, route := range hooks.Routes(d) {
 			server.Handle(route)
 		}
+		document, err := openapi.Of(d)
+		if err != nil {
+			return err
+		}
+		server.Handle(web.Document("/openapi/"+d.Name+".json", document))
 	}
 	return n.startNotices(in)
 }

@@ -17,6 +17,7 @@
 //	call.go     one call: key, scope, answer
 //	limit.go    requests a minute
 //	origin.go   what pages of other origins may read
+//	document.go what everybody may read
 //	metrics.go  what is counted
 package web
 

@@ -15,8 +15,9 @@
 //	error.go     errors that a client sees
 //	decode.go    bodies and pages of calls, read strictly
 //	json.go      pieces of what is written
+//	openapi/     the OpenAPI document of each
 //	all/         the list of all dialects
-//	tetrafi/ …   one folder each: <name>.go sign.go stream.go routes.go
+//	tetrafi/ …   one folder each: <name>.go sign.go stream.go routes.go openapi.json
 //
 // No package but all/ names a dialect.
 package dialect
@@ -37,6 +38,10 @@ type Dialect struct {
 	SSE     *SSE
 	Webhook *Webhook
 	Inbound []*Inbound
+
+	// OpenAPI is its openapi.json: what people are told of all that, its calls in words,
+	// shapes and examples. Package openapi makes the document of it.
+	OpenAPI []byte
 
 	// Admit judges a call of Routes by headers of the dialect's own, once its key is
 	// known and its plan has room; nil: whoever has a key may come in. A header that

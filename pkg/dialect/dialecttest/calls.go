@@ -28,13 +28,14 @@ func calls(t *testing.T, d *dialect.Dialect, file string) {
 	}
 	var lines []string
 	made := make(map[string]bool)
+	doc := documentOf(t, d)
 	for line := range strings.Lines(string(text)) {
 		sent, found := strings.CutPrefix(strings.TrimSuffix(line, "\n"), "> ")
 		if !found {
 			continue
 		}
 		core := &stub{t: t, name: d.Name}
-		route, answer := call(t, d, core, sent)
+		route, answer := call(t, d, core, doc, sent)
 		made[route] = true
 		lines = append(append(append(lines, "> "+sent), core.asked...), answer)
 	}
@@ -47,7 +48,7 @@ func calls(t *testing.T, d *dialect.Dialect, file string) {
 }
 
 // call gives the route that a line is of, and its answer.
-func call(t *testing.T, d *dialect.Dialect, core dialect.Core, line string) (route, answer string) {
+func call(t *testing.T, d *dialect.Dialect, core dialect.Core, doc *Document, line string) (route, answer string) {
 	t.Helper()
 	method, rest, _ := strings.Cut(line, " ")
 	target, body, _ := strings.Cut(rest, " ")
@@ -79,6 +80,7 @@ func call(t *testing.T, d *dialect.Dialect, core dialect.Core, line string) (rou
 	case err != nil:
 		t.Fatalf("%s: %v", line, err)
 	}
+	doc.Operation(r.Method, r.Path).hold(line, u.Query(), body, resp)
 	if resp.Body != nil && !jsontext.Value(resp.Body).IsValid() {
 		t.Errorf("%s is answered with what isn't JSON: %s", line, resp.Body)
 	}

@@ -11,6 +11,9 @@
 //	inbound.golden   what providers send, each with the event that is read from it
 //	calls.golden     HTTP calls, each with what it asks of the core and its answer
 //
+// What is in calls, bodies and headers is of the shapes, too, that the dialect's OpenAPI
+// document gives (document.go, described.go).
+//
 // `go test ./pkg/dialect/dialecttest -update` writes them anew; the lines that
 // begin with > in commands.golden, inbound.golden and calls.golden are kept and answered.
 package dialecttest
@@ -64,6 +67,7 @@ func Run(t *testing.T, d *dialect.Dialect, dir string) {
 	if len(d.Routes) > 0 {
 		t.Run("calls", func(t *testing.T) { calls(t, d, filepath.Join(dir, "calls.golden")) })
 	}
+	t.Run("document", func(t *testing.T) { described(t, d, dir) })
 	if d.Webhook != nil {
 		t.Run("bodies", func(t *testing.T) { bodies(t, d.Webhook, filepath.Join(dir, "bodies.golden")) })
 		t.Run("headers", func(t *testing.T) { headers(t, d.Webhook, filepath.Join(dir, "headers.golden")) })

@@ -14,15 +14,23 @@
 // QA checklist).
 package marketplace
 
-import "sluice/pkg/dialect"
+import (
+	_ "embed"
+
+	"sluice/pkg/dialect"
+)
 
 const name = "marketplace"
+
+//go:embed openapi.json
+var openAPI []byte
 
 // Dialect is the marketplace's API.
 var Dialect = &dialect.Dialect{
 	Name:        name,
 	Prefixes:    []string{"/api"},
 	Routes:      routes,
+	OpenAPI:     openAPI,
 	SSE:         stream,
 	Inbound:     inbound,
 	AppendError: appendError,

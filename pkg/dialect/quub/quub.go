@@ -14,11 +14,16 @@
 package quub
 
 import (
+	_ "embed"
+
 	"sluice/pkg/dialect"
 	"sluice/pkg/key"
 )
 
 const name = "quub"
+
+//go:embed openapi.json
+var openAPI []byte
 
 // Dialect is Quub's API.
 var Dialect = &dialect.Dialect{
@@ -26,6 +31,7 @@ var Dialect = &dialect.Dialect{
 	Prefixes: []string{"/events/v1"},
 	Stream:   stream,
 	Routes:   routes,
+	OpenAPI:  openAPI,
 	Webhook:  webhook,
 	Admit:    admit,
 }

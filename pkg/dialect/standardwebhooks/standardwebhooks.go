@@ -13,14 +13,22 @@
 // another dialect's.
 package standardwebhooks
 
-import "sluice/pkg/dialect"
+import (
+	_ "embed"
+
+	"sluice/pkg/dialect"
+)
 
 const name = "standardwebhooks"
+
+//go:embed openapi.json
+var openAPI []byte
 
 // Dialect is Standard Webhooks.
 var Dialect = &dialect.Dialect{
 	Name:     name,
 	Prefixes: []string{"/standard-webhooks"},
 	Routes:   routes,
+	OpenAPI:  openAPI,
 	Webhook:  webhook,
 }

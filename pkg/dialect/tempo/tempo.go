@@ -19,15 +19,23 @@
 // parsed and wrote again.
 package tempo
 
-import "sluice/pkg/dialect"
+import (
+	_ "embed"
+
+	"sluice/pkg/dialect"
+)
 
 const name = "tempo"
+
+//go:embed openapi.json
+var openAPI []byte
 
 // Dialect is Tempo's API.
 var Dialect = &dialect.Dialect{
 	Name:        name,
 	Prefixes:    []string{"/api/v1", "/auth"},
 	Routes:      routes,
+	OpenAPI:     openAPI,
 	Webhook:     webhook,
 	Networks:    true,
 	RateHeaders: true,

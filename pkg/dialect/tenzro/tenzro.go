@@ -11,9 +11,16 @@
 // TetraFi's table has them.
 package tenzro
 
-import "sluice/pkg/dialect"
+import (
+	_ "embed"
+
+	"sluice/pkg/dialect"
+)
 
 const name = "tenzro"
+
+//go:embed openapi.json
+var openAPI []byte
 
 // Dialect is Tenzro's API.
 var Dialect = &dialect.Dialect{
@@ -21,5 +28,6 @@ var Dialect = &dialect.Dialect{
 	Prefixes: []string{"/api/events/webhook", "/events/stream"},
 	Stream:   stream,
 	Routes:   routes,
+	OpenAPI:  openAPI,
 	Webhook:  webhook,
 }

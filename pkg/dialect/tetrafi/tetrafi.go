@@ -10,9 +10,16 @@
 // Sources: TetraFi "Real-time events" (WebSocket, webhooks, retry table).
 package tetrafi
 
-import "sluice/pkg/dialect"
+import (
+	_ "embed"
+
+	"sluice/pkg/dialect"
+)
 
 const name = "tetrafi"
+
+//go:embed openapi.json
+var openAPI []byte
 
 // Dialect is TetraFi's API.
 var Dialect = &dialect.Dialect{
@@ -20,5 +27,6 @@ var Dialect = &dialect.Dialect{
 	Prefixes: []string{"/v1"},
 	Stream:   stream,
 	Routes:   routes,
+	OpenAPI:  openAPI,
 	Webhook:  webhook,
 }
