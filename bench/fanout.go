@@ -17,8 +17,8 @@ import (
 
 const (
 	fanoutBytes   = 300 // of one message, without the frame's header
-	fanoutWarm    = 2 * time.Second
-	fanoutMeasure = 6 * time.Second
+	fanoutWarm    = time.Second
+	fanoutMeasure = 4 * time.Second
 )
 
 // The fan-out rows: the floor is one thread that writes each message to each

@@ -20,7 +20,7 @@ const (
 	batchEvents       = 1_000_000
 	batchSize         = 1000
 	paceRate          = 1000 // requests per second
-	paceFor           = 8 * time.Second
+	paceFor           = 5 * time.Second
 )
 
 // The ingest rows: the floor is an HTTP server that writes bodies to a file and

@@ -11,8 +11,8 @@ import (
 
 const (
 	receiptRate   = 50 // events per second
-	receiptEvents = 1000
-	receiptWarm   = 100
+	receiptEvents = 500
+	receiptWarm   = 50
 )
 
 // receiptRow: from when an event was due to be published until its receiver has it.

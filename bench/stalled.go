@@ -10,7 +10,7 @@ const (
 	stalledConnections = 2000
 	stalledOf          = 10 // one of so many stops reading
 	stalledRate        = 60 // events per second
-	stalledTurns       = 4
+	stalledTurns       = 3
 	stalledTurn        = 2 * time.Second
 	// stalledFill is how long it takes until what the kernel holds for one that doesn't
 	// read is full, and its queue too. Some 30 s after the first it is closed, which is
