@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 TESTFLAGS  ?= -race -timeout 15m
 
-.PHONY: help build demo test test-quick lint fuzz soak ugly autobahn clients browser check-deploy bench kafka-up kafka-down clean
+.PHONY: help build demo test test-quick lint fuzz soak ugly autobahn clients browser check-deploy bench bench-readme kafka-up kafka-down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -58,8 +58,13 @@ check-deploy: ## what deploy/ holds, against the schemas of those who read it; n
 clients: ## conversations with other people's WebSocket clients; installs websocat, k6 and Chromium
 	loadtest/clients/run
 
-bench: build ## floor and product side by side, some minutes; `dist/sluice bench --help` names rows that take longer
+bench: build ## floor and product side by side, a quarter of an hour; `dist/sluice bench --help` names rows that take longer
 	dist/sluice bench
+
+bench-readme: build ## the same, and its tables into README.md: a quarter of an hour, on a machine that does nothing else
+	dist/sluice bench --json dist/bench.json
+	dist/sluice report --markdown dist/bench.json >dist/bench.md
+	sed -i -e '/^<!-- bench -->$$/,/^<!-- end of bench -->$$/{//!d}' -e '/^<!-- bench -->$$/r dist/bench.md' README.md
 
 kafka-up: ## a real broker on this machine, installed from Maven Central
 	deploy/kafka/up

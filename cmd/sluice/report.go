@@ -10,8 +10,9 @@ import (
 
 // reportCmd makes a page of runs.
 type reportCmd struct {
-	Out   string   `default:"report.html" type:"path" placeholder:"FILE" help:"Write the page there. Default: ${default}."`
-	Files []string `arg:"" type:"existingfile" placeholder:"FILE" help:"What loadtest --json or bench --json wrote."`
+	Out      string   `default:"report.html" type:"path" placeholder:"FILE" help:"Write the page there. Default: ${default}."`
+	Markdown bool     `help:"Print the tables as Markdown, and make no page."`
+	Files    []string `arg:"" type:"existingfile" placeholder:"FILE" help:"What loadtest --json or bench --json wrote."`
 
 	parts []report.Part
 }
@@ -24,7 +25,8 @@ with its source. It needs no network and no script, and can be printed.
 Examples:
 
     sluice report crowd.json
-    sluice report bench.json crowd.json --out measured.html`
+    sluice report bench.json crowd.json --out measured.html
+    sluice report bench.json --markdown`
 }
 
 // Validate reads the files.
@@ -43,7 +45,12 @@ func (c *reportCmd) Validate() error {
 	return nil
 }
 
-func (c *reportCmd) Run() error { return writeReport(c.Out, c.parts...) }
+func (c *reportCmd) Run(s std) error {
+	if c.Markdown {
+		return report.Markdown(s.Out, c.parts...)
+	}
+	return writeReport(c.Out, c.parts...)
+}
 
 // writeReport writes a page.
 func writeReport(path string, parts ...report.Part) error {

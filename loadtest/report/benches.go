@@ -13,7 +13,7 @@ func ofBench(r *bench.Result) (section, error) {
 		s.Facts = append(s.Facts, fmt.Sprintf("Limits: CPU %s, memory %s, %d open files", orNone(m.CPULimit), orNone(m.MemLimit), m.OpenFiles))
 	}
 	s.Notes = []string{"The floor is a bare program that does the same work and nothing else, on the same machine, in turns with sluice. CPU time is what counts: on a machine that is shared, rates and latencies tell of the neighbours, too."}
-	t := table{Title: "Medians of all rounds (CPU time also least–most)", Rows: [][]string{{"Row", "CPU time in", "floor", "sluice", "times the floor", "rate/s", "p50 ms", "p99 ms", "RSS MB"}}}
+	t := table{Title: fmt.Sprintf("Medians of %d rounds, of CPU time with the least and the most", most(r.Rows)), Rows: [][]string{{"Row", "CPU time in", "floor", "sluice", "times the floor", "rate/s", "p50 ms", "p99 ms", "RSS MB"}}}
 	words := table{Title: "What the rows do", Words: true, Rows: [][]string{{"Row", "Work"}}}
 	figures := table{Title: "What else they measure: medians (least–most)", Words: true, Rows: [][]string{{"Row", "Figure", "Sluice"}}}
 	var names []string
@@ -32,7 +32,7 @@ func ofBench(r *bench.Result) (section, error) {
 		multiple := "–"
 		if all := row.Floors(); all != nil {
 			names, times = append(names, row.Name), append(times, all)
-			multiple = fmt.Sprintf("%.2f", bench.SpreadOf(all).Median)
+			multiple = spread(bench.SpreadOf(all))
 		}
 		t.Rows = append(t.Rows, []string{row.Name, row.Unit, spread(bench.SpreadOf(each(row.Floor, cpu))), spread(bench.SpreadOf(each(row.Sluice, cpu))), multiple,
 			med(func(r bench.Round) float64 { return r.Rate }), med(func(r bench.Round) float64 { return r.P50 }), med(func(r bench.Round) float64 { return r.P99 }),
@@ -49,6 +49,14 @@ func ofBench(r *bench.Result) (section, error) {
 	p, err := dots("CPU time, times the floor: each round", names, times)
 	s.Plots = append(s.Plots, p)
 	return s, err
+}
+
+// most is how many rounds rows have; one that was ended may have less.
+func most(rows []bench.RowResult) (rounds int) {
+	for _, r := range rows {
+		rounds = max(rounds, len(r.Sluice))
+	}
+	return rounds
 }
 
 func each(rounds []bench.Round, get func(bench.Round) float64) (values []float64) {

@@ -6,7 +6,8 @@
 //	sluice bench --json ────► bench.Result ─┼─► Write ─► page.html filled in, plots as SVG in it
 //	rivals.json ────────────────────────────┘
 //
-// Reading order: report.go loads.go benches.go; plot.go draws; page.html.
+// Markdown has the tables alone. Reading order: report.go loads.go benches.go;
+// plot.go draws; page.html; markdown.go.
 package report
 
 import (
@@ -81,23 +82,27 @@ var page = template.Must(template.New("page").Parse(pageText))
 //go:embed rivals.json
 var rivalsText []byte
 
-// Write writes the page of some parts.
-func Write(w io.Writer, parts ...Part) error {
-	var all []section
+// sections are what there is to say of some parts, and of others.
+func sections(parts []Part) (all []section, err error) {
 	for _, p := range parts {
 		var s section
-		var err error
 		if p.Load != nil {
 			s, err = ofLoad(p.Load)
 		} else {
 			s, err = ofBench(p.Bench)
 		}
 		if err != nil {
-			return err
+			return nil, err
 		}
 		all = append(all, s)
 	}
 	rivals, err := theRivals()
+	return append(all, rivals), err
+}
+
+// Write writes the page of some parts.
+func Write(w io.Writer, parts ...Part) error {
+	all, err := sections(parts)
 	if err != nil {
 		return err
 	}
@@ -105,7 +110,7 @@ func Write(w io.Writer, parts ...Part) error {
 	if err := page.Execute(&out, struct {
 		Made     string
 		Sections []section
-	}{time.Now().UTC().Format(time.DateTime), append(all, rivals)}); err != nil {
+	}{time.Now().UTC().Format(time.DateTime), all}); err != nil {
 		return fmt.Errorf("fill in the page: %w", err)
 	}
 	_, err = w.Write(out.Bytes())

@@ -91,6 +91,15 @@ func TestWrite(t *testing.T) {
 			t.Errorf("it doesn't say %q: %s", want, text)
 		}
 	}
+	var table strings.Builder
+	if err := Markdown(&table, parts...); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"| Row | CPU time in | floor |", "\n|---|--:|--:|", "| ingest | CPU-s per million | 2.25 (2.00–2.50) | 4.50 (4.00–5.00) | 2.00 | – | 2.00 | – | – |\n", "**Load: a &lt;b> &amp; c** Run rtest, seed 7", "| Svix"} {
+		if !strings.Contains(table.String(), want) {
+			t.Errorf("as Markdown it doesn't have %q: %s", want, table.String())
+		}
+	}
 	if plots != 7 || strings.Contains(page, "#010203") || strings.Contains(page, "Liberation Serif") || !strings.Contains(page, "var(--line3)") || strings.Contains(page, "NaN") {
 		t.Errorf("%d plots: %s", plots, page)
 	}
