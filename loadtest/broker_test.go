@@ -1,6 +1,7 @@
 package loadtest
 
 import (
+	"context"
 	"fmt"
 	"net"
 	"os"
@@ -40,7 +41,7 @@ func ownBroker(t *testing.T) *broker {
 	b := &broker{t: t, port: freePair(t)}
 	b.brokers = fmt.Sprintf("127.0.0.1:%d", b.port)
 	t.Cleanup(func() {
-		b.signal(syscall.SIGCONT)
+		b.Signal(syscall.SIGCONT)
 		b.script("down")
 	})
 	if out, err := b.script("up"); err != nil {
@@ -81,7 +82,10 @@ func (b *broker) script(name string) ([]byte, error) {
 // mayBreak says whether the broker is ours.
 func (b *broker) mayBreak() bool { return b.port != 0 }
 
-func (b *broker) signal(s syscall.Signal) {
+func (b *broker) String() string { return "broker" }
+
+// Signal sends one to the broker's process.
+func (b *broker) Signal(s syscall.Signal) {
 	cache, err := os.UserCacheDir()
 	if err != nil {
 		b.t.Error(err)
@@ -100,9 +104,9 @@ func (b *broker) signal(s syscall.Signal) {
 	syscall.Kill(pid, s)
 }
 
-// restart starts the broker again after a kill, on what it has kept. One that was
+// Revive starts the broker again after a kill, on what it has kept. One that was
 // killed in the middle of its start may not start the first time.
-func (b *broker) restart() (err error) {
+func (b *broker) Revive(context.Context) (err error) {
 	for range 3 {
 		var out []byte
 		if out, err = b.script("up"); err == nil {

@@ -14,16 +14,17 @@
 // the WebSocket client, the HTTP server and the check of signatures are others'.
 //
 //	ledger/           what was promised, what was seen, and whether they agree
-//	fleet_test.go     the processes     broker_test.go    the broker
+//	fleet/            the processes, what breaks them, one address before several
+//	broker_test.go    the broker        fleet_test.go     a test's processes
 //	publish_test.go   events in         receive_test.go, stream_test.go  events out
 //	load_test.go      all three at once, and the end: wait, read the log, check
 //	nemesis_test.go   faults by seed    rolling_test.go, gateway_test.go one fault each
-//	balancer_test.go  one address       watch_test.go, gauges_test.go    what processes keep
+//	watch_test.go, gauges_test.go       what processes keep
 //	ugly_test.go      clients that leave in every way that is no good (guest_test.go)
 //	states_test.go    what is shown and counted meanwhile
 //
 // Beside these tests is sluice loadtest, for whoever runs a deployment of their own:
 //
-//	drive/            loads one that runs, by a scenario, and times what comes back
+//	drive/            loads one that runs, or a fleet, by a scenario, and times what comes back
 //	book/             a ledger that keeps next to nothing, for millions of events
 package loadtest

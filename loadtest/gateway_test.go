@@ -10,6 +10,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"sluice/loadtest/fleet"
 	"sluice/loadtest/ledger"
 )
 
@@ -39,11 +40,11 @@ func TestGatewayKilled(t *testing.T) {
 	}
 	publish(10)
 	from := time.Now()
-	victim.kill()
+	victim.Kill()
 	publish(10)
 	victim.revive()
 	publish(10)
-	l.ledger.Broke(ledger.Fault{What: "kill -9", Whom: victim.name, From: from, Until: time.Now()})
+	l.ledger.Broke(ledger.Fault{What: "kill -9", Whom: victim.Name, From: from, Until: time.Now()})
 	r := l.settle(t, 2*time.Minute)
 	l.verdict(t, r, testLog{t})
 	l.end()
@@ -66,7 +67,11 @@ func TestGatewaysRolled(t *testing.T) {
 	const streams = 200
 	f := startFleet(t, sharedBroker(t), t.TempDir(), "api", "gateway", "gateway")
 	l := newLoad(t, f, 1)
-	front := balance(t, f.with("gateway"))
+	front, err := fleet.Balance(f.With("gateway"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(front.End)
 	var clients []*streamer
 	for i := range streams {
 		clients = append(clients, &streamer{org: l.orgs[0], name: fmt.Sprint("client ", i), patterns: []string{"*"},
@@ -87,11 +92,11 @@ func TestGatewaysRolled(t *testing.T) {
 	})
 	for _, n := range f.with("gateway") {
 		if code, took := n.term(35 * time.Second); code != 0 {
-			t.Errorf("%s ended with %d, %v after SIGTERM", n.name, code, took)
+			t.Errorf("%s ended with %d, %v after SIGTERM", n.Name, code, took)
 		}
-		front.without.Store(n)
+		front.Without.Store(n.Node)
 		n.revive()
-		front.without.Store(nil)
+		front.Without.Store(nil)
 		time.Sleep(time.Second)
 	}
 	close(ended)

@@ -21,7 +21,7 @@ var scraper = http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
 func (n *node) gauges() (gauges, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+n.ops+"/metrics", nil)
+	req, err := http.NewRequestWithContext(ctx, "GET", "http://"+n.Ops+"/metrics", nil)
 	if err != nil {
 		return nil, err
 	}
@@ -63,7 +63,7 @@ func (g gauges) sum(name string) (sum float64) {
 
 // sockets counts those that the process has; those that listen are among them.
 func (n *node) sockets() (count int) {
-	dir := fmt.Sprintf("/proc/%d/fd/", n.cmd.Process.Pid)
+	dir := fmt.Sprintf("/proc/%d/fd/", n.PID())
 	entries, _ := os.ReadDir(dir)
 	for _, e := range entries {
 		if to, err := os.Readlink(dir + e.Name()); err == nil && strings.HasPrefix(to, "socket:") {

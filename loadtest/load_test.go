@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/loadtest/fleet"
 	"sluice/loadtest/ledger"
 	"sluice/pkg/event"
 )
@@ -20,7 +21,7 @@ import (
 // load is everything that goes on around a fleet: who publishes, who receives, who
 // streams, and what is written down of it.
 type load struct {
-	fleet  *fleet
+	fleet  *deployment
 	ledger *ledger.Ledger
 	orgs   []org
 	bursts bool // publishers send many at once now and then
@@ -41,18 +42,18 @@ type load struct {
 }
 
 // newLoad makes orgs, each with a key.
-func newLoad(t *testing.T, f *fleet, orgs int) *load {
+func newLoad(t *testing.T, f *deployment, orgs int) *load {
 	t.Helper()
-	l := &load{fleet: f, ledger: ledger.New(ledger.Rules{Slack: 5 * time.Second, Settle: 45 * time.Second}), noted: make(map[string]int)}
+	l := &load{fleet: f, ledger: ledger.New(fleet.Rules), noted: make(map[string]int)}
 	l.ctx, l.stop = context.WithCancel(context.Background())
 	t.Cleanup(l.end)
-	ops := f.with("api")[0].ops
+	ops := f.with("api")[0].Ops
 	for i := range orgs {
 		o := org{id: fmt.Sprintf("org_load%d", i)}
-		l.call(t, ops, "POST", "/admin/v1/orgs", adminToken, map[string]any{"id": o.id, "name": o.id}, nil)
+		l.call(t, ops, "POST", "/admin/v1/orgs", fleet.AdminToken, map[string]any{"id": o.id, "name": o.id}, nil)
 		var made struct{ Key string }
 		in := map[string]any{"environment": "sandbox", "scopes": []string{"publish", "broadcast", "subscribe", "manage"}}
-		l.call(t, ops, "POST", "/admin/v1/orgs/"+o.id+"/keys", adminToken, in, &made)
+		l.call(t, ops, "POST", "/admin/v1/orgs/"+o.id+"/keys", fleet.AdminToken, in, &made)
 		o.key = made.Key
 		l.orgs = append(l.orgs, o)
 	}
@@ -131,7 +132,7 @@ func (l *load) readLog(t *testing.T, o org) {
 			NextCursor string
 			HasMore    bool
 		}
-		l.call(t, l.fleet.with("api")[0].address, "GET", "/v1/events?limit=500&cursor="+cursor, o.key, nil, &page)
+		l.call(t, l.fleet.with("api")[0].Address, "GET", "/v1/events?limit=500&cursor="+cursor, o.key, nil, &page)
 		for _, text := range page.Data {
 			e, err := parse(string(text))
 			if err != nil {

@@ -1,22 +1,19 @@
 package loadtest
 
 import (
-	"encoding/json"
+	"context"
 	"fmt"
 	"io"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
-	"regexp"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
-	"syscall"
 	"testing"
 	"time"
 
-	"sluice/loadtest/ledger"
+	"sluice/loadtest/fleet"
 )
 
 // TestNemesis breaks a fleet under load, by seed: processes are killed, frozen for
@@ -49,12 +46,16 @@ func TestNemesis(t *testing.T) {
 	quit := l.publish(2, seed)
 
 	n := &nemesis{load: l, rnd: rand.New(rand.NewPCG(seed, 99)), out: out, began: began}
+	n.Broke, n.Say = l.ledger.Broke, n.say
 	w := survivor.watch(t)
 	n.rage(length)
 	w.tell(out, length)
 	fmt.Fprintf(out, "%8.1fs  peace\n", time.Since(began).Seconds())
 	quit()
-	n.stalls()
+	n.Stalls(f.Nodes)
+	for _, err := range n.Failed() {
+		l.fail("%v", err)
+	}
 	r := l.settle(t, 4*time.Minute)
 	l.verdict(t, r, out)
 	fmt.Fprintf(out, "took        %v\n", time.Since(began).Round(time.Second))
@@ -131,21 +132,19 @@ func everybody(l *load, seed uint64, soak bool) (all []*streamer) {
 
 // nemesis breaks things, by chance.
 type nemesis struct {
+	fleet.Nemesis
 	load  *load
 	rnd   *rand.Rand
 	out   io.Writer
 	began time.Time
 
-	mu     sync.Mutex
-	broken map[string]bool // whom it has in its hands
-	faults []ledger.Fault
+	saying sync.Mutex
 }
 
 // strike is one way to break something.
 type strike struct {
-	what string
+	how  fleet.How
 	role string // of the process; empty: the broker
-	do   func(n *nemesis, whom *node, length time.Duration)
 	// It lasts for at least so long, and at most for twice that.
 	lasts time.Duration
 }
@@ -154,23 +153,22 @@ type strike struct {
 const session = 10 * time.Second
 
 var strikes = []strike{
-	{"kill -9", "dispatcher", (*nemesis).kill, 500 * time.Millisecond},
-	{"kill -9", "gateway", (*nemesis).kill, 500 * time.Millisecond},
-	{"kill -9", "api", (*nemesis).kill, 500 * time.Millisecond},
-	{"SIGTERM", "dispatcher", (*nemesis).term, 200 * time.Millisecond},
-	{"SIGTERM", "gateway", (*nemesis).term, 200 * time.Millisecond},
-	{"SIGTERM", "api", (*nemesis).term, 200 * time.Millisecond},
-	{"SIGSTOP", "dispatcher", (*nemesis).freeze, session + 2*time.Second}, // a zombie wakes up
-	{"SIGSTOP", "dispatcher", (*nemesis).freeze, 2 * time.Second},
-	{"SIGSTOP", "gateway", (*nemesis).freeze, 3 * time.Second},
-	{"kill -9", "", (*nemesis).kill, time.Second},
-	{"SIGSTOP", "", (*nemesis).freeze, 4 * time.Second},
+	{fleet.Kill, "dispatcher", 500 * time.Millisecond},
+	{fleet.Kill, "gateway", 500 * time.Millisecond},
+	{fleet.Kill, "api", 500 * time.Millisecond},
+	{fleet.Restart, "dispatcher", 200 * time.Millisecond},
+	{fleet.Restart, "gateway", 200 * time.Millisecond},
+	{fleet.Restart, "api", 200 * time.Millisecond},
+	{fleet.Freeze, "dispatcher", session + 2*time.Second}, // a zombie wakes up
+	{fleet.Freeze, "dispatcher", 2 * time.Second},
+	{fleet.Freeze, "gateway", 3 * time.Second},
+	{fleet.Kill, "", time.Second},
+	{fleet.Freeze, "", 4 * time.Second},
 }
 
 // rage strikes in every way, in any order, again and again until length has passed,
 // at two at once at times.
 func (n *nemesis) rage(length time.Duration) {
-	n.broken = make(map[string]bool)
 	var striking sync.WaitGroup
 	defer striking.Wait()
 	began, told := time.Now(), time.Now()
@@ -180,20 +178,17 @@ func (n *nemesis) rage(length time.Duration) {
 			whom := n.choose(s)
 			lasts := s.lasts + time.Duration(n.rnd.Int64N(int64(s.lasts)))
 			alone, rest := n.rnd.IntN(3) > 0, time.Duration(500+n.rnd.IntN(2500))*time.Millisecond
-			if s.role == "" && !n.load.fleet.broker.mayBreak() || !n.take(whom) {
+			if s.role == "" && !n.load.fleet.broker.mayBreak() || !n.Take(whom) {
 				continue
 			}
-			striking.Go(func() {
-				defer n.give(whom)
-				n.strike(s, whom, lasts)
-			})
+			striking.Go(func() { n.Strike(context.Background(), s.how, whom, lasts) })
 			if alone {
 				striking.Wait()
 			}
 			time.Sleep(rest)
 			if length > 0 && time.Since(told) > 30*time.Second {
 				told = time.Now()
-				n.say("so far %d requests published, %d attempts came, %d frames", n.load.published.requests.Load(), n.load.attempts.Load(), n.load.frames.Load())
+				n.say(fmt.Sprintf("so far %d requests published, %d attempts came, %d frames", n.load.published.requests.Load(), n.load.attempts.Load(), n.load.frames.Load()))
 			}
 			if round > 0 && time.Since(began) > length {
 				break
@@ -202,130 +197,18 @@ func (n *nemesis) rage(length time.Duration) {
 	}
 }
 
-// choose finds a process with the role; nil: the broker.
-func (n *nemesis) choose(s strike) *node {
+// choose finds a process with the role, or the broker.
+func (n *nemesis) choose(s strike) fleet.Victim {
 	if s.role == "" {
-		return nil
+		return n.load.fleet.broker
 	}
 	nodes := n.load.fleet.with(s.role)
-	nodes = slices.DeleteFunc(nodes, func(of *node) bool { return of.spared && s.what != "SIGSTOP" })
-	return nodes[n.rnd.IntN(len(nodes))]
+	nodes = slices.DeleteFunc(nodes, func(of *node) bool { return of.spared && s.how != fleet.Freeze })
+	return nodes[n.rnd.IntN(len(nodes))].Node
 }
 
-func name(whom *node) string {
-	if whom == nil {
-		return "broker"
-	}
-	return whom.name
-}
-
-// take and give hold what is being broken, so that no two strikes meet on it.
-func (n *nemesis) take(whom *node) bool {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	if n.broken[name(whom)] {
-		return false
-	}
-	n.broken[name(whom)] = true
-	return true
-}
-
-func (n *nemesis) give(whom *node) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.broken[name(whom)] = false
-}
-
-func (n *nemesis) strike(s strike, whom *node, lasts time.Duration) {
-	f := ledger.Fault{What: s.what, Whom: name(whom), From: time.Now(), Repeats: s.role == "" || s.role == "dispatcher"}
-	s.do(n, whom, lasts)
-	f.Until = time.Now()
-	n.note(f)
-	n.say("%-8s %-14s for %.1fs, whole again after %.1fs", s.what, f.Whom, lasts.Seconds(), f.Until.Sub(f.From).Seconds())
-}
-
-func (n *nemesis) note(f ledger.Fault) {
-	n.load.ledger.Broke(f)
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	n.faults = append(n.faults, f)
-}
-
-// stalls notes the faults that nobody made: on a machine that has more to do than
-// it can, brokers don't answer in time, and a lane whose append they don't answer
-// begins again. Its dispatcher says so. A lane that stops for another reason, when
-// nothing was broken, is one.
-func (n *nemesis) stalls() {
-	const (
-		patience = 10 * time.Second // for an append, and for the one before it
-		after    = 20 * time.Second // a fault may still be why
-	)
-	for _, of := range n.load.fleet.nodes {
-		text, err := os.ReadFile(of.log.Name())
-		if err != nil {
-			n.load.fail("%v", err)
-			continue
-		}
-		for line := range strings.Lines(string(text)) {
-			var said struct {
-				Time  time.Time
-				Error string
-			}
-			if !strings.Contains(line, `"msg":"lane stopped"`) || json.Unmarshal([]byte(line), &said) != nil {
-				continue
-			}
-			if slices.ContainsFunc(n.faults, func(f ledger.Fault) bool {
-				return f.Repeats && said.Time.After(f.From) && said.Time.Before(f.Until.Add(after))
-			}) {
-				continue
-			}
-			if !unanswered.MatchString(said.Error) {
-				n.load.fail("%s had a lane stop at %.1fs, and nobody had broken anything: %s", of.name, said.Time.Sub(n.began).Seconds(), said.Error)
-				continue
-			}
-			n.note(ledger.Fault{What: "stall", Whom: of.name, From: said.Time.Add(-patience), Until: said.Time, Repeats: true})
-			n.say("%-8s %-14s at %.1fs: a lane stopped, and nobody had broken anything", "stall", of.name, said.Time.Sub(n.began).Seconds())
-		}
-	}
-}
-
-// unanswered is what a lane says that stopped because brokers were too slow.
-var unanswered = regexp.MustCompile("didn't answer in time|timed out|i/o timeout|hasn't been heard for too long")
-
-func (n *nemesis) say(format string, args ...any) {
-	n.mu.Lock()
-	defer n.mu.Unlock()
-	fmt.Fprintf(n.out, "%8.1fs  %s\n", time.Since(n.began).Seconds(), fmt.Sprintf(format, args...))
-}
-
-func (n *nemesis) kill(whom *node, length time.Duration) {
-	if whom == nil {
-		n.load.fleet.broker.signal(syscall.SIGKILL)
-		time.Sleep(length)
-		if err := n.load.fleet.broker.restart(); err != nil {
-			n.load.fail("%v", err)
-		}
-		return
-	}
-	whom.kill()
-	time.Sleep(length)
-	whom.revive()
-}
-
-func (n *nemesis) term(whom *node, length time.Duration) {
-	if code, took := whom.term(40 * time.Second); code != 0 || took > 30*time.Second {
-		n.load.fail("%s ended with %d, %v after SIGTERM", whom.name, code, took)
-	}
-	time.Sleep(length)
-	whom.revive()
-}
-
-func (n *nemesis) freeze(whom *node, length time.Duration) {
-	signal := n.load.fleet.broker.signal
-	if whom != nil {
-		signal = whom.signal
-	}
-	signal(syscall.SIGSTOP)
-	time.Sleep(length)
-	signal(syscall.SIGCONT)
+func (n *nemesis) say(text string) {
+	n.saying.Lock()
+	defer n.saying.Unlock()
+	fmt.Fprintf(n.out, "%8.1fs  %s\n", time.Since(n.began).Seconds(), text)
 }

@@ -167,7 +167,7 @@ func (p *publisher) post(body []byte, contentType, key string, answer any) error
 	count.requests.Add(1)
 	nodes := p.load.fleet.with("api")
 	n := nodes[p.rnd.IntN(len(nodes))]
-	req, err := http.NewRequestWithContext(p.load.ctx, "POST", "http://"+n.address+"/v1/events", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(p.load.ctx, "POST", "http://"+n.Address+"/v1/events", bytes.NewReader(body))
 	if err != nil {
 		return err
 	}
@@ -190,11 +190,11 @@ func (p *publisher) post(body []byte, contentType, key string, answer any) error
 	case err == nil:
 	case errors.As(err, &late) && late.Timeout(): // it is we who broke off
 		count.impatient.Add(1)
-		p.load.note("%s: %v", n.name, err)
+		p.load.note("%s: %v", n.Name, err)
 		return err
 	default:
 		count.broken.Add(1)
-		p.load.note("%s: %v", n.name, err)
+		p.load.note("%s: %v", n.Name, err)
 		return err
 	}
 	switch resp.StatusCode {
@@ -208,9 +208,9 @@ func (p *publisher) post(body []byte, contentType, key string, answer any) error
 		return json.Unmarshal(text, answer)
 	case http.StatusServiceUnavailable:
 		count.unavailable.Add(1)
-		p.load.note("%s: %s", n.name, text)
+		p.load.note("%s: %s", n.Name, text)
 	default:
-		p.load.fail("%s answered a publisher with %s: %s", n.name, resp.Status, text)
+		p.load.fail("%s answered a publisher with %s: %s", n.Name, resp.Status, text)
 	}
 	return fmt.Errorf("%s: %s", resp.Status, text)
 }

@@ -13,14 +13,12 @@ import (
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
+	"sluice/loadtest/fleet"
 	"sluice/loadtest/ledger"
 )
 
-// The schedule of webhooks, and how many may be under way to one endpoint, as the
-// documents say.
+// schedule is that of webhooks, as the documents say.
 var schedule = []time.Duration{5 * time.Second, 30 * time.Second, 5 * time.Minute, time.Hour}
-
-const inFlight = 32
 
 // manners say how a receiver behaves.
 type manners struct {
@@ -54,13 +52,13 @@ func (l *load) receive(t *testing.T, o org, m manners) *receiver {
 	t.Cleanup(func() { server.Close() })
 	var made struct{ ID, Secret string }
 	in := map[string]any{"url": "http://" + ln.Addr().String() + "/" + m.name, "events": m.patterns, "ordered": m.ordered}
-	l.call(t, l.fleet.with("api")[0].address, "POST", "/v1/webhooks", o.key, in, &made)
+	l.call(t, l.fleet.with("api")[0].Address, "POST", "/v1/webhooks", o.key, in, &made)
 	if r.webhook, err = standardwebhooks.NewWebhook(made.Secret); err != nil {
 		t.Fatal(err)
 	}
 	r.id = made.ID
 	l.ledger.Registered(ledger.Endpoint{ID: made.ID, Org: o.id, Environment: "sandbox", Patterns: m.patterns, Since: time.Now(),
-		Schedule: schedule, InFlight: inFlight, Late: m.late, Ordered: m.ordered})
+		Schedule: schedule, InFlight: fleet.InFlight, Late: m.late, Ordered: m.ordered})
 	return r
 }
 

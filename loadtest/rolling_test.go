@@ -69,7 +69,7 @@ func TestRollingRestart(t *testing.T) {
 func roll(t *testing.T, l *load, n *node) {
 	t.Helper()
 	var begun *slowRequest
-	if strings.Contains(n.roles, "api") {
+	if strings.Contains(n.Roles, "api") {
 		begun = beginRequest(t, l, n)
 	}
 	var unready atomic.Int64 // nanoseconds from the signal to the first 503
@@ -97,19 +97,19 @@ func roll(t *testing.T, l *load, n *node) {
 	code, took := n.term(35 * time.Second)
 	<-watched
 	if code != 0 || took > 30*time.Second {
-		t.Errorf("%s ended with %d, %v after SIGTERM", n.name, code, took)
+		t.Errorf("%s ended with %d, %v after SIGTERM", n.Name, code, took)
 	}
 	if late := time.Duration(unready.Load()); late > 5*time.Second {
-		t.Errorf("%s was ready for %v after SIGTERM", n.name, late)
+		t.Errorf("%s was ready for %v after SIGTERM", n.Name, late)
 	}
 	if begun != nil {
 		if unready.Load() == 0 {
-			t.Errorf("%s had a request to answer and never said that it isn't ready", n.name)
+			t.Errorf("%s had a request to answer and never said that it isn't ready", n.Name)
 		}
 		<-begun.done
 	}
 	n.revive()
-	t.Logf("%s: not ready after %v, ended after %v, ready again after %v", n.name,
+	t.Logf("%s: not ready after %v, ended after %v, ready again after %v", n.Name,
 		time.Duration(unready.Load()).Round(time.Millisecond), took.Round(time.Millisecond), time.Since(began).Round(time.Millisecond))
 }
 
@@ -125,16 +125,16 @@ type slowRequest struct {
 
 func beginRequest(t *testing.T, l *load, n *node) *slowRequest {
 	t.Helper()
-	p := &publisher{load: l, org: l.orgs[0], name: "slow-" + n.name, rnd: rand.New(rand.NewPCG(1, 1))}
+	p := &publisher{load: l, org: l.orgs[0], name: "slow-" + n.Name, rnd: rand.New(rand.NewPCG(1, 1))}
 	e, data := p.event("rfq.created")
 	e.ID = strings.NewReplacer("+", "-").Replace(e.ID)
 	body := string(p.body(e, data, true))
-	conn, err := net.Dial("tcp", n.address)
+	conn, err := net.Dial("tcp", n.Address)
 	if err != nil {
 		t.Fatal(err)
 	}
 	head := fmt.Sprintf("POST /v1/events HTTP/1.1\r\nHost: %s\r\nAuthorization: Bearer %s\r\nContent-Type: application/json\r\nContent-Length: %d\r\nExpect: 100-continue\r\n\r\n",
-		n.address, p.org.key, len(body))
+		n.Address, p.org.key, len(body))
 	if _, err := io.WriteString(conn, head); err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +187,7 @@ func TestHangingReceiver(t *testing.T) {
 	})
 }
 
-func hangingReceiver(t *testing.T, f *fleet, n *node) {
+func hangingReceiver(t *testing.T, f *deployment, n *node) {
 	l := newLoad(t, f, 1)
 	hang := make(chan struct{})
 	var hung atomic.Int64
@@ -219,19 +219,19 @@ func hangingReceiver(t *testing.T, f *fleet, n *node) {
 	for hung.Load() < 20 {
 		time.Sleep(20 * time.Millisecond)
 	}
-	n.signal(syscall.SIGTERM)
+	n.Signal(syscall.SIGTERM)
 	if f.broker == nil { // with brokers, drained it may be before the second
 		time.Sleep(200 * time.Millisecond)
 	}
-	n.signal(syscall.SIGTERM)
+	n.Signal(syscall.SIGTERM)
 	select {
-	case <-n.ended:
+	case <-n.Ended():
 	case <-time.After(10 * time.Second): // to drain takes longer
 		t.Error("it still runs 10 s after the second SIGTERM")
-		n.kill()
+		n.Kill()
 	}
 	n.revive()
-	l.ledger.Broke(ledger.Fault{What: "SIGTERM", Whom: n.name, From: from, Until: time.Now(), Repeats: true})
+	l.ledger.Broke(ledger.Fault{What: "SIGTERM", Whom: n.Name, From: from, Until: time.Now(), Repeats: true})
 	relent()
 	r := l.settle(t, time.Minute)
 	l.verdict(t, r, testLog{t})

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"sluice/loadtest/fleet"
 	"sluice/loadtest/ledger"
 )
 
@@ -70,13 +71,13 @@ func (l *load) path(r *receiver) string { return "/v1/webhooks/" + r.id }
 
 func (l *load) endpoint(t *testing.T, r *receiver) (ep shownEndpoint) {
 	t.Helper()
-	l.call(t, l.fleet.with("api")[0].address, "GET", l.path(r), r.org.key, nil, &ep)
+	l.call(t, l.fleet.with("api")[0].Address, "GET", l.path(r), r.org.key, nil, &ep)
 	return ep
 }
 
 func (l *load) patch(t *testing.T, r *receiver, change any) {
 	t.Helper()
-	l.call(t, l.fleet.with("api")[0].address, "PATCH", l.path(r), r.org.key, change, nil)
+	l.call(t, l.fleet.with("api")[0].Address, "PATCH", l.path(r), r.org.key, change, nil)
 }
 
 // deliveries gives a page of what became of an endpoint's deliveries.
@@ -86,7 +87,7 @@ func (l *load) deliveries(t *testing.T, r *receiver, query string) (page []shown
 		Data       []shownDelivery
 		NextCursor *string
 	}
-	l.call(t, l.fleet.with("api")[0].address, "GET", l.path(r)+"/deliveries?"+query, r.org.key, nil, &in)
+	l.call(t, l.fleet.with("api")[0].Address, "GET", l.path(r)+"/deliveries?"+query, r.org.key, nil, &in)
 	if in.NextCursor != nil {
 		next = *in.NextCursor
 	}
@@ -154,7 +155,7 @@ func (l *load) count(t *testing.T) {
 		of := make(map[string]used)
 		for _, o := range l.orgs {
 			var in struct{ Months []used }
-			l.call(t, l.fleet.with("api")[0].ops, "GET", "/admin/v1/orgs/"+o.id+"/usage", adminToken, nil, &in)
+			l.call(t, l.fleet.with("api")[0].Ops, "GET", "/admin/v1/orgs/"+o.id+"/usage", fleet.AdminToken, nil, &in)
 			for _, m := range in.Months { // two, around midnight
 				u := of[o.id]
 				of[o.id] = used{u.Attempts + m.Attempts, u.Delivered + m.Delivered}
@@ -177,7 +178,7 @@ func (l *load) count(t *testing.T) {
 func (l *load) metric(t *testing.T, name string, want float64) (value float64) {
 	t.Helper()
 	for end := time.Now().Add(30 * time.Second); ; time.Sleep(300 * time.Millisecond) {
-		text, err := scrape(l.fleet.with("dispatcher")[0].ops)
+		text, err := scrape(l.fleet.with("dispatcher")[0].Ops)
 		if err != nil {
 			t.Fatal(err)
 		}

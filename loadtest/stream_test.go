@@ -13,6 +13,7 @@ import (
 
 	"github.com/coder/websocket"
 
+	"sluice/loadtest/fleet"
 	"sluice/loadtest/ledger"
 	"sluice/pkg/event"
 )
@@ -25,11 +26,11 @@ type streamer struct {
 	name     string
 	patterns []string
 	rnd      *rand.Rand
-	restless bool      // it leaves by itself now and then
-	dreamy   bool      // it stops reading now and then
-	stuck    bool      // so it does, for longer than a gateway waits, and takes little at a time
-	first    *node     // where it begins; nil: anywhere
-	front    *balancer // whom it connects to; nil: any gateway itself
+	restless bool            // it leaves by itself now and then
+	dreamy   bool            // it stops reading now and then
+	stuck    bool            // so it does, for longer than a gateway waits, and takes little at a time
+	first    *node           // where it begins; nil: anywhere
+	front    *fleet.Balancer // whom it connects to; nil: any gateway itself
 
 	stream *ledger.Stream // nil: its first subscription isn't answered yet
 	cursor string
@@ -60,11 +61,11 @@ func (s *streamer) next() string {
 	nodes := s.load.fleet.with("gateway")
 	switch {
 	case s.front != nil:
-		return s.front.address
+		return s.front.Address
 	case s.stream == nil && s.first != nil:
-		return s.first.address
+		return s.first.Address
 	}
-	return nodes[s.rnd.IntN(len(nodes))].address
+	return nodes[s.rnd.IntN(len(nodes))].Address
 }
 
 // message is what a server says that isn't an event.

@@ -95,7 +95,7 @@ func openHouse(t *testing.T, secure bool) *host {
 	h.node = f.nodes[0]
 	if secure {
 		h.name, h.tls = "TLS", &tls.Config{InsecureSkipVerify: true}
-		h.node.args = append(h.node.args, certify(t, dir)...)
+		h.node.Args = append(h.node.Args, certify(t, dir)...)
 	}
 	f.start()
 	h.key = newLoad(t, f, 1).orgs[0].key
@@ -143,7 +143,7 @@ func (h *host) publish(t *testing.T, lines []byte, events int64) {
 	if h.tls != nil {
 		scheme = "https://"
 	}
-	req, err := http.NewRequest("POST", scheme+h.node.address+"/v1/events", bytes.NewReader(lines))
+	req, err := http.NewRequest("POST", scheme+h.node.Address+"/v1/events", bytes.NewReader(lines))
 	if err != nil {
 		t.Error(err)
 		return
@@ -253,7 +253,7 @@ func (h *host) settle(t *testing.T, before remains) (r remains) {
 	var left float64
 	for deadline := time.Now().Add(90 * time.Second); ; time.Sleep(500 * time.Millisecond) {
 		for range 2 { // what is in pools outlives a collection
-			resp, err := scraper.Get("http://" + h.node.ops + "/debug/pprof/heap?gc=1")
+			resp, err := scraper.Get("http://" + h.node.Ops + "/debug/pprof/heap?gc=1")
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -304,7 +304,7 @@ func (h *host) endings(t *testing.T) string {
 // room. bare: without TLS, wherever it comes to.
 func (h *host) arrive(from string, rnd *mrand.Rand, bare bool) *guest {
 	dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(from)}, Timeout: 20 * time.Second}
-	nc, err := dialer.Dial("tcp", h.node.address)
+	nc, err := dialer.Dial("tcp", h.node.Address)
 	if err != nil {
 		return nil
 	}

@@ -66,7 +66,7 @@ func (w *watch) tell(out io.Writer, length time.Duration) {
 	if len(w.seen) < 8 {
 		return
 	}
-	fmt.Fprintf(out, "%s, which was frozen at most, in each quarter: least, median, most\n", w.node.name)
+	fmt.Fprintf(out, "%s, which was frozen at most, in each quarter: least, median, most\n", w.node.Name)
 	for _, k := range kept {
 		var medians [4]float64
 		fmt.Fprintf(out, "  %-12s", k.as)
@@ -81,7 +81,7 @@ func (w *watch) tell(out io.Writer, length time.Duration) {
 		}
 		fmt.Fprintln(out)
 		if length >= longEnough && medians[3] > 1.1*medians[1]+k.slack {
-			w.t.Errorf("%s of %s grew from %.1f to %.1f", k.as, w.node.name, medians[1], medians[3])
+			w.t.Errorf("%s of %s grew from %.1f to %.1f", k.as, w.node.Name, medians[1], medians[3])
 		}
 	}
 	last := w.seen[len(w.seen)-1]

@@ -15,14 +15,17 @@ import (
 )
 
 // loadtestCmd loads a deployment that runs, and holds what comes out against what
-// was acknowledged. What is shown of it is in loadtest_show.go.
+// was acknowledged. What is shown of it is in loadtest_show.go, a deployment that it
+// starts itself in loadtest_own.go.
 type loadtestCmd struct {
 	apiFlags
 	OtherKeys  []string `name:"other-keys" env:"SLUICE_OTHER_KEYS" placeholder:"KEY,…" help:"Keys of other orgs, over which the load is spread, too: then it is seen whether any of them gets what is another's."`
 	Duration   duration `placeholder:"TIME" help:"Publish for so long. Default: what the scenario says."`
-	Seed       *uint64  `placeholder:"N" help:"Decides who stalls, leaves, fails and hangs, and when. Default: another one each time; it is printed."`
+	Seed       *uint64  `placeholder:"N" help:"Decides who stalls, leaves, fails and hangs, what is broken, and when. Default: another one each time; it is printed."`
 	Receive    address  `default:"127.0.0.1:0" placeholder:"HOST:PORT" help:"Listen for webhooks here. Default: ${default}, a free port."`
 	ReceiveURL string   `name:"receive-url" placeholder:"URL" help:"How sluice reaches that, as in http://10.0.0.7:8900. Default: by the address of --receive."`
+	Brokers    brokers  `placeholder:"HOST:PORT,…" group:"own" help:"Brokers for the processes that a scenario starts itself, which share a log there. Settings of theirs, as of sluice serve, are taken from the environment."`
+	Logs       string   `type:"path" placeholder:"DIR" group:"own" help:"Keep there what these processes say, and their data. Default: a new directory, which is named."`
 	JSON       string   `name:"json" type:"path" placeholder:"FILE" help:"Write all figures there, as JSON, second by second too."`
 	Report     string   `type:"path" placeholder:"FILE" help:"Make a page of it there, as sluice report does, in HTML."`
 	Show       bool     `help:"Print the scenario, as a file to make others from, and do nothing else."`
@@ -41,6 +44,9 @@ nobody else; what a slow stream lost must have been declared. The exit code is 1
 Times count from when a request was due, whether it could be sent then or not. Where this process and not sluice
 was the limit, that is said. Ctrl-C ends it early, with what was seen so far.
 
+A scenario with processes, as chaos, starts a deployment itself, of this program, with orgs of its own, and breaks it
+meanwhile as the seed says; --url and --key have no part in that. All of it ends with this process, whatever ends that.
+
 Its events are of types load.RUN.NAME, whose RUN no other run has; other traffic isn't counted. Endpoints and streams
 of that org that want every type get them: give the key of an org that is there for this, in the sandbox. Webhooks
 come to this machine: sluice serve needs --allow-private-endpoints for an address that isn't public.
@@ -51,7 +57,8 @@ Examples:
 
     sluice loadtest steady --key sk_test_…
     sluice loadtest crowd --duration 10m --json crowd.json --report crowd.html
-    sluice loadtest steady --show > mine.yaml && sluice loadtest ./mine.yaml --seed 7`
+    sluice loadtest steady --show > mine.yaml && sluice loadtest ./mine.yaml --seed 7
+    sluice loadtest chaos --brokers kafka-1:9092 --seed 7 --logs chaos`
 }
 
 // Validate reads the scenario, and stops what can't be run.
@@ -68,7 +75,17 @@ func (c *loadtestCmd) Validate() (err error) {
 			return fmt.Errorf("--duration: %w", err)
 		}
 	}
-	if c.Show {
+	own := len(c.scenario.Processes) > 0
+	switch {
+	case c.Show:
+		return nil
+	case !own && (len(c.Brokers) > 0 || c.Logs != ""):
+		return fmt.Errorf("scenario %s starts no processes: --brokers and --logs are for those that have `processes`, as chaos does", c.Scenario)
+	case len(c.scenario.Processes) > 1 && len(c.Brokers) == 0:
+		return fmt.Errorf("scenario %s starts %d processes, which share a log on brokers: give --brokers", c.Scenario, len(c.scenario.Processes))
+	case own && len(c.OtherKeys) > 0:
+		return fmt.Errorf("scenario %s starts a deployment of its own, and makes its orgs: --other-keys are of another", c.Scenario)
+	case own:
 		return nil
 	}
 	if err := c.apiFlags.Validate(); err != nil {
@@ -99,22 +116,8 @@ func (c *loadtestCmd) Run(ctx context.Context, s std) error {
 		}
 		return err
 	}
-	cfg := drive.Config{
-		Scenario: c.scenario, Name: c.Scenario, URL: strings.TrimSuffix(c.URL, "/"), Keys: append([]string{c.Key}, c.OtherKeys...),
-		ReceiveOn: string(c.Receive), ReceiveAt: strings.TrimSuffix(c.ReceiveURL, "/"), Seed: rand.Uint64() >> 32,
-	}
-	if c.Seed != nil {
-		cfg.Seed = *c.Seed
-	}
-	cfg.Call = func(ctx context.Context, org int, method, path string, in, out any) error {
-		api := c.client()
-		api.token = cfg.Keys[org]
-		_, err := api.call(ctx, method, path, in, out)
-		return err
-	}
-	progress := loadProgress{to: s.Err, terminal: isTerminal(s.Err)}
-	cfg.Say, cfg.Each = progress.say, progress.second
-	result, err := drive.Run(ctx, cfg)
+	progress := &loadProgress{to: s.Err, terminal: isTerminal(s.Err)}
+	result, err := c.load(ctx, progress)
 	switch {
 	case result == nil && ctx.Err() != nil:
 		return errInterrupted
@@ -129,6 +132,32 @@ func (c *loadtestCmd) Run(ctx context.Context, s std) error {
 		return errViolated
 	}
 	return nil
+}
+
+// load does what the scenario says, to the deployment that is named, or to one that it
+// starts, and ends again.
+func (c *loadtestCmd) load(ctx context.Context, progress *loadProgress) (result *drive.Result, err error) {
+	cfg := drive.Config{
+		Scenario: c.scenario, Name: c.Scenario, URL: strings.TrimSuffix(c.URL, "/"), Keys: append([]string{c.Key}, c.OtherKeys...),
+		ReceiveOn: string(c.Receive), ReceiveAt: strings.TrimSuffix(c.ReceiveURL, "/"), Seed: rand.Uint64() >> 32,
+		Say: progress.say, Each: progress.second,
+	}
+	if c.Seed != nil {
+		cfg.Seed = *c.Seed
+	}
+	if len(c.scenario.Processes) > 0 {
+		own, err := c.startOwn(ctx, &cfg)
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, own.stop()) }()
+	}
+	cfg.Call = func(ctx context.Context, org int, method, path string, in, out any) error {
+		api := client{base: cfg.URL, token: cfg.Keys[org], address: "--url", secret: "--key"}
+		_, err := api.call(ctx, method, path, in, out)
+		return err
+	}
+	return drive.Run(ctx, cfg)
 }
 
 // tell prints what came of it, and writes the files that were asked for.

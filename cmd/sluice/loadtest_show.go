@@ -6,19 +6,22 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"sluice/loadtest/drive"
 )
 
 // loadProgress shows what a run does while it runs: where somebody looks on, one line
-// that is drawn anew each second; else a line now and then. It is used by one
-// goroutine at a time.
+// that is drawn anew each second; else a line now and then. Its methods may be called
+// concurrently.
 type loadProgress struct {
 	to       io.Writer
 	terminal bool
-	drawn    bool
-	seconds  int
+
+	mu      sync.Mutex
+	drawn   bool
+	seconds int
 }
 
 // plainEvery is how many seconds lie between lines where nobody looks on.
@@ -26,6 +29,8 @@ const plainEvery = 5
 
 // second shows what came in a second.
 func (p *loadProgress) second(s drive.Second) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
 	p.seconds++
 	switch line := loadLine(s); {
 	case p.terminal:
@@ -38,6 +43,12 @@ func (p *loadProgress) second(s drive.Second) {
 
 // end leaves the line that is drawn.
 func (p *loadProgress) end() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leave()
+}
+
+func (p *loadProgress) leave() {
 	if p.drawn {
 		fmt.Fprintln(p.to)
 		p.drawn = false
@@ -46,7 +57,9 @@ func (p *loadProgress) end() {
 
 // say prints a line, below that which is drawn.
 func (p *loadProgress) say(text string) {
-	p.end()
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.leave()
 	fmt.Fprintf(p.to, "sluice: %s\n", text)
 }
 
@@ -94,6 +107,13 @@ func loadTables(r *drive.Result) (tables [][][]string) {
 		for _, e := range r.Receivers {
 			table = append(table, append([]string{e.Name, thousands(int64(e.Endpoints)), thousands(e.Requests), thousands(int64(e.Rate + 0.5)), thousands(int64(e.Refused)),
 				thousands(int64(e.Repeats)), thousands(int64(e.Owed))}, of(e.Times)...))
+		}
+		tables = append(tables, table)
+	}
+	if sums := r.FaultSums(); len(sums) > 0 {
+		table = [][]string{{"FAULT", "OF", "TIMES", "MEDIAN", "LONGEST"}}
+		for _, f := range sums {
+			table = append(table, []string{f.What, f.Whom, thousands(int64(f.Times)), millis(1000 * f.Median), millis(1000 * f.Longest)})
 		}
 		tables = append(tables, table)
 	}

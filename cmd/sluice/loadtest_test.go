@@ -245,6 +245,9 @@ func TestLoadTestRefused(t *testing.T) {
 		{"a key that may not subscribe", plain + "streams:\n  - {name: b, kind: websocket, connections: 1}\n", []string{"--key", p.otherKey(t, "publish")}, 1, "a stream was refused"},
 		{"nor by server-sent events", plain + "streams:\n  - {name: b, kind: sse, connections: 1}\n", []string{"--key", p.otherKey(t, "publish")}, 1, "a stream was refused with 403"},
 		{"a port in use", plain + "receivers:\n  - {name: b, endpoints: 1}\n", []string{"--receive", p.address}, 1, "--receive names another address"},
+		{"processes without brokers", plain + "processes: [api, dispatcher]\n", nil, 2, "give --brokers"},
+		{"brokers without processes", plain, []string{"--brokers", "127.0.0.1:1"}, 2, "starts no processes"},
+		{"others' keys, and orgs of its own", plain + "processes: [all]\n", []string{"--other-keys", p.key}, 2, "makes its orgs"},
 		{"nobody there", plain + "receivers:\n  - {name: b, endpoints: 1}\n", []string{"--url", "http://127.0.0.1:1"}, 1, "is `sluice serve` running there?"},
 	} {
 		if code, out, messages, r := p.loadtest(t.Context(), c.scenario, c.args...); code != c.code || !strings.Contains(messages, c.says) || r != nil {

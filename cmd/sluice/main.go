@@ -16,7 +16,8 @@
 //	publish.go (publish_lines.go: its batches; publish_progress.go: what is seen of them)
 //	tail.go (stream_reader.go: a stream, over reconnects), listen.go (listen_forward.go: its webhooks)
 //	org.go key.go endpoint.go lane.go bench.go version.go
-//	loadtest.go (loadtest_show.go: what is shown of it), report.go: a page of both
+//	loadtest.go (loadtest_show.go: what is shown of it, loadtest_own.go: a deployment
+//	that it starts itself), report.go: a page of both
 //	ready.go config_check.go topics.go: for operators, the last two offline
 package main
 
@@ -124,6 +125,7 @@ func newParser(ctx context.Context, c *cli, s std, exit func(int)) *kong.Kong {
 			{Key: "operate", Title: "Operate:"},
 			{Key: "admin", Title: "Administration:"},
 			{Key: "log", Title: "The log:"},
+			{Key: "own", Title: "A deployment of its own:"},
 			{Key: "kafka", Title: "Brokers:"},
 			{Key: "webhooks", Title: "Webhooks:"},
 			{Key: "process", Title: "The process:"},

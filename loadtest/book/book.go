@@ -15,8 +15,8 @@
 //
 // Ten minutes at 5,000 events a second, with three endpoints and a class of streams,
 // take some 100 MB, however many frames come. Its words, and what must hold, are
-// those of package ledger, which keeps everything and judges faults, too; here a
-// fault is no excuse but for what comes again, and that is counted only.
+// those of package ledger, which keeps everything. Here a fault is no excuse but for
+// what comes again; that is counted only, unless whoever loads knows all faults.
 //
 //   - What was acknowledged comes to each endpoint, or is said to be owed (Lost), and
 //     to each stream, or is declared to be missing (Hole; Lost where no stream saw it).
@@ -26,8 +26,10 @@
 //     (Miscounted). At one offset all see one event (Twice).
 //   - An event that was acknowledged before the next of its key was sent is before it
 //     in the log, and is sent to an ordered endpoint before it (Reordered).
+//   - Where all faults are known (Judge), a delivery comes again only when one of them
+//     may be why, and no more of them than were in flight (Repeated).
 //
-// Reading order: book.go stream.go endpoint.go check.go.
+// Reading order: book.go stream.go endpoint.go repeats.go check.go.
 package book
 
 import (
@@ -60,6 +62,7 @@ type Book struct {
 	classes   []*Class
 	endpoints []*Endpoint
 	noted     ledger.Report // violations that were seen when they came
+	judging   *judging      // nil: what comes again is counted only
 }
 
 type publisher struct {

@@ -37,6 +37,11 @@ func (s *Stream) saw(numbers ...int) {
 	}
 }
 
+// tried is an attempt that takes no time.
+func (e *Endpoint) tried(number, attempt int, success bool) {
+	e.Attempt(number, attempt, time.Now(), time.Now(), success)
+}
+
 // TestEveryAnomalyIsFound does one thing wrong at a time.
 func TestEveryAnomalyIsFound(t *testing.T) {
 	for _, c := range []struct {
@@ -220,48 +225,48 @@ func TestEveryAnomalyIsFound(t *testing.T) {
 		{"a webhook is lost", ledger.Lost, "event 2, e", func(b *Book) {
 			e := b.Endpoint("e", 0, both, false)
 			b.sent(0, 2)
-			e.Attempt(0, 1, true)
+			e.tried(0, 1, true)
 		}},
 		{"a webhook is refused", ledger.Lost, "event 0, e", func(b *Book) {
 			e := b.Endpoint("e", 0, both, false)
 			b.sent(0)
-			e.Attempt(0, 1, false)
+			e.tried(0, 1, false)
 		}},
 		{"a webhook is refused, and owed", "", "", func(b *Book) {
 			e := b.Endpoint("e", 0, both, false)
 			b.sent(0)
-			e.Attempt(0, 1, false)
+			e.tried(0, 1, false)
 			e.Owed(0)
 		}},
 		{"a webhook is refused, and comes again", "", "", func(b *Book) {
 			e := b.Endpoint("e", 0, both, false)
 			b.sent(0)
-			e.Attempt(0, 1, false)
-			e.Attempt(0, 2, true)
+			e.tried(0, 1, false)
+			e.tried(0, 2, true)
 		}},
 		{"a webhook of another org's", ledger.Foreign, "event 1, e", func(b *Book) {
 			e := b.Endpoint("e", 0, both, false)
 			b.Sent(1, time.Now())
-			e.Attempt(1, 1, true)
+			e.tried(1, 1, true)
 		}},
 		{"webhooks in any order", "", "", func(b *Book) {
 			e := b.Endpoint("e", 0, both, false)
 			b.sent(0, 4)
-			e.Attempt(4, 1, true)
-			e.Attempt(0, 1, true)
+			e.tried(4, 1, true)
+			e.tried(0, 1, true)
 		}},
 		{"webhooks of one key in order", "", "", func(b *Book) {
 			e := b.Endpoint("e", 0, both, true)
 			b.sent(0, 2, 4)
-			e.Attempt(0, 1, true)
-			e.Attempt(4, 1, true)
-			e.Attempt(2, 1, true)
+			e.tried(0, 1, true)
+			e.tried(4, 1, true)
+			e.tried(2, 1, true)
 		}},
 		{"webhooks of one key out of order", ledger.Reordered, "event 0, e", func(b *Book) {
 			e := b.Endpoint("e", 0, both, true)
 			b.sent(0, 4)
-			e.Attempt(4, 1, true)
-			e.Attempt(0, 1, true)
+			e.tried(4, 1, true)
+			e.tried(0, 1, true)
 		}},
 	} {
 		synctest.Test(t, func(t *testing.T) { // the time is told, and stands still
@@ -287,16 +292,86 @@ func TestRepeats(t *testing.T) {
 	b := twoOrgs(100)
 	e := b.Endpoint("e", 0, both, false)
 	b.sent(0, 2)
-	e.Attempt(0, 1, true)
-	e.Attempt(0, 1, true)
-	e.Attempt(0, 2, true)
-	e.Attempt(2, 1, false)
-	e.Attempt(2, 2, true)
+	e.tried(0, 1, true)
+	e.tried(0, 1, true)
+	e.tried(0, 2, true)
+	e.tried(2, 1, false)
+	e.tried(2, 2, true)
 	if r := b.Check(); !r.OK() || r.Repeats != 2 || r.Attempts != 5 || r.Failed != 1 || r.Delivered != 2 {
 		t.Errorf("%s", r)
 	}
 	if have, want := e.Tally(), (Tally{Attempts: 5, Failed: 1, Repeats: 2}); have != want {
 		t.Errorf("%+v, not %+v", have, want)
+	}
+}
+
+// TestRepeatsAreJudged holds what came again against what broke, where that is known.
+func TestRepeatsAreJudged(t *testing.T) {
+	const settle = 10 * time.Second
+	second := func(b *Book, s float64) time.Time { return b.began.Add(time.Duration(s * float64(time.Second))) }
+	for _, c := range []struct {
+		name string
+		want string // in the first violation; empty: everything holds
+		do   func(b *Book, e *Endpoint, try func(n int, at float64))
+	}{
+		{"it was in flight when something broke", "", func(b *Book, e *Endpoint, try func(int, float64)) {
+			try(0, 19)
+			try(0, 24)
+		}},
+		{"it is taken up late", "", func(b *Book, e *Endpoint, try func(int, float64)) {
+			try(0, 20)
+			try(0, 29)
+		}},
+		{"it comes again twice, by two faults", "", func(b *Book, e *Endpoint, try func(int, float64)) {
+			try(0, 20)
+			try(0, 22)
+			b.Broke(ledger.Fault{From: second(b, 22), Until: second(b, 23), Repeats: true})
+			try(0, 24)
+		}},
+		{"nothing had broken yet", "repeated: event 0, e, at 6s", func(b *Book, e *Endpoint, try func(int, float64)) {
+			try(0, 5)
+			try(0, 6)
+		}},
+		{"it was over long before", "repeated: event 0, e, at 22s", func(b *Book, e *Endpoint, try func(int, float64)) {
+			try(0, 5)
+			try(0, 22)
+		}},
+		{"it came long after", "repeated: event 0, e, at 40s", func(b *Book, e *Endpoint, try func(int, float64)) {
+			try(0, 20)
+			try(0, 40)
+		}},
+		{"what broke repeats nothing", "repeated: event 0, e, at 1m41s", func(b *Book, e *Endpoint, try func(int, float64)) {
+			b.Broke(ledger.Fault{From: second(b, 100), Until: second(b, 102)})
+			try(0, 100)
+			try(0, 101)
+		}},
+		{"more than may be in flight", "repeated: event 4, e, at 22.2s", func(b *Book, e *Endpoint, try func(int, float64)) {
+			for i := range 3 {
+				try(2*i, 20)
+				try(2*i, 22+float64(i)/10)
+			}
+		}},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			b := twoOrgs(100)
+			b.Judge(ledger.Rules{Slack: time.Second, Settle: settle}, 2)
+			e := b.Endpoint("e", 0, both, false)
+			b.sent(0, 2, 4)
+			b.Broke(ledger.Fault{From: second(b, 20), Until: second(b, 21), Repeats: true})
+			c.do(b, e, func(n int, at float64) { e.Attempt(n, 1, second(b, at), second(b, at), true) })
+			for n := range 3 {
+				e.Owed(2 * n)
+			}
+			for range 2 { // a second look finds the same
+				r := b.Check()
+				switch {
+				case c.want == "" && !r.OK(), c.want != "" && (r.Count[ledger.Repeated] != 1 || len(r.Count) != 1):
+					t.Errorf("%s: %s", c.name, r)
+				case c.want != "" && !strings.HasPrefix(r.Violations[0].String(), c.want):
+					t.Errorf("%s: not %q: %s", c.name, c.want, r.Violations[0])
+				}
+			}
+		})
 	}
 }
 

@@ -31,6 +31,9 @@ func (b *Book) Check() *ledger.Report {
 	for _, e := range endpoints {
 		e.check(&r)
 	}
+	if b.judging != nil {
+		b.judge(&r, endpoints)
+	}
 	return &r
 }
 

@@ -2,6 +2,7 @@ package book
 
 import (
 	"sync"
+	"time"
 
 	"sluice/loadtest/ledger"
 )
@@ -18,6 +19,8 @@ type Endpoint struct {
 	mu                        sync.Mutex
 	seen, arrived, owed       set
 	attempts, failed, repeats int
+	times                     []span32 // of the last attempt of each event; nil: nobody judges
+	repeated                  []repeat // the first of them
 }
 
 // set is a set of numbers of events.
@@ -33,16 +36,19 @@ func (b *Book) Endpoint(name string, org int, wants []bool, ordered bool) *Endpo
 	if ordered {
 		e.order = b.inOrder()
 	}
+	if b.judging != nil {
+		e.times = make([]span32, len(b.events))
+	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.endpoints = append(b.endpoints, e)
 	return e
 }
 
-// Attempt writes down a request, when it is known how it is answered, and says
-// whether its event is one that the endpoint is owed. What arrived may come again:
+// Attempt writes down a request, when it is known how and by when it is answered, and
+// says whether its event is one that the endpoint is owed. What arrived may come again:
 // that is counted.
-func (e *Endpoint) Attempt(number, attempt int, success bool) bool {
+func (e *Endpoint) Attempt(number, attempt int, began, ended time.Time, success bool) bool {
 	yes, why := e.book.owes(e.org, e.wants, number)
 	if !yes {
 		e.book.Violated(why, number, e.name, "it came as attempt %d", attempt)
@@ -51,12 +57,16 @@ func (e *Endpoint) Attempt(number, attempt int, success bool) bool {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.attempts++
+	at := span32{e.book.millis(began), e.book.millis(ended)}
 	if e.arrived.has(number) || attempt == 1 && e.seen.has(number) {
-		e.repeats++
+		e.again(number, attempt, at)
 	} else if e.order != nil && !e.seen.has(number) {
 		if later := e.order.next(number); later >= 0 {
 			e.book.Violated(ledger.Reordered, number, e.name, "it was acknowledged before %d of its key was sent, and came behind it", later)
 		}
+	}
+	if e.times != nil {
+		e.times[number] = at
 	}
 	e.seen.add(number)
 	if success {

@@ -15,8 +15,11 @@
 // data, and a number, so that it is known wherever it comes out, and others' events,
 // and other runs', don't count.
 //
+// Where the deployment is a fleet that it has started itself, processes are broken
+// meanwhile, by the seed, and the book is told.
+//
 // Reading order: scenario.go drive.go; publish.go; stream.go websocket.go events.go;
-// receive.go; mark.go meter.go headroom.go; seconds.go settle.go result.go. What is
+// receive.go; faults.go; mark.go meter.go headroom.go; seconds.go settle.go result.go. What is
 // held against what is in sluice/loadtest/book.
 package drive
 
@@ -35,14 +38,18 @@ import (
 	"github.com/valyala/fasthttp"
 
 	"sluice/loadtest/book"
+	"sluice/loadtest/fleet"
+	"sluice/loadtest/ledger"
 )
 
 // Config says what to load, and how.
 type Config struct {
 	Scenario *Scenario
-	Name     string   // of the scenario
-	URL      string   // of the deployment, without a slash at its end
-	Keys     []string // one of each org
+	Name     string       // of the scenario
+	URL      string       // of the deployment, without a slash at its end
+	Stream   string       // the same, of its streams; empty: there
+	Fleet    *fleet.Fleet // its processes, which the scenario's faults are of; nil: they are somebody else's
+	Keys     []string     // one of each org
 	// Call makes a request of the API with the key of an org.
 	Call func(ctx context.Context, org int, method, path string, in, out any) error
 	Seed uint64 // decides who fails, stalls and leaves when
@@ -61,6 +68,8 @@ type run struct {
 	marks    *marks
 	book     *book.Book
 	headroom *headroom
+	nemesis  fleet.Nemesis
+	faults   []ledger.Fault
 	http     fasthttp.Client
 
 	publishers []*publishing
@@ -74,6 +83,7 @@ type run struct {
 	patience   context.Context         // until then what was begun is tried again
 	settled    chan struct{}           // closed when nobody stalls or leaves any more
 	over       chan struct{}           // closed when all is seen
+	peace      chan struct{}           // closed when nothing is published or broken any more
 	dialing    chan struct{}
 	background sync.WaitGroup // all that goes on beside publishing
 
@@ -97,10 +107,15 @@ const mostDials = 64
 // what is still on its way, takes its endpoints away and gives what it saw. An error
 // says that there was no run, or that it couldn't go on.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
-	r := &run{Config: cfg, scenario: cfg.Scenario, byPath: make(map[string]*endpoint), settled: make(chan struct{}), over: make(chan struct{}),
+	r := &run{Config: cfg, scenario: cfg.Scenario, byPath: make(map[string]*endpoint), settled: make(chan struct{}), over: make(chan struct{}), peace: make(chan struct{}),
 		dialing: make(chan struct{}, mostDials), notes: make(map[string]int)}
 	b := cfg.Scenario.book(len(cfg.Keys), func(n int) string { return r.marks.id(n) })
 	r.book, r.marks = b, newMarks(newRun(), cfg.Scenario, len(cfg.Keys), b)
+	r.Stream = cmp.Or(r.Stream, r.URL)
+	if r.Fleet != nil {
+		b.Judge(fleet.Rules, fleet.InFlight)
+		r.nemesis.Broke, r.nemesis.Say = r.broke, r.Say
+	}
 	most := 0
 	for i := range cfg.Scenario.Publishers {
 		p := &cfg.Scenario.Publishers[i]
@@ -121,7 +136,11 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	defer stop()
 	defer context.AfterFunc(ctx, func() {
 		stop()
-		time.AfterFunc(hurry, forgo)
+		select {
+		case <-r.peace: // who is broken can't hurry
+			time.AfterFunc(hurry, forgo)
+		case <-r.over:
+		}
 	})()
 
 	result, err := r.do(publishing, listening, forgo)
@@ -159,8 +178,17 @@ func (r *run) do(publishing, listening context.Context, forgo context.CancelFunc
 		defer close(watched)
 		w.watch(timing)
 	}()
-	defer time.AfterFunc(time.Duration(r.scenario.Duration+r.scenario.Settle), forgo).Stop()
+	breaking, calm := context.WithTimeout(publishing, time.Duration(r.scenario.Duration))
+	defer calm()
+	r.background.Go(func() {
+		r.rage(breaking)
+		<-breaking.Done()
+		close(r.peace)
+		time.AfterFunc(time.Duration(r.scenario.Settle), forgo)
+	})
 	published := r.publish(publishing)
+	calm()
+	<-r.peace
 	report := r.settle(listening, forgo)
 	stop()
 	<-watched

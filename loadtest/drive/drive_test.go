@@ -5,9 +5,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
+
+	"sluice/loadtest/fleet"
 )
 
 // TestBuiltIn reads every scenario that comes with the program.
@@ -26,7 +29,7 @@ func TestBuiltIn(t *testing.T) {
 			t.Errorf("%s: %v, about %q", name, err, s.About)
 		}
 	}
-	if _, err := Text("nosuch"); err == nil || !strings.Contains(err.Error(), "give one of crowd, fanout") {
+	if _, err := Text("nosuch"); err == nil || !strings.Contains(err.Error(), "give one of chaos, crowd") {
 		t.Errorf("a name that is none: %v", err)
 	}
 }
@@ -34,6 +37,7 @@ func TestBuiltIn(t *testing.T) {
 // TestScenario holds what a scenario can be to what is said of it otherwise.
 func TestScenario(t *testing.T) {
 	const good = "duration: 10s\npublishers:\n  - {name: a, rate: 5}\n"
+	const own = good + "processes: [api, dispatcher]\n"
 	s, err := Parse([]byte(good + "streams:\n  - {name: b, kind: websocket, connections: 4, stalled: 25%, resuming: 0.5}\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -59,10 +63,53 @@ func TestScenario(t *testing.T) {
 		{good + "streams:\n  - {name: b, kind: sse, connections: 1, stalled: 200%}\n", "is no share"},
 		{good + "streams:\n  - {name: b, kind: sse, connections: 1, publishers: [c]}\n", `no publisher "c"`},
 		{good + "receivers:\n  - {name: b, endpoints: 1, fails: 70%, hangs: 70%}\n", "100% together"},
+		{good + "orgs: 2\n", "say its processes"},
+		{good + "faults:\n  - {do: kill, role: api, every: 10s}\n", "say its processes"},
+		{good + "processes: [api, clock]\n", `process "clock"`},
+		{good + "processes: [all]\norgs: 5000\n", "orgs must be 1 to 1000"},
+		{own + "faults:\n  - {do: melt, role: api, every: 10s}\n", "fault 1: do must be kill"},
+		{own + "faults:\n  - {do: kill, role: gateway, every: 10s}\n", `no process has the role "gateway"`},
+		{own + "faults:\n  - {do: kill, role: api}\n", "say how often, with every, or when, with at"},
+		{own + "faults:\n  - {do: kill, role: api, every: 5s, at: [1s]}\n", "say how often, with every, or when, with at"},
+		{own + "faults:\n  - {do: kill, role: api, every: 5ms}\n", "every must be 1s or more"},
+		{own + "faults:\n  - {do: freeze, role: api, at: [1s], lasts: 1h}\n", "lasts must be 10m0s at most"},
 	} {
 		if _, err := Parse([]byte(c.text)); err == nil || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%q: %v, not %q", c.text, err, c.says)
 		}
+	}
+}
+
+// TestStrikes: what is broken when follows from the seed, and is over in time.
+func TestStrikes(t *testing.T) {
+	s, err := Parse([]byte(`
+duration: 10m
+publishers: [{name: a, rate: 5}]
+processes: [api, "gateway,dispatcher"]
+faults:
+  - {do: kill, role: dispatcher, every: 20s, lasts: 2s}
+  - {do: restart, role: api, at: [1m, 9m, 9m59s500ms, 1h]}
+  - {do: freeze, role: gateway, at: [30s], lasts: 5s}
+`))
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := s.strikes(7)
+	if !slices.Equal(all, s.strikes(7)) || slices.Equal(all, s.strikes(8)) {
+		t.Error("it doesn't follow from the seed")
+	}
+	count := make(map[fleet.How][]time.Duration)
+	for i, f := range all {
+		count[f.how] = append(count[f.how], f.at)
+		if i > 0 && f.at < all[i-1].at || f.at+f.lasts >= 10*time.Minute {
+			t.Errorf("strike %d is out of turn, or too late: %+v", i, f)
+		}
+	}
+	if n := len(count[fleet.Kill]); n < 20 || n > 59 {
+		t.Errorf("there are %d kills in 10 minutes, one every 20s", n)
+	}
+	if !slices.Equal(count[fleet.Restart], []time.Duration{time.Minute, 9 * time.Minute}) || !slices.Equal(count[fleet.Freeze], []time.Duration{30 * time.Second}) {
+		t.Errorf("at their times: %v", count)
 	}
 }
 

@@ -35,7 +35,7 @@ const mostLine = 1 << 20
 // own: a transport would have two goroutines beside each.
 func (f *follower) dialEvents(ctx context.Context) (conn, error) {
 	r := f.of.run
-	u, err := url.Parse(r.URL + "/api/events/stream?types=" + strings.Join(r.marks.patterns(f.of.Publishers), ","))
+	u, err := url.Parse(r.Stream + "/api/events/stream?types=" + strings.Join(r.marks.patterns(f.of.Publishers), ","))
 	if err != nil {
 		return nil, err
 	}

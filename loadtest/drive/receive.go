@@ -119,10 +119,11 @@ func (r *run) receive(c *fasthttp.RequestCtx) {
 		e.of.meter.counted(1)
 	}
 	how := rand.New(rand.NewPCG(r.Seed, uint64(number)<<16|uint64(attempt&0xffff))).Float64()
+	began := time.Now()
 	fails, hangs := how < float64(e.of.Fails), how >= 1-float64(e.of.Hangs)
 	wait := time.Duration(e.of.Takes)
 	if hangs {
-		e.book.Attempt(number, attempt, false)
+		e.book.Attempt(number, attempt, began, began.Add(hangFor), false)
 		wait = hangFor
 	}
 	if wait > 0 {
@@ -132,7 +133,7 @@ func (r *run) receive(c *fasthttp.RequestCtx) {
 		}
 	}
 	if !hangs {
-		e.book.Attempt(number, attempt, !fails)
+		e.book.Attempt(number, attempt, began, time.Now(), !fails)
 	}
 	if fails || hangs {
 		c.SetStatusCode(http.StatusInternalServerError)

@@ -1,9 +1,12 @@
 package drive
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"runtime"
+	"slices"
+	"strings"
 	"time"
 
 	"sluice/loadtest/ledger"
@@ -26,6 +29,7 @@ type Result struct {
 	Streams    []StreamsResult   `json:"streams"`
 	Receivers  []ReceiversResult `json:"receivers"`
 	Client     Client            `json:"client"`
+	Faults     []FaultResult     `json:"faults"` // that the run made, and stalls that it found
 	Verdict    Verdict           `json:"verdict"`
 	Notes      map[string]int    `json:"notes"` // what happened beside, and how often
 	Seconds    []Second          `json:"seconds"`
@@ -71,6 +75,39 @@ type ReceiversResult struct {
 	Times     Quantiles `json:"ms"`
 }
 
+// FaultResult is something that was broken, in seconds since publishing began.
+type FaultResult struct {
+	What  string  `json:"what"` // kill -9, SIGTERM, SIGSTOP, or stall: nobody had broken anything
+	Whom  string  `json:"whom"`
+	From  float64 `json:"from"`
+	Until float64 `json:"until"` // when it was ready again
+}
+
+// FaultSum is how often something happened to a process, and how many seconds it took
+// until that was ready again.
+type FaultSum struct {
+	What, Whom      string
+	Times           int
+	Median, Longest float64
+}
+
+// FaultSums sums the faults up, by what and whom.
+func (r *Result) FaultSums() (sums []FaultSum) {
+	type of struct{ what, whom string }
+	took := make(map[of][]float64)
+	for _, f := range r.Faults {
+		took[of{f.What, f.Whom}] = append(took[of{f.What, f.Whom}], f.Until-f.From)
+	}
+	for f, t := range took {
+		slices.Sort(t)
+		sums = append(sums, FaultSum{f.what, f.whom, len(t), t[len(t)/2], t[len(t)-1]})
+	}
+	slices.SortFunc(sums, func(a, b FaultSum) int {
+		return cmp.Or(strings.Compare(a.What, b.What), strings.Compare(a.Whom, b.Whom))
+	})
+	return sums
+}
+
 // Verdict is what must hold, and whether it does.
 type Verdict struct {
 	OK           bool                `json:"ok"`
@@ -84,9 +121,16 @@ type Verdict struct {
 	Declared     int                 `json:"declared"` // events that streams were told they don't get
 	Count        map[ledger.Kind]int `json:"count"`
 	Violations   []string            `json:"violations"` // the first of each kind
+	Failures     []string            `json:"failures"`   // what processes did wrong when they were broken
 }
 
-func (v *Verdict) String() string { return ledger.Verdict(v.Count, v.Violations) }
+func (v *Verdict) String() string {
+	text := ledger.Verdict(v.Count, v.Violations)
+	for _, failure := range v.Failures {
+		text += "  FAILED: " + failure + "\n"
+	}
+	return text
+}
 
 func (r *run) result(w *seconds, published time.Duration, interrupted bool, client Client, report *ledger.Report) *Result {
 	out := &Result{Run: r.marks.run, Name: r.Name, Scenario: r.scenario, URL: r.URL, Orgs: len(r.Keys), Seed: r.Seed,
@@ -97,6 +141,13 @@ func (r *run) result(w *seconds, published time.Duration, interrupted bool, clie
 	}
 	for _, v := range report.Violations {
 		out.Verdict.Violations = append(out.Verdict.Violations, v.String())
+	}
+	for _, f := range r.faults {
+		out.Faults = append(out.Faults, FaultResult{f.What, f.Whom, f.From.Sub(w.began).Seconds(), f.Until.Sub(w.began).Seconds()})
+	}
+	for _, err := range r.nemesis.Failed() {
+		out.Verdict.OK = false
+		out.Verdict.Failures = append(out.Verdict.Failures, err.Error())
 	}
 	for _, of := range r.publishers {
 		n, q := of.meter.total()

@@ -29,6 +29,11 @@ type Scenario struct {
 	Publishers []Publisher `yaml:"publishers" json:"publishers"`
 	Streams    []Streams   `yaml:"streams" json:"streams"`
 	Receivers  []Receivers `yaml:"receivers" json:"receivers"`
+
+	// What the run starts itself; without processes it loads what runs.
+	Processes []string `yaml:"processes" json:"processes"` // roles of each, with commas between
+	Orgs      int      `yaml:"orgs" json:"orgs"`           // [1]
+	Faults    []Fault  `yaml:"faults" json:"faults"`
 }
 
 // Publisher sends events at a rate that doesn't depend on the answers.
@@ -162,6 +167,12 @@ func (s *Scenario) defaults() {
 		}
 	}
 	set(&s.Settle, 30*time.Second)
+	if len(s.Processes) > 0 && s.Orgs == 0 {
+		s.Orgs = 1
+	}
+	for i := range s.Faults {
+		set(&s.Faults[i].Lasts, time.Second)
+	}
 	for i := range s.Publishers {
 		p := &s.Publishers[i]
 		for _, d := range []struct {
@@ -236,6 +247,34 @@ func (s *Scenario) check() error {
 		}
 		if r.Endpoints < 1 || r.Fails+r.Hangs > 1 {
 			return fmt.Errorf("receivers %s: they need 1 endpoint or more, and fails and hangs are 100%% together at most", r.Name)
+		}
+	}
+	return s.checkFaults()
+}
+
+// roles are those that a process may have.
+var roles = []string{"all", "api", "gateway", "dispatcher"}
+
+// mostOrgs bounds those that a run makes.
+const mostOrgs = 1000
+
+func (s *Scenario) checkFaults() error {
+	if len(s.Processes) == 0 && (len(s.Faults) > 0 || s.Orgs != 0) {
+		return errors.New("faults and orgs are of a deployment that the run starts itself: say its processes, as in [all] or [api, gateway, dispatcher]")
+	}
+	for _, p := range s.Processes {
+		for role := range strings.SplitSeq(p, ",") {
+			if !slices.Contains(roles, role) {
+				return fmt.Errorf("process %q: its roles must be of %s", p, strings.Join(roles, ", "))
+			}
+		}
+	}
+	if len(s.Processes) > 0 && (s.Orgs < 1 || s.Orgs > mostOrgs) {
+		return fmt.Errorf("orgs must be 1 to %d", mostOrgs)
+	}
+	for i := range s.Faults {
+		if err := s.Faults[i].check(s.Processes); err != nil {
+			return fmt.Errorf("fault %d: %w", i+1, err)
 		}
 	}
 	return nil

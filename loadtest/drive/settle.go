@@ -17,13 +17,21 @@ const (
 // settle waits until everything that is owed has come, or is said to be owed, or
 // r.patience ends; then it gives the verdict.
 func (r *run) settle(ctx context.Context, forgo context.CancelFunc) *ledger.Report {
+	r.wait(ctx, forgo)
+	if r.Fleet != nil {
+		r.nemesis.Stalls(r.Fleet.Nodes)
+	}
+	return r.book.Check()
+}
+
+func (r *run) wait(ctx context.Context, forgo context.CancelFunc) {
 	close(r.settled)
 	defer forgo()
 	last, since := -1, time.Now()
 	for {
 		report, over := r.book.Check(), r.patience.Err() != nil
 		if report.Count[ledger.Lost]+report.Count[ledger.Hole] == 0 {
-			return report
+			return
 		}
 		if report.Attempts != last {
 			last, since = report.Attempts, time.Now()
@@ -35,7 +43,7 @@ func (r *run) settle(ctx context.Context, forgo context.CancelFunc) *ledger.Repo
 			since = time.Now()
 		}
 		if over {
-			return r.book.Check()
+			return
 		}
 		pause(r.patience, lookEvery)
 	}

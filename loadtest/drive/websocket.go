@@ -32,7 +32,7 @@ var writeBuffers sync.Pool
 func (f *follower) dialWebSocket(ctx context.Context) (conn, error) {
 	r := f.of.run
 	d := websocket.Dialer{HandshakeTimeout: answerWithin, ReadBufferSize: 4 << 10, WriteBufferPool: &writeBuffers, NetDialContext: f.dialTCP}
-	c, resp, err := d.DialContext(ctx, "ws"+strings.TrimPrefix(r.URL, "http")+"/v1/ws", nil)
+	c, resp, err := d.DialContext(ctx, "ws"+strings.TrimPrefix(r.Stream, "http")+"/v1/ws", nil)
 	if err != nil {
 		if resp != nil {
 			return nil, f.answered(resp)

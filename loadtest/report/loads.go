@@ -64,6 +64,13 @@ func loadTables(r *drive.Result) (all []table) {
 		}
 		all = append(all, t)
 	}
+	if sums := r.FaultSums(); len(sums) > 0 {
+		t = table{Title: "Broken", Rows: [][]string{{"Fault", "of", "times", "median s until ready", "longest"}}}
+		for _, f := range sums {
+			t.Rows = append(t.Rows, []string{f.What, f.Whom, count(int64(f.Times)), number(f.Median), number(f.Longest)})
+		}
+		all = append(all, t)
+	}
 	v := r.Verdict
 	return append(all, table{Title: "Account", Rows: [][]string{
 		{"Events sent", "acknowledged", "streamed", "declared missing", "deliveries", "arrived", "owed", "came again"},

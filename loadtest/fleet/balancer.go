@@ -1,21 +1,21 @@
-package loadtest
+package fleet
 
 import (
 	"io"
 	"net"
 	"sync"
 	"sync/atomic"
-	"testing"
 )
 
-// balancer is one address in front of several nodes: a connection goes to the next
+// Balancer is one address in front of several nodes: a connection goes to the next
 // of them that takes it.
-type balancer struct {
-	address string
-	nodes   []*node
+type Balancer struct {
+	Address string               // host:port
+	Without atomic.Pointer[Node] // who gets none, though it may take them: it isn't ready
+
+	nodes   []*Node
 	ln      net.Listener
 	turn    atomic.Uint32
-	without atomic.Pointer[node] // who gets none, though it may take them: it isn't ready
 	serving sync.WaitGroup
 
 	mu    sync.Mutex
@@ -23,14 +23,13 @@ type balancer struct {
 	open  map[net.Conn]struct{}
 }
 
-// balance serves until the test ends.
-func balance(t *testing.T, nodes []*node) *balancer {
-	t.Helper()
+// Balance serves until End.
+func Balance(nodes []*Node) (*Balancer, error) {
 	ln, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
-		t.Fatal(err)
+		return nil, err
 	}
-	b := &balancer{address: ln.Addr().String(), nodes: nodes, ln: ln, open: make(map[net.Conn]struct{})}
+	b := &Balancer{Address: ln.Addr().String(), nodes: nodes, ln: ln, open: make(map[net.Conn]struct{})}
 	b.serving.Go(func() {
 		for {
 			client, err := ln.Accept()
@@ -40,12 +39,11 @@ func balance(t *testing.T, nodes []*node) *balancer {
 			b.serving.Go(func() { b.carry(client) })
 		}
 	})
-	t.Cleanup(b.end)
-	return b
+	return b, nil
 }
 
-// end closes everything.
-func (b *balancer) end() {
+// End closes everything.
+func (b *Balancer) End() {
 	b.ln.Close()
 	b.mu.Lock()
 	b.ended = true
@@ -57,7 +55,7 @@ func (b *balancer) end() {
 }
 
 // carry connects a client with a node; who ends first ends both.
-func (b *balancer) carry(client net.Conn) {
+func (b *Balancer) carry(client net.Conn) {
 	defer b.forget(client)
 	if !b.keep(client) {
 		return
@@ -65,10 +63,10 @@ func (b *balancer) carry(client net.Conn) {
 	turn := int(b.turn.Add(1)) // of this connection: others come meanwhile
 	for i := range b.nodes {
 		n := b.nodes[(turn+i)%len(b.nodes)]
-		if n == b.without.Load() {
+		if n == b.Without.Load() {
 			continue
 		}
-		server, err := net.Dial("tcp", n.address)
+		server, err := net.Dial("tcp", n.Address)
 		if err != nil {
 			continue
 		}
@@ -89,14 +87,14 @@ func (b *balancer) carry(client net.Conn) {
 	}
 }
 
-func (b *balancer) keep(c net.Conn) bool {
+func (b *Balancer) keep(c net.Conn) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.open[c] = struct{}{}
 	return !b.ended
 }
 
-func (b *balancer) forget(c net.Conn) {
+func (b *Balancer) forget(c net.Conn) {
 	c.Close()
 	b.mu.Lock()
 	defer b.mu.Unlock()
