@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"net"
 	"net/url"
 	"strings"
 	"time"
@@ -24,6 +25,7 @@ type loadtestCmd struct {
 	Seed       *uint64  `placeholder:"N" help:"Decides who stalls, leaves, fails and hangs, what is broken, and when. Default: another one each time; it is printed."`
 	Receive    address  `default:"127.0.0.1:0" placeholder:"HOST:PORT" help:"Listen for webhooks here. Default: ${default}, a free port."`
 	ReceiveURL string   `name:"receive-url" placeholder:"URL" help:"How sluice reaches that, as in http://10.0.0.7:8900. Default: by the address of --receive."`
+	Metrics    []string `placeholder:"HOST:PORT,…" help:"Addresses of --ops of the deployment's processes: their CPU time, memory and lag are read each second, for --report and --json."`
 	Brokers    brokers  `placeholder:"HOST:PORT,…" group:"own" help:"Brokers for the processes that a scenario starts itself, which share a log there. Settings of theirs, as of sluice serve, are taken from the environment."`
 	Logs       string   `type:"path" placeholder:"DIR" group:"own" help:"Keep there what these processes say, and their data. Default: a new directory, which is named."`
 	JSON       string   `name:"json" type:"path" placeholder:"FILE" help:"Write all figures there, as JSON, second by second too."`
@@ -56,7 +58,7 @@ Scenarios that come with the program: ` + strings.Join(drive.BuiltIn(), ", ") + 
 Examples:
 
     sluice loadtest steady --key sk_test_…
-    sluice loadtest crowd --duration 10m --json crowd.json --report crowd.html
+    sluice loadtest crowd --duration 10m --json crowd.json --report crowd.html --metrics 10.0.0.7:9090,10.0.0.8:9090
     sluice loadtest steady --show > mine.yaml && sluice loadtest ./mine.yaml --seed 7
     sluice loadtest chaos --brokers kafka-1:9092 --seed 7 --logs chaos`
 }
@@ -97,6 +99,14 @@ func (c *loadtestCmd) Validate() (err error) {
 		env, also := key.Check(k)
 		if err != nil || also != nil || env != first {
 			return errors.New("--other-keys must be API keys of the environment that --key is of, with commas between")
+		}
+	}
+	if len(c.Metrics) > drive.MostServers {
+		return fmt.Errorf("--metrics has %d addresses: give %d at most", len(c.Metrics), drive.MostServers)
+	}
+	for _, a := range c.Metrics {
+		if _, _, err := net.SplitHostPort(a); err != nil {
+			return fmt.Errorf("--metrics %q is no address: give host:port, as of --ops", a)
 		}
 	}
 	if u, err := url.Parse(c.ReceiveURL); c.ReceiveURL != "" && (err != nil || u.Host == "") {
@@ -151,6 +161,12 @@ func (c *loadtestCmd) load(ctx context.Context, progress *loadProgress) (result 
 			return nil, err
 		}
 		defer func() { err = errors.Join(err, own.stop()) }()
+		for _, n := range cfg.Fleet.Nodes[:min(len(cfg.Fleet.Nodes), drive.MostServers)] {
+			c.Metrics = append(c.Metrics, n.Ops)
+		}
+	}
+	for _, address := range c.Metrics {
+		cfg.Metrics = append(cfg.Metrics, "http://"+address+"/metrics")
 	}
 	cfg.Call = func(ctx context.Context, org int, method, path string, in, out any) error {
 		api := client{base: cfg.URL, token: cfg.Keys[org], address: "--url", secret: "--key"}

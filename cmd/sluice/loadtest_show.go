@@ -110,6 +110,15 @@ func loadTables(r *drive.Result) (tables [][][]string) {
 		}
 		tables = append(tables, table)
 	}
+	if len(r.Servers) > 0 {
+		table = [][]string{{"PROCESS", "PROCESSORS", "AT MOST", "MEMORY AT MOST", "WEBHOOKS LATE BY", "UNANSWERED"}}
+		for _, s := range r.Servers {
+			sum := s.Sum()
+			table = append(table, []string{s.Name(), fmt.Sprintf("%.2f", sum.CPU), fmt.Sprintf("%.2f", sum.CPUPeak), fmt.Sprintf("%.0f MB", sum.RSS), millis(sum.Webhooks) + " at most",
+				thousands(int64(s.Unanswered))})
+		}
+		tables = append(tables, table)
+	}
 	if sums := r.FaultSums(); len(sums) > 0 {
 		table = [][]string{{"FAULT", "OF", "TIMES", "MEDIAN", "LONGEST"}}
 		for _, f := range sums {

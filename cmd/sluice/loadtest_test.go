@@ -126,7 +126,7 @@ func TestLoadTest(t *testing.T) {
 	defer stop()
 	page := filepath.Join(t.TempDir(), "page.html")
 	for try := 1; ; try++ {
-		code, out, messages, r := p.loadtest(t.Context(), smallLoad, "--other-keys", other, "--seed", "7", "--report", page)
+		code, out, messages, r := p.loadtest(t.Context(), smallLoad, "--other-keys", other, "--seed", "7", "--report", page, "--metrics", p.ops)
 		if code != 0 || r == nil {
 			t.Fatalf("exit code %d: %s%s", code, out, messages)
 		}
@@ -170,6 +170,11 @@ func holds(t *testing.T, r *drive.Result) {
 	if r.Client.CPUSeconds <= 0 || r.Client.TimersLate.Count == 0 {
 		t.Errorf("client: %+v", r.Client)
 	}
+	for _, s := range r.Servers[0].Samples {
+		if s.CPU < 0 || s.RSS < 1 || s.Webhooks < 0 || s.Streams < 0 {
+			t.Errorf("%s at %v: %+v", r.Servers[0].Name(), s.At, s)
+		}
+	}
 	// Second by second it is what it is in all.
 	published, streamed, before := 0.0, 0.0, 0.0
 	for _, s := range r.Seconds {
@@ -187,6 +192,9 @@ func undone(r *drive.Result) string {
 		if p.Sent < int64(p.Due) {
 			return fmt.Sprintf("of %s %d of %d were sent", p.Name, p.Sent, p.Due)
 		}
+	}
+	if len(r.Servers[0].Samples) == 0 {
+		return "its process showed nothing of itself"
 	}
 	for _, e := range r.Receivers {
 		if e.Requests == 0 || e.Refused == 0 && (e.Name == "failing" || e.Name == "hanging") {

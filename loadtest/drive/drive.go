@@ -19,7 +19,7 @@
 // meanwhile, by the seed, and the book is told.
 //
 // Reading order: scenario.go drive.go; publish.go; stream.go websocket.go events.go;
-// receive.go; faults.go; mark.go meter.go headroom.go; seconds.go settle.go result.go. What is
+// receive.go; faults.go; mark.go meter.go headroom.go servers.go; seconds.go settle.go result.go. What is
 // held against what is in sluice/loadtest/book.
 package drive
 
@@ -51,8 +51,9 @@ type Config struct {
 	Fleet    *fleet.Fleet // its processes, which the scenario's faults are of; nil: they are somebody else's
 	Keys     []string     // one of each org
 	// Call makes a request of the API with the key of an org.
-	Call func(ctx context.Context, org int, method, path string, in, out any) error
-	Seed uint64 // decides who fails, stalls and leaves when
+	Call    func(ctx context.Context, org int, method, path string, in, out any) error
+	Metrics []string // where processes of the deployment show their metrics, MostServers at most; empty: none is looked at
+	Seed    uint64   // decides who fails, stalls and leaves when
 
 	ReceiveOn string // where to listen for webhooks: host:port
 	ReceiveAt string // how the deployment reaches that; empty: by that address
@@ -75,6 +76,7 @@ type run struct {
 	publishers []*publishing
 	streams    []*streams
 	receivers  []*receivers
+	servers    []*server
 	classes    []*class
 	server     *fasthttp.Server
 	port       net.Listener // the server's
@@ -173,11 +175,9 @@ func (r *run) do(publishing, listening context.Context, forgo context.CancelFunc
 	timing, stop := context.WithCancel(listening)
 	r.background.Go(func() { r.headroom.run(timing) })
 	w := &seconds{run: r, began: time.Now()}
-	watched := make(chan struct{})
-	go func() {
-		defer close(watched)
-		w.watch(timing)
-	}()
+	var watched sync.WaitGroup
+	watched.Go(func() { w.watch(timing) })
+	watched.Go(func() { watchServers(timing, r.servers, w.began) })
 	breaking, calm := context.WithTimeout(publishing, time.Duration(r.scenario.Duration))
 	defer calm()
 	r.background.Go(func() {
@@ -191,7 +191,7 @@ func (r *run) do(publishing, listening context.Context, forgo context.CancelFunc
 	<-r.peace
 	report := r.settle(listening, forgo)
 	stop()
-	<-watched
+	watched.Wait()
 	client := r.headroom.client()
 	if err := context.Cause(listening); err != nil {
 		return nil, err
@@ -201,6 +201,10 @@ func (r *run) do(publishing, listening context.Context, forgo context.CancelFunc
 
 // prepare has everybody in place who is to see what is published.
 func (r *run) prepare(ctx, listening context.Context) error {
+	var err error
+	if r.servers, err = servers(ctx, r.Metrics); err != nil {
+		return err
+	}
 	if err := r.strangers(ctx); err != nil {
 		return err
 	}

@@ -28,6 +28,7 @@ type Result struct {
 	Publishers []PublisherResult `json:"publishers"`
 	Streams    []StreamsResult   `json:"streams"`
 	Receivers  []ReceiversResult `json:"receivers"`
+	Servers    []Server          `json:"servers,omitempty"` // none: none was looked at
 	Client     Client            `json:"client"`
 	Faults     []FaultResult     `json:"faults"` // that the run made, and stalls that it found
 	Verdict    Verdict           `json:"verdict"`
@@ -141,6 +142,9 @@ func (r *run) result(w *seconds, published time.Duration, interrupted bool, clie
 	}
 	for _, v := range report.Violations {
 		out.Verdict.Violations = append(out.Verdict.Violations, v.String())
+	}
+	for _, of := range r.servers {
+		out.Servers = append(out.Servers, of.Server)
 	}
 	for _, f := range r.faults {
 		out.Faults = append(out.Faults, FaultResult{f.What, f.Whom, f.From.Sub(w.began).Seconds(), f.Until.Sub(w.began).Seconds()})

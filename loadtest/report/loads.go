@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"maps"
+	"math"
 	"slices"
 	"strings"
 	"time"
@@ -27,7 +28,7 @@ func ofLoad(r *drive.Result) (section, error) {
 		s.Notes = append(s.Notes, fmt.Sprintf("%d× %s", r.Notes[text], text))
 	}
 	s.Tables = loadTables(r)
-	for _, draw := range []func(*drive.Result) (plotted, bool, error){rates, published, streamed, delivered, quantiles, client} {
+	for _, draw := range []func(*drive.Result) (plotted, bool, error){rates, published, streamed, delivered, quantiles, client, processors, memory, lag} {
 		p, any, err := draw(r)
 		if err != nil {
 			return s, err
@@ -61,6 +62,14 @@ func loadTables(r *drive.Result) (all []table) {
 		for _, p := range r.Receivers {
 			t.Rows = append(t.Rows, append([]string{p.Name, count(int64(p.Endpoints)), count(p.Requests), number(p.Rate), count(int64(p.Refused)), count(int64(p.Repeats)), count(int64(p.Owed))},
 				of(p.Times)...))
+		}
+		all = append(all, t)
+	}
+	if len(r.Servers) > 0 {
+		t = table{Title: "Processes of the deployment", Rows: [][]string{{"Process", "processors", "at most", "memory MB, at most", "webhooks late by ms, at most", "unanswered"}}}
+		for _, s := range r.Servers {
+			sum := s.Sum()
+			t.Rows = append(t.Rows, []string{s.Name(), number(sum.CPU), number(sum.CPUPeak), number(sum.RSS), number(sum.Webhooks), count(int64(s.Unanswered))})
 		}
 		all = append(all, t)
 	}
@@ -125,6 +134,47 @@ func client(r *drive.Result) (plotted, bool, error) {
 		line = append(line, point{s.At, 100 * s.CPU})
 	}
 	return lines("The client's CPU, percent of its processors", "s", false, series{"", line})
+}
+
+// ofServers draws a figure of each process.
+func ofServers(r *drive.Result, title string, figure func(drive.Sample) float64) (plotted, bool, error) {
+	var all []series
+	for _, s := range r.Servers {
+		line := series{name: s.Name()}
+		for _, a := range s.Samples {
+			line.points = append(line.points, point{a.At, figure(a)})
+		}
+		all = append(all, line)
+	}
+	return lines(title, "s", false, all...)
+}
+
+func processors(r *drive.Result) (plotted, bool, error) {
+	return ofServers(r, "Processors that each process used", func(s drive.Sample) float64 { return s.CPU })
+}
+
+func memory(r *drive.Result) (plotted, bool, error) {
+	return ofServers(r, "Memory of each process, MB", func(s drive.Sample) float64 { return s.RSS })
+}
+
+// lag has the process that is behind most, in each second.
+func lag(r *drive.Result) (plotted, bool, error) {
+	worst := func(figure func(drive.Sample) float64) (line []point) {
+		most := make(map[float64]float64)
+		for _, s := range r.Servers {
+			for _, a := range s.Samples {
+				at := math.Round(a.At)
+				most[at] = max(most[at], figure(a))
+			}
+		}
+		for _, at := range slices.Sorted(maps.Keys(most)) {
+			line = append(line, point{at, most[at]})
+		}
+		return line
+	}
+	return lines("Behind in the deployment, ms", "s", false,
+		series{"oldest for webhooks", worst(func(s drive.Sample) float64 { return s.Webhooks })},
+		series{"streams, on average", worst(func(s drive.Sample) float64 { return s.Streams })})
 }
 
 // quantiles has a line for everybody who is timed, up to as many as there are colours.

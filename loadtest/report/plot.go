@@ -48,7 +48,7 @@ func lineColour(i int) color.RGBA {
 
 // dashes tell lines apart where colours can't: on paper, and to some eyes.
 func dashes(i int) []vg.Length {
-	return [][]vg.Length{nil, {5, 2}, {1.5, 1.5}}[i%3]
+	return [][]vg.Length{nil, {5, 2}, {1.5, 1.5}}[(i+i/lineColours)%3]
 }
 
 // key is what the page says of a line; the library's legend lies upon the lines.
@@ -179,7 +179,7 @@ func lines(title, unit string, logarithmic bool, all ...series) (plotted, bool, 
 	if err != nil || keys == nil {
 		return plotted{}, false, err
 	}
-	p.X.Min = 0
+	p.X.Min, p.X.Max = 0, p.X.Max*1.03 // room for half a number at the end of the axis
 	out, err := svg(p, title, plotWidth, plotHeight, keys...)
 	return out, true, err
 }

@@ -24,7 +24,9 @@ func aLoad() *drive.Result {
 		Receivers:  []drive.ReceiversResult{{Name: "hooks", Endpoints: 2, Requests: 18_600, Times: q}},
 		Client:     drive.Client{Limits: []string{"it was asleep"}},
 		Verdict:    drive.Verdict{OK: true, Sent: 1234, Acknowledged: 1234}}
+	r.Servers = []drive.Server{{URL: "http://10.0.0.7:9090/metrics", Unanswered: 4}}
 	for i := range 3 {
+		r.Servers[0].Samples = append(r.Servers[0].Samples, drive.Sample{At: float64(i + 1), CPU: 0.5, RSS: 64, Webhooks: 120})
 		r.Seconds = append(r.Seconds, drive.Second{At: float64(i + 1), CPU: 0.05, Published: lap(100), Streamed: lap(20_000), Delivered: lap(0)})
 	}
 	return r
@@ -85,7 +87,7 @@ func TestWrite(t *testing.T) {
 		parts = append(parts, p)
 	}
 	page, text, plots := written(t, parts...)
-	for _, want := range []string{"a <b> & c", "Holds everything holds", "prices 100 99.7 1,234 0 0 2.00 9.00 38.0 70.0 81.0", "screens (websocket) 20 0 184,485", "The client was the limit: it was asleep",
+	for _, want := range []string{"a <b> & c", "Holds everything holds", "prices 100 99.7 1,234 0 0 2.00 9.00 38.0 70.0 81.0", "screens (websocket) 20 0 184,485", "10.0.0.7:9090 0.5 0.5 64.0 120 4", "The client was the limit: it was asleep",
 		"ingest CPU-s per million 2.25 (2.00–2.50) 4.50 (4.00–5.00) 2.00 – 2.00 –", "ingest MB read 8.00 (7.00–9.00)", "hang ms, p50 3.00", "hang requests hang", "Machine: a CPU", "Svix", "20k"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it doesn't say %q: %s", want, text)
@@ -100,7 +102,7 @@ func TestWrite(t *testing.T) {
 			t.Errorf("as Markdown it doesn't have %q: %s", want, table.String())
 		}
 	}
-	if plots != 7 || strings.Contains(page, "#010203") || strings.Contains(page, "Liberation Serif") || !strings.Contains(page, "var(--line3)") || strings.Contains(page, "NaN") {
+	if plots != 10 || strings.Contains(page, "#010203") || strings.Contains(page, "Liberation Serif") || !strings.Contains(page, "var(--line3)") || strings.Contains(page, "NaN") {
 		t.Errorf("%d plots: %s", plots, page)
 	}
 }
