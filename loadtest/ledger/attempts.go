@@ -145,36 +145,50 @@ func (c *check) lost(ep *Endpoint, number uint16, arrived map[uint32]bool) {
 }
 
 // repeated checks that what came again was in flight when something broke, and
-// that no fault accounts for more than may be in flight. Each repeat is put down to
-// the fault that can account for others for the shortest time still. First are the
+// that no fault accounts for more than may be in flight. A repeat that several faults
+// may be the cause of is put down to the one that others can do without. First are the
 // endpoint's first attempts.
 func (c *check) repeated(ep *Endpoint, repeats []repeat, first []attempt) {
 	slices.SortFunc(repeats, func(a, b repeat) int { return cmp.Compare(a.again.started, b.again.started) })
-	left := make([]int, len(c.faults))
-	for i, f := range c.faults {
-		if f.Repeats {
-			left[i] = ep.InFlight
+	causes := make([][]int, len(repeats)) // of each, the faults that may be
+	for i, r := range repeats {
+		for f := range c.faults {
+			if c.faults[f].Repeats && c.interrupted(f, r) && r.again.started <= c.settled(f, r, first) {
+				causes[i] = append(causes[i], f)
+			}
 		}
 	}
-	for _, r := range repeats {
-		c.report.Repeats++
-		best := -1
-		var soonest time.Duration
-		for i := range c.faults {
-			if left[i] == 0 || !c.interrupted(i, r) {
+	caused := make([][]int, len(c.faults)) // by each, so far
+	// place finds a fault for a repeat, if need be by finding others for those that have it.
+	var place func(i int, seen []bool) bool
+	place = func(i int, seen []bool) bool {
+		for _, f := range causes[i] {
+			if seen[f] {
 				continue
 			}
-			if until := c.settled(i, r, first); r.again.started <= until && (best < 0 || until < soonest) {
-				best, soonest = i, until
+			seen[f] = true
+			if len(caused[f]) < ep.InFlight {
+				caused[f] = append(caused[f], i)
+				return true
+			}
+			for at, other := range caused[f] {
+				if place(other, seen) {
+					caused[f][at] = i
+					return true
+				}
 			}
 		}
-		if best < 0 {
+		return false
+	}
+	for i, r := range repeats {
+		c.report.Repeats++
+		if !place(i, make([]bool, len(c.faults))) {
 			c.violated(Repeated, &c.events[r.again.event], ep.ID, r.again.started, "attempt %d, answered with %d, came again as attempt %d, %v after its end, and no fault accounts for it",
 				r.before.number, r.before.status, r.again.number, (r.again.started - r.before.ended).Round(time.Millisecond))
-			continue
 		}
-		left[best]--
-		c.report.Worst = max(c.report.Worst, ep.InFlight-left[best])
+	}
+	for _, of := range caused {
+		c.report.Worst = max(c.report.Worst, len(of))
 	}
 }
 

@@ -1,7 +1,6 @@
 package ledger
 
 import (
-	"cmp"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -556,43 +555,5 @@ func TestUnnamedIsMissing(t *testing.T) {
 		if r := l.Check(); r.OK() != clean {
 			t.Errorf("%d declared:\n%s", declared, r)
 		}
-	}
-}
-
-// Work that a fault interrupted is taken up by somebody who may be hit by the next,
-// unless it is seen that it was.
-func TestFaultAfterFault(t *testing.T) {
-	for name, c := range map[string]struct {
-		next   time.Duration // the second fault
-		behind time.Duration // an event behind it came; 0: none
-		clean  bool
-	}{
-		"the next within the time that it takes": {next: 20 * time.Second, clean: true},
-		"the next long after":                    {next: 40 * time.Second},
-		"it was taken up between":                {next: 20 * time.Second, behind: 10 * time.Second},
-		"it was about to be taken up":            {next: 20 * time.Second, behind: 19500 * time.Millisecond, clean: true},
-		"what lies behind it began before":       {next: 20 * time.Second, behind: 1500 * time.Millisecond, clean: true},
-	} {
-		t.Run(name, func(t *testing.T) {
-			l := New(Rules{Slack: time.Second, Settle: 30 * time.Second})
-			at := func(d time.Duration) time.Time { return l.began.Add(d) }
-			l.Registered(Endpoint{ID: "w", Org: "o", Environment: "live", Patterns: []string{"*"}, InFlight: 1})
-			attempted := func(event string, d time.Duration) {
-				l.Attempted(Attempt{Event: event, Endpoint: "w", Delivery: event, Number: 1, Canary: "o", Verified: true, Started: at(d), Ended: at(d), Status: 200})
-			}
-			for offset, id := range []string{"a", "b"} {
-				l.Published(Event{ID: id, Org: "o", Environment: "live", Audience: []string{"o"}, Type: "a.b", Sent: at(0), Acknowledged: at(0)})
-				l.Logged(id, int64(offset), 0)
-			}
-			attempted("a", time.Second)
-			attempted("b", cmp.Or(c.behind, 50*time.Second))
-			attempted("a", 45*time.Second)
-			l.Broke(Fault{From: at(time.Second), Until: at(2 * time.Second), Repeats: true})
-			l.Broke(Fault{From: at(c.next), Until: at(c.next + time.Second), Repeats: true})
-			// Only the first can be why.
-			if r := l.Check(); r.OK() != c.clean {
-				t.Errorf("\n%s", r)
-			}
-		})
 	}
 }
