@@ -22,53 +22,94 @@ const (
 // near one another: a crowd that resumes, and who reads on behind. They don't overlap,
 // whatever the places from which they were read.
 type pages struct {
-	mu     sync.Mutex
-	kept   []*page // in the order of their places
-	weight int
-	uses   int64
-	life   int         // how often all was forgotten
-	idle   *time.Timer // nil: nothing is kept
-	before int64       // uses when idle was last looked at
+	mu      sync.Mutex
+	kept    []*page // in the order of their places
+	reading []*page // those that are being read, or wait for that, in the same order
+	reach   int64   // places that a page has, by the one read last; 0: nothing was read
+	weight  int
+	uses    int64
+	life    int         // how often all was forgotten
+	idle    *time.Timer // nil: nothing is kept
+	before  int64       // uses when idle was last looked at
 }
 
 // page holds every event of [from, next).
 type page struct {
 	from, next int64
-	life       int // of the pages, when it began to be read
 	events     []*event.Event
 	weight     int
 	used       int64
+
+	until int64         // it ends there at the latest: another begins
+	life  int           // of the pages, when it began to be read
+	done  chan struct{} // closed when it was read, or couldn't be
 }
 
-// find gives the page that from lies in. If there is none, to is where the next one
-// begins.
-func (ps *pages) find(from int64) (p *page, to int64) {
+// find gives the page that from lies in, if it is kept.
+func (ps *pages) find(from int64) *page {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
+	return ps.keptAt(from)
+}
+
+func (ps *pages) keptAt(from int64) *page {
 	at, exact := slices.BinarySearchFunc(ps.kept, from, byPlace)
-	switch {
-	case exact:
-		p = ps.kept[at]
-	case at > 0 && from < ps.kept[at-1].next:
-		p = ps.kept[at-1]
-	case at < len(ps.kept):
-		return nil, ps.kept[at].from
-	default:
-		return nil, math.MaxInt64
+	if !exact {
+		at--
 	}
+	if at < 0 || from >= ps.kept[at].next {
+		return nil
+	}
+	p := ps.kept[at]
 	ps.uses++
 	p.used = ps.uses
-	return p, p.next
+	return p
+}
+
+// want is what pages say to who wants one.
+type want int
+
+const (
+	kept   want = iota // it is there
+	coming             // it is being read, or one that ought to reach so far
+	yours              // it is for the caller to read, and to end
+)
+
+// want gives the page that from lies in. A caller that isn't patient is never told to
+// wait for one.
+func (ps *pages) want(from int64, patient bool) (*page, want) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	if p := ps.keptAt(from); p != nil {
+		return p, kept
+	}
+	behind, _ := slices.BinarySearchFunc(ps.reading, from+1, byPlace)
+	if patient && behind > 0 {
+		if p := ps.reading[behind-1]; from < p.until && (ps.reach == 0 || from-p.from < ps.reach) {
+			return p, coming
+		}
+	}
+	p := &page{from: from, until: math.MaxInt64, life: ps.life, done: make(chan struct{})}
+	if behind < len(ps.reading) {
+		p.until = ps.reading[behind].from
+	}
+	if at, _ := slices.BinarySearchFunc(ps.kept, from, byPlace); at < len(ps.kept) {
+		p.until = min(p.until, ps.kept[at].from)
+	}
+	ps.reading = slices.Insert(ps.reading, behind, p)
+	return p, yours
+}
+
+// end tells those who wait for a page that there is no more to wait for.
+func (ps *pages) end(p *page) {
+	ps.mu.Lock()
+	defer ps.mu.Unlock()
+	at := slices.Index(ps.reading, p)
+	ps.reading = slices.Delete(ps.reading, at, at+1)
+	close(p.done)
 }
 
 func byPlace(p *page, place int64) int { return cmp.Compare(p.from, place) }
-
-// begin makes a page that is to be read.
-func (ps *pages) begin(from int64) *page {
-	ps.mu.Lock()
-	defer ps.mu.Unlock()
-	return &page{from: from, life: ps.life}
-}
 
 // forget gives all up, and what is being read.
 func (ps *pages) forget() {
@@ -88,6 +129,7 @@ func (ps *pages) keep(p *page) {
 	}
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
+	ps.reach = max(1, (p.next-p.from)*readBytes/int64(max(1, p.weight)))
 	at, exact := slices.BinarySearchFunc(ps.kept, p.from, byPlace)
 	if p.life != ps.life || exact || at > 0 && p.from < ps.kept[at-1].next || at < len(ps.kept) && p.next > ps.kept[at].from {
 		return
@@ -148,22 +190,32 @@ func (r *Reader) Forget() { r.pages.forget() }
 // if nobody has; and the place behind them, from itself if the log ends there. The
 // events are others' as well.
 func (r *Reader) page(ctx context.Context, from, to int64) ([]*event.Event, int64, error) {
-	if p, _ := r.pages.find(from); p != nil {
+	// Whoever has waited for another's page once reads its own: that one may have failed,
+	// or be shorter than pages are.
+	p, is := r.pages.want(from, true)
+	if is == coming {
+		select {
+		case <-p.done:
+		case <-ctx.Done():
+			return nil, from, ctx.Err()
+		}
+		p, is = r.pages.want(from, false)
+	}
+	if is == kept {
 		return r.part(p, from, to)
 	}
+	defer r.pages.end(p)
 	select {
 	case r.scans <- struct{}{}:
 		defer func() { <-r.scans }()
 	case <-ctx.Done():
 		return nil, from, ctx.Err()
 	}
-	p, end := r.pages.find(from)
-	if p != nil { // another read it meanwhile
+	if p := r.pages.find(from); p != nil { // another read it meanwhile
 		return r.part(p, from, to)
 	}
-	p = r.pages.begin(from)
 	var err error
-	if p.events, p.next, err = r.read(ctx, from, end); err != nil {
+	if p.events, p.next, err = r.read(ctx, from, p.until); err != nil {
 		return nil, from, err
 	}
 	r.pages.keep(p)

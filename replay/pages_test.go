@@ -1,6 +1,8 @@
 package replay
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"strings"
@@ -67,39 +69,84 @@ func TestPages(t *testing.T) {
 	}
 }
 
-// A crowd that comes back with cursors near one another reads the log about once.
-// What nobody uses any more is given up.
+// A crowd that comes back with cursors near one another reads no part of the log twice:
+// it is read once if the first of them is furthest behind, and up to where others are
+// reading from if that one comes last. What nobody uses any more is given up.
 func TestCrowdSharesPages(t *testing.T) {
+	const total, starts = 300, 100
+	for name, c := range map[string]struct {
+		start func(i int) int64
+		read  float64
+	}{
+		"oldest first": {func(i int) int64 { return total - 2*starts + int64(i%starts) }, 1},
+		"oldest last":  {func(i int) int64 { return total - starts - 1 - int64(i%starts) }, starts},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := &list{slow: time.Millisecond}
+				p := pastOf(t, log, 0)
+				for i := range total {
+					p.append(published(fmt.Sprint(i), "a.b", "org_a"))
+				}
+				var crowd sync.WaitGroup
+				for i := range 20 * starts {
+					from := c.start(i)
+					crowd.Go(func() {
+						page, err := p.reader.Forward(t.Context(), from, total, Most{Events: 1000, Data: pageBytes}, func(*event.Event) bool { return true })
+						if err != nil || len(page.Events) != total-int(from) {
+							t.Errorf("from %d: %d events, %v", from, len(page.Events), err)
+						}
+					})
+					synctest.Wait() // all of them come before anything was read
+				}
+				crowd.Wait()
+				if read := wantedFrom(t, p.reader, "log"); read != c.read {
+					t.Errorf("the log was read %v times, and %v would do", read, c.read)
+				}
+				time.Sleep(3 * pagesFor)
+				p.reader.pages.mu.Lock()
+				defer p.reader.pages.mu.Unlock()
+				if p.reader.pages.kept != nil || p.reader.pages.weight != 0 || len(p.reader.pages.reading) > 0 {
+					t.Error("pages are kept for nobody")
+				}
+			})
+		})
+	}
+}
+
+// Who waits for a page that can't be read, or that another gave up, reads it for itself.
+func TestPageGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		log := &list{slow: time.Millisecond}
-		p := pastOf(t, log, 0)
-		for i := range 300 {
-			p.append(published(fmt.Sprint(i), "a.b", "org_a"))
+		p := pastOf(t, &list{slow: time.Second}, 0)
+		p.append(published("evt_1", "a.b", "org_a"))
+		leaving, leave := context.WithCancel(t.Context())
+		read := func(ctx context.Context) (Page, error) {
+			return p.reader.Forward(ctx, 0, 1, Most{}, func(*event.Event) bool { return true })
 		}
-		var crowd sync.WaitGroup
-		for i := range 2000 {
-			crowd.Go(func() {
-				from := int64(100 + i%100)
-				page, err := p.reader.Forward(t.Context(), from, 300, Most{Events: 1000, Data: pageBytes}, func(*event.Event) bool { return true })
-				if err != nil || len(page.Events) != 300-int(from) {
-					t.Errorf("from %d: %d events, %v", from, len(page.Events), err)
+		for range p.reader.cfg.Scans { // nobody else may read for now
+			p.reader.scans <- struct{}{}
+		}
+		var readers sync.WaitGroup
+		readers.Go(func() {
+			if _, err := read(leaving); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		for range 10 {
+			readers.Go(func() {
+				if page, err := read(t.Context()); err != nil || len(page.Events) != 1 {
+					t.Errorf("%d events, %v", len(page.Events), err)
 				}
 			})
 		}
-		crowd.Wait()
-		// Some more than once each page: whoever was about to read when another had.
-		if read := wantedFrom(t, p.reader, "log"); read > 100 {
-			t.Errorf("the log was read %v times", read)
+		synctest.Wait()
+		leave()
+		synctest.Wait()
+		for range p.reader.cfg.Scans {
+			<-p.reader.scans
 		}
-		if shared := wantedFrom(t, p.reader, "memory"); shared < 1900 {
-			t.Errorf("%v were shared", shared)
-		}
-		time.Sleep(3 * pagesFor)
-		p.reader.pages.mu.Lock()
-		defer p.reader.pages.mu.Unlock()
-		if p.reader.pages.kept != nil || p.reader.pages.weight != 0 {
-			t.Error("pages are kept for nobody")
-		}
+		readers.Wait()
 	})
 }
 

@@ -353,17 +353,19 @@ func TestScansAreAdmitted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		log := &list{slow: time.Second}
 		p := pastOf(t, log, 0)
-		p.append(published("e0", "a.b", "org_a"))
 		var crowd sync.WaitGroup
-		for range 10 {
+		for i := range 10 {
+			p.append(published(fmt.Sprint(i), "a.b", "org_a"))
+		}
+		for from := int64(9); from >= 0; from-- { // each has a page of its own to read
 			crowd.Go(func() {
-				page, err := p.reader.Forward(t.Context(), 0, 1, Most{Events: 1, Data: pageBytes}, func(*event.Event) bool { return true })
+				page, err := p.reader.Forward(t.Context(), from, from+1, Most{Events: 1, Data: pageBytes}, func(*event.Event) bool { return true })
 				if err != nil || len(page.Events) != 1 {
 					t.Errorf("%+v, %v", page, err)
 				}
 			})
+			synctest.Wait()
 		}
-		synctest.Wait()
 		ctx, cancel := context.WithTimeout(t.Context(), time.Second/2)
 		defer cancel()
 		if _, err := p.reader.Forward(ctx, 0, 1, Most{Events: 1, Data: pageBytes}, func(*event.Event) bool { return true }); !errors.Is(err, context.DeadlineExceeded) {
