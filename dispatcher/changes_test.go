@@ -103,7 +103,7 @@ func TestOptionsChangeWhileRetried(t *testing.T) {
 			return broken
 		})
 		rotate := func(to string, overlap time.Duration) {
-			w.do(&control.RotateSecret{Endpoint: ep.ID, Secret: endpoint.Secret(to), Overlap: int64(overlap / time.Second)})
+			w.do(&control.RotateSecret{Endpoint: ep.ID, NewSecret: control.NewSecret{Secret: endpoint.Secret(to), Overlap: int64(overlap / time.Second)}})
 		}
 		headers := func(team string) endpoint.OptionsPatch {
 			return endpoint.OptionsPatch{Headers: &[]endpoint.Header{{Name: "X-Team", Value: team}}}

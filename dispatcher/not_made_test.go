@@ -54,7 +54,7 @@ func TestNotMadeMeanwhile(t *testing.T) {
 		sleep(10 * time.Second)
 		elsewhere, no, yes := "http://new", endpoint.Paused, endpoint.Active
 		w.do(&control.UpdateEndpoint{Endpoint: moved.ID, URL: &elsewhere})
-		w.do(&control.RotateSecret{Endpoint: moved.ID, Secret: endpoint.Secret("the second")})
+		w.do(&control.RotateSecret{Endpoint: moved.ID, NewSecret: control.NewSecret{Secret: endpoint.Secret("the second")}})
 		w.do(&control.UpdateEndpoint{Endpoint: paused.ID, Status: &no})
 		w.do(&control.DeleteEndpoint{Endpoint: deleted.ID})
 		sleep(30 * time.Second) // the first tries have ended

@@ -74,7 +74,7 @@ func (a *Admin) setProvider(r *http.Request) (int, any, error) {
 		return 0, nil, err
 	}
 	org, provider := r.PathValue("org"), r.PathValue("provider")
-	_, err := a.control.Do(r.Context(), &control.SetProvider{Org: org, Provider: provider, Secret: endpoint.Secret(in.Secret), Overlap: in.OverlapSeconds})
+	_, err := a.control.Do(r.Context(), &control.SetProvider{Org: org, Provider: provider, NewSecret: control.NewSecret{Secret: endpoint.Secret(in.Secret), Overlap: in.OverlapSeconds}})
 	switch {
 	case errors.Is(err, control.ErrLimit):
 		return 0, nil, &dialect.Error{Status: 409, Code: dialect.Conflict, Message: fmt.Sprintf(

@@ -23,7 +23,7 @@ func (c *Core) RotateSecret(ctx context.Context, p *key.Principal, id string, ov
 		return nil, dialect.Invalid(dialect.Issue{Path: []string{"overlapSeconds"},
 			Message: fmt.Sprintf("must be 0 to %d: how long the secret of before goes on signing beside the new one", MaxOverlap)})
 	}
-	change, err := c.control.Do(ctx, &control.RotateSecret{Endpoint: id, Secret: endpoint.Secret(newSecret()), Overlap: overlap})
+	change, err := c.control.Do(ctx, &control.RotateSecret{Endpoint: id, NewSecret: control.NewSecret{Secret: endpoint.Secret(newSecret()), Overlap: overlap}})
 	switch {
 	case errors.Is(err, control.ErrLimit):
 		return nil, &dialect.Error{Status: 409, Code: dialect.Conflict, Message: fmt.Sprintf(

@@ -47,7 +47,7 @@ func FuzzApply(f *testing.F) {
 		&CreateEndpoint{ID: "wh_b", Org: "org_a", Environment: event.Live, Patterns: []string{"a.*"}},
 		&UpdateEndpoint{Endpoint: "wh_a", URL: &url, Description: &text}, &EnableEndpoint{Endpoint: "wh_a", Skip: 3},
 		&UpdateEndpoint{Endpoint: "wh_a", Options: options, Headers: headers},
-		&RotateSecret{Endpoint: "wh_a", Sealed: sealer.Seal([]byte("87654321"), "org_a", "wh_a", 2), Version: 2, Overlap: 60},
+		&RotateSecret{Endpoint: "wh_a", NewSecret: NewSecret{Sealed: sealer.Seal([]byte("87654321"), "org_a", "wh_a", 2), Version: 2, Overlap: 60}},
 		&DisableEndpoint{Endpoint: "wh_a", Epoch: 1}, &DeleteEndpoint{Endpoint: "wh_a"}, &AddMissed{Endpoint: "wh_a", Count: 1},
 	} {
 		value, err := encode("cmd_x", at, cmd)

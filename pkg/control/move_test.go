@@ -9,7 +9,7 @@ import (
 // A command that says something about places among events says it anew when it is
 // brought into another log: whole numbers are places, but for those named here.
 func TestMoverKnowsPlaces(t *testing.T) {
-	counts := []string{"AddMissed.Count", "RotateSecret.Overlap", "SetProvider.Overlap", "Progress.Done", "Progress.Total", "Progress.Delivered", "Progress.Failed", "Progress.Expired"}
+	counts := []string{"AddMissed.Count", "NewSecret.Overlap", "Progress.Done", "Progress.Total", "Progress.Delivered", "Progress.Failed", "Progress.Expired"}
 	for op, make := range commands {
 		cmd := make()
 		_, moves := cmd.(mover)

@@ -127,7 +127,7 @@ func TestRotateSecret(t *testing.T) {
 		id := do(t, c, newEndpoint("org_a")).Endpoint.ID
 		rotate := func(to string, overlap time.Duration) *endpoint.Endpoint {
 			t.Helper()
-			return do(t, c, &control.RotateSecret{Endpoint: id, Secret: endpoint.Secret(to), Overlap: int64(overlap / time.Second)}).Endpoint
+			return do(t, c, &control.RotateSecret{Endpoint: id, NewSecret: control.NewSecret{Secret: endpoint.Secret(to), Overlap: int64(overlap / time.Second)}}).Endpoint
 		}
 		expect := func(want ...string) {
 			t.Helper()
@@ -151,10 +151,10 @@ func TestRotateSecret(t *testing.T) {
 		for range control.MaxPrevious {
 			rotate("another", time.Minute)
 		}
-		refused(t, c, &control.RotateSecret{Endpoint: id, Secret: []byte("one more"), Overlap: 60}, control.ErrLimit)
+		refused(t, c, &control.RotateSecret{Endpoint: id, NewSecret: control.NewSecret{Secret: []byte("one more"), Overlap: 60}}, control.ErrLimit)
 		rotate("at once", 0)
 		expect("at once")
-		refused(t, c, &control.RotateSecret{Endpoint: "wh_none", Secret: []byte("x")}, control.ErrNotFound)
+		refused(t, c, &control.RotateSecret{Endpoint: "wh_none", NewSecret: control.NewSecret{Secret: []byte("x")}}, control.ErrNotFound)
 
 		other := open(t, log)
 		defer other.Close()

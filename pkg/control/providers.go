@@ -23,17 +23,13 @@ type Provider struct {
 	sealed  sealed // without headers
 }
 
-// SetProvider gives an org's provider a secret. The ones it had are good beside it for
-// the overlap, and none of them longer than it would have been before; the secret that
-// is the newest already stays the newest. ErrConflict: it was set meanwhile. ErrLimit:
-// MaxPrevious secrets are good already beside the newest.
+// SetProvider gives an org's provider a secret; the one that is the newest already stays
+// the newest. ErrConflict: it was set meanwhile. ErrLimit: MaxPrevious secrets are good
+// already beside the newest.
 type SetProvider struct {
-	Org      string          `json:"org"`
-	Provider string          `json:"provider"`
-	Secret   endpoint.Secret `json:"-"` // never in the log
-	Sealed   []byte          `json:"sealed"`
-	Version  uint32          `json:"version"` // of the secret; Do sets it
-	Overlap  int64           `json:"overlap"` // seconds
+	Org      string `json:"org"`
+	Provider string `json:"provider"`
+	NewSecret
 }
 
 func (*SetProvider) op() string { return "provider.set" }
@@ -64,23 +60,15 @@ func (cmd *SetProvider) apply(s *state, at stamp) ([]Change, error) {
 	if org == nil {
 		return nil, fmt.Errorf("set provider of org %s: %w", cmd.Org, ErrNotFound)
 	}
-	after := &Provider{Org: org.ID, Name: cmd.Provider, UpdatedAt: at.at, created: at.offset, sealed: sealed{secret: string(cmd.Sealed), version: cmd.Version}}
-	newest := uint32(0)
+	after := &Provider{Org: org.ID, Name: cmd.Provider, UpdatedAt: at.at, created: at.offset}
 	if before != nil {
-		newest = before.sealed.version
-	}
-	if cmd.Version != newest+1 {
-		return nil, fmt.Errorf("set provider %s of org %s: version %d, not %d: %w", cmd.Provider, cmd.Org, newest, cmd.Version-1, ErrConflict)
-	}
-	if before != nil {
-		after.created = before.created
-		retired := before.sealed
+		after.created, after.sealed = before.created, before.sealed
 		if bytes.Equal(given, before.secrets(s.sealer, at.at)[0]) {
-			retired.secret = "" // it isn't, but goes on under another version
+			after.sealed.secret = "" // it isn't replaced, but goes on under another version
 		}
-		if after.sealed.previous, err = retired.retire(at.at, cmd.Overlap); err != nil {
-			return nil, fmt.Errorf("set provider %s of org %s: %w", cmd.Provider, cmd.Org, err)
-		}
+	}
+	if err := after.sealed.rotate(&cmd.NewSecret, at.at); err != nil {
+		return nil, fmt.Errorf("set provider %s of org %s: %w", cmd.Provider, cmd.Org, err)
 	}
 	s.replaceProvider(before, after)
 	return nil, nil

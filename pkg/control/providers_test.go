@@ -27,7 +27,7 @@ func TestProviders(t *testing.T) {
 			do(t, c, &control.CreateOrg{ID: org, Plan: control.Free})
 		}
 		set := func(org, provider, secret string, overlap time.Duration) *control.SetProvider {
-			return &control.SetProvider{Org: org, Provider: provider, Secret: endpoint.Secret(secret), Overlap: int64(overlap / time.Second)}
+			return &control.SetProvider{Org: org, Provider: provider, NewSecret: control.NewSecret{Secret: endpoint.Secret(secret), Overlap: int64(overlap / time.Second)}}
 		}
 		good := func(c *control.Control, org, provider string, want ...string) {
 			t.Helper()
@@ -100,7 +100,7 @@ func TestProvidersApart(t *testing.T) {
 		c := open(t, log)
 		do(t, c, &control.CreateOrg{ID: "org_a", Plan: control.Free})
 		do(t, c, &control.CreateOrg{ID: "org_b", Plan: control.Free})
-		do(t, c, &control.SetProvider{Org: "org_a", Provider: "p", Secret: endpoint.Secret("theirs")})
+		do(t, c, &control.SetProvider{Org: "org_a", Provider: "p", NewSecret: control.NewSecret{Secret: endpoint.Secret("theirs")}})
 		text := everything(t, log)
 		sealed := text[strings.LastIndex(text, `"sealed":"`)+len(`"sealed":"`):]
 		sealed = sealed[:strings.IndexByte(sealed, '"')]

@@ -31,16 +31,22 @@ type sealedSecret struct {
 	until   time.Time
 }
 
-// RotateSecret gives an endpoint another secret. The ones it had go on signing
-// beside it for the overlap, and none of them longer than it would have before.
-// ErrConflict: it was rotated meanwhile. ErrLimit: MaxPrevious secrets sign already
+// NewSecret is a secret that comes in the place of the newest. The ones that there are
+// stay good beside it for the overlap, and none of them longer than it would have been
+// before.
+type NewSecret struct {
+	Secret  endpoint.Secret `json:"-"` // never in the log
+	Sealed  []byte          `json:"sealed"`
+	Version uint32          `json:"version"` // Do sets it
+	Overlap int64           `json:"overlap"` // seconds
+}
+
+// RotateSecret gives an endpoint another secret; the ones it had go on signing beside
+// it. ErrConflict: it was rotated meanwhile. ErrLimit: MaxPrevious secrets sign already
 // beside the newest.
 type RotateSecret struct {
-	Endpoint string          `json:"endpoint"`
-	Secret   endpoint.Secret `json:"-"` // never in the log
-	Sealed   []byte          `json:"sealed"`
-	Version  uint32          `json:"version"` // of the secret; Do sets it
-	Overlap  int64           `json:"overlap"` // seconds
+	Endpoint string `json:"endpoint"`
+	NewSecret
 }
 
 func (*RotateSecret) op() string { return "endpoint.rotate" }
@@ -67,14 +73,9 @@ func (cmd *RotateSecret) apply(s *state, at stamp) ([]Change, error) {
 		}
 	}
 	changes, err := s.change(cmd.Endpoint, at, "rotate secret of", func(ep *endpoint.Endpoint, sealed *sealed) error {
-		if cmd.Version != sealed.version+1 {
-			return fmt.Errorf("version %d, not %d: %w", sealed.version, cmd.Version-1, ErrConflict)
-		}
-		previous, err := sealed.retire(at.at, cmd.Overlap)
-		if err != nil {
+		if err := sealed.rotate(&cmd.NewSecret, at.at); err != nil {
 			return err
 		}
-		sealed.secret, sealed.version, sealed.previous = string(cmd.Sealed), cmd.Version, previous
 		ep.UpdatedAt = at.at
 		return nil
 	})
@@ -84,10 +85,12 @@ func (cmd *RotateSecret) apply(s *state, at stamp) ([]Change, error) {
 	return changes, err
 }
 
-// retire gives the secrets that are good beside a newer one, so many seconds from now
-// on at most. One that is empty isn't among them.
-func (s *sealed) retire(now time.Time, overlap int64) ([]sealedSecret, error) {
-	until := now.Add(time.Duration(overlap) * time.Second)
+// rotate puts a secret in the place of the newest. An empty one isn't kept beside it.
+func (s *sealed) rotate(to *NewSecret, now time.Time) error {
+	if to.Version != s.version+1 {
+		return fmt.Errorf("version %d, not %d: %w", s.version, to.Version-1, ErrConflict)
+	}
+	until := now.Add(time.Duration(to.Overlap) * time.Second)
 	previous := append(slices.Clone(s.previous), sealedSecret{s.secret, s.version, until})
 	for i := range previous {
 		if until.Before(previous[i].until) {
@@ -96,9 +99,10 @@ func (s *sealed) retire(now time.Time, overlap int64) ([]sealedSecret, error) {
 	}
 	previous = slices.DeleteFunc(previous, func(p sealedSecret) bool { return p.secret == "" || !now.Before(p.until) })
 	if len(previous) > MaxPrevious {
-		return nil, fmt.Errorf("%d secrets are good beside the newest: %w", MaxPrevious, ErrLimit)
+		return fmt.Errorf("%d secrets are good beside the newest: %w", MaxPrevious, ErrLimit)
 	}
-	return previous, nil
+	s.secret, s.version, s.previous = string(to.Sealed), to.Version, previous
+	return nil
 }
 
 func validOverlap(seconds int64) bool {
