@@ -188,12 +188,7 @@ func TestHanging(t *testing.T) {
 			w.endpoint("http://hangs")
 		}
 		w.endpoint("http://a")
-		w.set(func(r request) delivery.Outcome {
-			if r.url == "http://hangs" {
-				return delivery.Outcome{Class: delivery.Timeout, Took: 30 * time.Second}
-			}
-			return ok
-		})
+		w.answers("http://hangs", delivery.Outcome{Class: delivery.Timeout, Took: 30 * time.Second}, ok)
 		for range 20 {
 			began := time.Now()
 			w.publish(500)
@@ -350,12 +345,7 @@ func TestChangesBetweenAttempts(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.start()
 		ep, gone := w.endpoint("http://a"), w.endpoint("http://gone")
-		w.set(func(r request) delivery.Outcome {
-			if r.url == "http://b" {
-				return ok
-			}
-			return broken
-		})
+		w.answers("http://b", ok, broken)
 		w.publish(1)
 		sleep(time.Second)
 		b := "http://b"

@@ -245,12 +245,7 @@ func TestManyThatHang(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.perLane = 16
 		w.start()
-		w.set(func(r request) delivery.Outcome {
-			if r.url == "http://hangs" {
-				return hangs
-			}
-			return takes(5 * time.Millisecond)
-		})
+		w.answers("http://hangs", hangs, takes(5*time.Millisecond))
 		w.endpoint("http://quick")
 		w.publish(1)
 		sleep(time.Minute)
@@ -291,12 +286,7 @@ func TestQuickThatHang(t *testing.T) {
 		w.set(func(request) delivery.Outcome { return takes(5 * time.Millisecond) })
 		w.publish(1)
 		sleep(time.Minute)
-		w.set(func(r request) delivery.Outcome {
-			if r.url == "http://hangs" {
-				return hangs
-			}
-			return takes(5 * time.Millisecond)
-		})
+		w.answers("http://hangs", hangs, takes(5*time.Millisecond))
 		for _, soon := range []time.Duration{time.Second, 50 * time.Millisecond, 50 * time.Millisecond} {
 			began := time.Now()
 			owed := w.publish(20)
@@ -392,12 +382,7 @@ func TestStormBehindStart(t *testing.T) {
 			eps = append(eps, w.endpointIn(5, fmt.Sprintf("http://%d", i)))
 			w.retriesDue(eps[i], 3000, due)
 		}
-		w.set(func(r request) delivery.Outcome {
-			if r.url == "http://hangs" {
-				return hangs
-			}
-			return takes(20 * time.Millisecond)
-		})
+		w.answers("http://hangs", hangs, takes(20*time.Millisecond))
 		w.start()
 		sleep(time.Minute)
 		for i, ep := range eps {
@@ -467,12 +452,7 @@ func TestRetriesBesideFlood(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.perLane = 8
 		w.start()
-		w.set(func(r request) delivery.Outcome {
-			if r.url == "http://fails" {
-				return delivery.Outcome{Class: delivery.HTTPError, Status: 500, Took: time.Second}
-			}
-			return takes(10 * time.Second)
-		})
+		w.answers("http://fails", delivery.Outcome{Class: delivery.HTTPError, Status: 500, Took: time.Second}, takes(10*time.Second))
 		w.endpointIn(5, "http://fails")
 		for i := range 4 {
 			w.endpointIn(5, fmt.Sprintf("http://%d", i))

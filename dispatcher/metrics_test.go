@@ -62,12 +62,7 @@ func TestAges(t *testing.T) {
 		log.topic.Store("")
 		w.endpoint("http://well")
 		hanging := w.endpoint("http://hanging")
-		w.set(func(r request) delivery.Outcome {
-			if r.url == hanging.URL {
-				return delivery.Outcome{Class: delivery.Timeout, Took: 30 * time.Second}
-			}
-			return ok
-		})
+		w.answers(hanging.URL, delivery.Outcome{Class: delivery.Timeout, Took: 30 * time.Second}, ok)
 		w.startOn(log, true)
 		// What the age of that name lies between.
 		between := func(when, name string, low, high float64) {

@@ -119,12 +119,7 @@ func TestMove(t *testing.T) {
 				w.publish(20)
 				sleep(time.Minute)
 				late := w.endpoint("http://late") // owed nothing of before
-				w.set(func(r request) delivery.Outcome {
-					if r.url == "http://a" {
-						return broken
-					}
-					return ok
-				})
+				w.answers("http://a", broken, ok)
 				owed := w.publish(3)
 				sleep(c.after)
 				owed = append(owed, w.publishAs("test.event", 2, 10_000)...) // their data doesn't travel along

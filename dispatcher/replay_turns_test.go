@@ -17,12 +17,7 @@ import (
 func TestReplaysToTheSlow(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.start()
-		w.set(func(r request) delivery.Outcome {
-			if r.url == "http://quick" {
-				return takes(10 * time.Millisecond)
-			}
-			return takes(20 * time.Second)
-		})
+		w.answers("http://quick", takes(10*time.Millisecond), takes(20*time.Second))
 		var slow []*control.Replay
 		for i := range 36 {
 			org := fmt.Sprintf("org%d", i/18)

@@ -58,12 +58,7 @@ func TestRoomBehindTheDeleted(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.perLane = 16
 		w.start()
-		w.set(func(r request) delivery.Outcome {
-			if r.url == "http://slow" {
-				return takes(30 * time.Second)
-			}
-			return ok
-		})
+		w.answers("http://slow", takes(30*time.Second), ok)
 		first := w.inLaneOf("", "http://slow", "test.slow")
 		for range 3 {
 			w.inLaneOf(first.ID, "http://slow", "test.slow")
@@ -101,12 +96,7 @@ func TestRoomOfTheUnmade(t *testing.T) {
 	inWorld(t, func(t *testing.T, w *world) {
 		w.perLane = 16
 		w.start()
-		w.set(func(r request) delivery.Outcome {
-			if r.url == "http://unmade" {
-				return notMade
-			}
-			return ok
-		})
+		w.answers("http://unmade", notMade, ok)
 		first := w.inLaneOf("", "http://unmade", "test.unmade")
 		unmade := []*endpoint.Endpoint{first}
 		for range 11 {

@@ -129,6 +129,16 @@ func (s *receivers) set(answer func(r request) delivery.Outcome) {
 	s.answer = answer
 }
 
+// answers has one address answer by that outcome, and all the others by another.
+func (s *receivers) answers(url string, outcome, others delivery.Outcome) {
+	s.set(func(r request) delivery.Outcome {
+		if r.url == url {
+			return outcome
+		}
+		return others
+	})
+}
+
 // of lists what an address got, in order.
 func (s *receivers) of(url string) []request {
 	s.mu.Lock()
