@@ -20,15 +20,7 @@ func newEvent(i int) *event.Event {
 // Nothing is lost, and what comes twice was under way, or its record wasn't
 // durable, when its dispatcher died.
 func TestKills(t *testing.T) {
-	rounds := 4
-	if testing.Short() {
-		rounds = 1
-	}
-	for seed := range uint64(rounds) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) { killing(w, seed) })
-		})
-	}
+	inWorlds(t, 4, 1, killing)
 }
 
 func killing(w *world, seed uint64) {

@@ -283,15 +283,7 @@ func TestOneMailForMany(t *testing.T) {
 // disabling has one event; and one mail, or as many more as died between the
 // server's word and their own record of it.
 func TestNoticesOverKills(t *testing.T) {
-	rounds := uint64(4)
-	if testing.Short() {
-		rounds = 1
-	}
-	for seed := range rounds {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) { killNotifiers(w, seed) })
-		})
-	}
+	inWorlds(t, 4, 1, killNotifiers)
 }
 
 func killNotifiers(w *world, seed uint64) {

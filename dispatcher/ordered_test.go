@@ -68,15 +68,7 @@ func (k *keys) inOrder(url string) {
 // Ordered endpoints stay in order over kills at any append, hand-overs, failures,
 // pauses, and bursts that don't fit into memory.
 func TestOrdered(t *testing.T) {
-	rounds := 3
-	if testing.Short() {
-		rounds = 1
-	}
-	for seed := range uint64(rounds) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) { orderedly(w, seed) })
-		})
-	}
+	inWorlds(t, 3, 1, orderedly)
 }
 
 func orderedly(w *world, seed uint64) {

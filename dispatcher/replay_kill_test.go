@@ -19,15 +19,7 @@ import (
 // hand over in order. What a replay sends is sent, or with the dead letters; what
 // comes twice was under way when its dispatcher was killed; and the counts are right.
 func TestReplayKills(t *testing.T) {
-	rounds := 4
-	if testing.Short() {
-		rounds = 1
-	}
-	for seed := range uint64(rounds) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) { killingReplays(w, seed) })
-		})
-	}
+	inWorlds(t, 4, 1, killingReplays)
 }
 
 func killingReplays(w *world, seed uint64) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -90,15 +89,7 @@ func (u *uneven) Append(ctx context.Context, records []eventlog.Record) ([]int64
 // neither, and an append that is an error may land for all that; owners freeze
 // anywhere meanwhile, and wake up among their successors. Nothing is lost.
 func TestUneven(t *testing.T) {
-	rounds := 3
-	if testing.Short() {
-		rounds = 1
-	}
-	for seed := range uint64(rounds) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) { unevenly(w, seed) })
-		})
-	}
+	inWorlds(t, 3, 1, unevenly)
 }
 
 func unevenly(w *world, seed uint64) {

@@ -198,6 +198,19 @@ func inWorld(t *testing.T, fn func(t *testing.T, w *world), more ...*dialect.Dia
 	})
 }
 
+// inWorlds runs what is random in worlds of their own, each by its seed; in fewer where
+// time is short.
+func inWorlds(t *testing.T, worlds, whenShort uint64, fn func(w *world, seed uint64)) {
+	if testing.Short() {
+		worlds = whenShort
+	}
+	for seed := range worlds {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			inWorld(t, func(_ *testing.T, w *world) { fn(w, seed) })
+		})
+	}
+}
+
 func topics(more ...*dialect.Dialect) []eventlog.Topic {
 	all := []eventlog.Topic{control.Topic, idem.Topic,
 		{Name: "events.sandbox", Partitions: 1, Retention: delivery.Retention},

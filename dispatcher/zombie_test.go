@@ -23,15 +23,7 @@ import (
 // under way, or not written down, when its dispatcher froze, or was sent by one
 // that had been frozen.
 func TestZombies(t *testing.T) {
-	rounds := 4
-	if testing.Short() {
-		rounds = 2
-	}
-	for seed := range uint64(rounds) {
-		t.Run(fmt.Sprint(seed), func(t *testing.T) {
-			inWorld(t, func(t *testing.T, w *world) { haunting(w, seed) })
-		})
-	}
+	inWorlds(t, 4, 2, haunting)
 }
 
 func haunting(w *world, seed uint64) {
