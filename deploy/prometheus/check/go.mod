@@ -5,6 +5,7 @@ go 1.26.7
 require (
 	github.com/prometheus/common v0.67.4
 	github.com/prometheus/prometheus v0.308.0
+	go.yaml.in/yaml/v2 v2.4.3
 )
 
 require (
@@ -26,7 +27,6 @@ require (
 	go.opentelemetry.io/otel/metric v1.38.0 // indirect
 	go.opentelemetry.io/otel/trace v1.38.0 // indirect
 	go.uber.org/atomic v1.11.0 // indirect
-	go.yaml.in/yaml/v2 v2.4.3 // indirect
 	golang.org/x/sys v0.37.0 // indirect
 	golang.org/x/text v0.30.0 // indirect
 	google.golang.org/protobuf v1.36.10 // indirect

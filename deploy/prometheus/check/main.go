@@ -1,7 +1,8 @@
 // Command check reads alerts and dashboards as Prometheus would, and fails on what
-// it would refuse.
+// it would refuse. Of tests, which are written as promtool has them, it runs each alert
+// over the series that are said, and fails where another fires than is said.
 //
-//	go run . ../alerts.yaml ../../grafana/sluice.json
+//	go run . ../alerts.yaml ../../grafana/sluice.json ../alerts_test.yaml
 //
 // It is a module of its own, so that sluice doesn't depend on Prometheus.
 package main
@@ -20,16 +21,19 @@ import (
 
 func main() {
 	for _, file := range os.Args[1:] {
-		read := rules
-		if strings.HasSuffix(file, ".json") {
+		read, done := rules, "Prometheus reads its %d expressions"
+		switch {
+		case strings.HasSuffix(file, ".json"):
 			read = panels
+		case strings.HasSuffix(file, "_test.yaml"):
+			read, done = tests, "alerts fire as its %d cases say"
 		}
 		n, err := read(file)
 		if err != nil {
 			fmt.Fprintf(os.Stderr, "%s: %v\n", file, err)
 			os.Exit(1)
 		}
-		fmt.Printf("%s: Prometheus reads its %d expressions\n", file, n)
+		fmt.Printf("%s: "+done+"\n", file, n)
 	}
 }
 
