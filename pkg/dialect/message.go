@@ -3,6 +3,7 @@ package dialect
 import (
 	"bytes"
 	"strconv"
+	"sync"
 
 	"github.com/go-json-experiment/json/jsontext"
 )
@@ -17,7 +18,9 @@ const MaxTexts = 100
 
 // readMessage reads one message. It keeps nothing of text.
 func readMessage(text []byte) (Message, *Error) {
-	dec := jsontext.NewDecoder(bytes.NewReader(text))
+	dec := decoders.Get().(*jsontext.Decoder)
+	defer decoders.Put(dec)
+	dec.Reset(bytes.NewReader(text))
 	if dec.PeekKind() != '{' {
 		return nil, BadMessage("a message is one JSON object")
 	}
@@ -47,6 +50,10 @@ func readMessage(text []byte) (Message, *Error) {
 	}
 	return m, nil
 }
+
+// decoders are what messages are read with: one that is new for each would take more
+// memory than all else that a message leaves.
+var decoders = sync.Pool{New: func() any { return new(jsontext.Decoder) }}
 
 // Has reports whether the member is there.
 func (m Message) Has(name string) bool { return m[name] != nil }
