@@ -49,7 +49,12 @@ func (c *conn) spread() time.Duration {
 func (c *conn) ping() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ending == nil && c.queue.own < maxOwn {
-		c.put(item{bytes: c.replyFrame(&dialect.Reply{Kind: dialect.ReplyPing, Cursor: c.stands()})})
+	if c.ending != nil || c.crowded() {
+		return
 	}
+	r := &dialect.Reply{Kind: dialect.ReplyPing}
+	if c.replays == 0 { // else it goes before what the cursor says was sent
+		r.Cursor = c.stands()
+	}
+	c.putAside(c.replyFrame(r))
 }

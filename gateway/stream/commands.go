@@ -25,7 +25,7 @@ func (c *conn) obey(cmd *dialect.Command) *Ending {
 	case dialect.VerbPong:
 		return nil
 	case dialect.VerbPing:
-		c.say(&dialect.Reply{Kind: dialect.ReplyPong})
+		c.sayAside(c.replyFrame(&dialect.Reply{Kind: dialect.ReplyPong}))
 		return nil
 	}
 	if cmd.Token != "" {
@@ -54,7 +54,7 @@ func (c *conn) awaitReplay() {
 	}
 	c.waiting.Store(true)
 	for c.replays > 0 && !c.mute {
-		c.cond.Wait()
+		c.wait(c.cond.Wait)
 	}
 	c.seen.Store(int64(c.hub.now()))
 	c.waiting.Store(false)
@@ -120,7 +120,7 @@ func (c *conn) authenticate(cmd *dialect.Command) (in bool, _ *Ending) {
 
 // lookUp gives the token's principal; refusal is for the client, err for us.
 func (c *conn) lookUp(token string) (p *key.Principal, refusal *dialect.Reply, err error) {
-	p, err = c.hub.cfg.Access.Authenticate(c.hub.ctx, token)
+	c.wait(func() { p, err = c.hub.cfg.Access.Authenticate(c.hub.ctx, token) })
 	switch {
 	case errors.Is(err, control.ErrExpired):
 		return nil, unauthorized("the key has expired"), nil
@@ -175,7 +175,10 @@ func (c *conn) subscribe(cmd *dialect.Command) *Ending {
 	if cmd.Corridors != nil {
 		p.corridors = slices.Compact(slices.Sorted(slices.Values(cmd.Corridors)))
 	}
-	from, refusal := c.hub.resumeFrom(c.environment, cmd.Cursor)
+	from, refusal := int64(-1), (*dialect.Error)(nil)
+	if cmd.Cursor != "" {
+		c.wait(func() { from, refusal = c.hub.resumeFrom(c.environment, cmd.Cursor) })
+	}
 	if refusal != nil && refusal.Code == dialect.Unavailable {
 		c.say(&dialect.Reply{Kind: dialect.ReplyError, Error: refusal})
 		return nil

@@ -64,8 +64,9 @@ type conn struct {
 	mu      sync.Mutex
 	cond    sync.Cond // for readers that wait: the queue, replays, ending or mute changed
 	queue   queue
-	replays int     // asked for and not over
-	reading *readOn // how far it is, while it is behind; nil: it is live. The shard alone sets it
+	aside   [][]byte // frames that wait for no replay: pings and their answers, said while one is on
+	replays int      // asked for and not over
+	reading *readOn  // how far it is, while it is behind; nil: it is live. The shard alone sets it
 	ending  *Ending
 	until   time.Time          // when ending: for how long what is queued is still tried
 	mute    bool               // nothing goes out any more
@@ -79,6 +80,9 @@ type conn struct {
 type carrier interface {
 	// wake says that the queue or the ending changed. c.mu is held.
 	wake()
+	// hold has what is queued wait until it is let go, to be written together. It is for
+	// who reads from the client, who lets go before waiting for anything.
+	hold(held bool)
 	// flush writes events that the shard queued, or has them written. The shard calls it.
 	flush()
 	// write writes frames and waits for the client to take them. It is for the task

@@ -51,3 +51,63 @@ func testEventsHeldUp(t *testing.T) {
 	close(gate)
 	waits.wantN(upTo(1000)...)
 }
+
+// TestReplayHeldUp: whose replay waits for the past is pinged, and has its own pings
+// answered; then it has what it missed, and what came meanwhile behind that.
+func TestReplayHeldUp(t *testing.T) { carried(t, testReplayHeldUp) }
+
+func testReplayHeldUp(t *testing.T) {
+	gate := make(chan struct{})
+	s := open(t, func(c *stream.Config) {
+		c.Limits.Ping, c.Limits.ReplayWithin = 50*time.Millisecond, time.Hour
+		c.Past[event.Sandbox] = replay.New(replay.Config{Log: held{c.Log, gate}, Environment: event.Sandbox, Incarnation: c.Incarnation, Window: c.Windows[event.Sandbox]})
+	})
+	s.publishAll(10, "rfq.created")
+	s.publishAll(1000, "rfq.closed") // which the window is full of
+	s.settle()
+	c := s.dial()
+	c.say(`{"type":"auth","token":"` + s.token + `"}`)
+	c.want("auth.ok")
+	c.say(`{"type":"subscribe","channels":["rfq.created"],"cursor":"` + s.cursor(0) + `"}`)
+	heard := func() (m message) {
+		for m.Type = "ping"; m.Type == "ping"; {
+			var err error
+			if m, err = c.hear(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		return m
+	}
+	if m := heard(); m.Type != "subscribe.ok" {
+		t.Fatal(m.text)
+	}
+	live := s.publish("rfq.created")
+	for range 3 {
+		pinged := make(chan error, 1)
+		go func() {
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			defer cancel()
+			pinged <- c.ws.Ping(ctx)
+		}()
+		c.want("ping")
+		c.say(`{"type":"ping"}`)
+		if m := heard(); m.Type != "pong" {
+			t.Fatal(m.text)
+		}
+		for answered := false; !answered; {
+			select {
+			case err := <-pinged:
+				ok(t, err)
+				answered = true
+			default:
+				c.want("ping") // and with it, or with one of the next, what it waits for
+			}
+		}
+	}
+	close(gate)
+	for _, n := range append(upTo(10), live) {
+		if m := heard(); m.N == nil || *m.N != n {
+			t.Fatalf("want event %d, got %s", n, m.text)
+		}
+	}
+}

@@ -123,6 +123,7 @@ func crowded(b *testing.B) (*Hub, *shard, []*conn) {
 type nowhere struct{}
 
 func (nowhere) wake()                {}
+func (nowhere) hold(bool)            {}
 func (nowhere) flush()               {}
 func (nowhere) write([][]byte) error { return nil }
 func (nowhere) cut()                 {}

@@ -46,9 +46,16 @@ var parsers = sync.Pool{New: func() any { return new(parser) }}
 func (c *conn) awaitRoom() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for c.queue.own >= maxOwn && c.ending == nil {
-		c.cond.Wait()
+	for c.crowded() && c.ending == nil {
+		c.wait(c.cond.Wait)
 	}
+}
+
+// wait does something of the reader's that may take long. What was said goes out before.
+func (c *conn) wait(do func()) {
+	c.carrier.hold(false)
+	do()
+	c.carrier.hold(true)
 }
 
 // bucket holds what a client has used of what it may do at once, and is emptied
@@ -98,7 +105,7 @@ func (c *conn) onControl(op byte, payload []byte, code uint16) *Ending {
 	switch op {
 	case opPing:
 		if !c.refused {
-			c.push(item{bytes: wholeFrame(opPong, payload)})
+			c.sayAside(wholeFrame(opPong, payload))
 		}
 	case opClose:
 		return echo(code)

@@ -223,7 +223,7 @@ const (
 // take moves the front of the queue into b. declare encodes a loss, whose
 // cursor is the place before its first event.
 func (q *queue) take(b *batch, declare func(gap) []byte) {
-	b.bufs, b.bytes, b.events, b.logged, b.task = b.bufs[:0], 0, 0, 0, nil
+	b.reset()
 	for ; q.front != nil; q.dropPart() {
 		p := q.front
 		for ; p.hasOwn(); q.own-- {
@@ -265,6 +265,8 @@ func (q *queue) take(b *batch, declare func(gap) []byte) {
 		}
 	}
 }
+
+func (b *batch) reset() { *b = batch{bufs: b.bufs[:0]} }
 
 func (b *batch) full() bool { return len(b.bufs) >= batchFrames || b.bytes >= batchBytes }
 

@@ -18,7 +18,7 @@ import (
 //	poller ─ in ──► read, in a goroutine of its own ─► heard ─► …
 //	       └ out ─┐
 //	wake, events ┴► shard ─► flush: left over, else a batch of the queue ─► write()
-//	tasks ◄──────────────────┘ and what they hand over
+//	tasks ◄──────────────────┘ and what they hand over, or else what is said aside
 type taken struct {
 	c     *conn
 	fd    epoll.FD
@@ -27,6 +27,8 @@ type taken struct {
 	input   atomic.Int32 // who reads: quiet, reading, again, shut
 	blocked atomic.Bool  // the socket took less than it was given, until the poller says otherwise
 	posted  atomic.Bool  // flush is in the shard's inbox
+	held    atomic.Bool  // it isn't to be for now: who reads has more to say
+	wanted  atomic.Bool  // it would be, else
 
 	// The shard's own.
 	closed  bool       // the descriptor is
@@ -104,8 +106,19 @@ func outlive(nc net.Conn) (leave func()) {
 }
 
 func (k *taken) wake() {
+	if k.held.Load() {
+		if k.wanted.Store(true); k.held.Load() {
+			return
+		}
+	}
 	if k.posted.CompareAndSwap(false, true) {
 		k.c.shard.inbox.post(work{flush: k})
+	}
+}
+
+func (k *taken) hold(held bool) {
+	if k.held.Store(held); !held && k.wanted.Swap(false) {
+		k.wake()
 	}
 }
 
@@ -148,22 +161,21 @@ func (k *taken) send() bool {
 
 // next goes on once nothing is left over; false: there is nothing to write now.
 func (k *taken) next() bool {
+	b := &k.c.shard.batch
+	var some, over bool
 	switch k.state {
 	case wordLast:
-		k.hush()
-		return false
+		over = true
 	case wordTask:
 		if k.result != nil {
 			k.result <- nil
 			k.result = nil
 		}
-		if k.c.over(time.Now()) {
-			k.hush()
-		}
-		return false
+		over = k.c.over(time.Now())
+		some = !over && k.c.nextAside(b)
+	default:
+		some, over = k.c.next(b)
 	}
-	b := &k.c.shard.batch
-	some, over := k.c.next(b)
 	if over {
 		k.hush()
 	}
@@ -189,13 +201,10 @@ func (k *taken) push(frames [][]byte) (left [][]byte, n int, err error) {
 	for len(frames) > 0 && !k.blocked.Load() {
 		took, err := w.Write(k.fd, frames)
 		if errors.Is(err, epoll.ErrAgain) {
-			// First said, then tried again: if the socket took more before it was said, it
-			// does now; if it does later, the poller says so.
-			k.blocked.Store(true)
-			if took, err = w.Write(k.fd, frames); errors.Is(err, epoll.ErrAgain) {
+			k.blocked.Store(true) // first: the poller may say at once that it isn't
+			if err = k.c.hub.poll.AwaitRoom(k.fd); err == nil {
 				break
 			}
-			k.blocked.Store(false)
 		}
 		if err != nil {
 			return frames, n, err
@@ -269,7 +278,10 @@ func (k *taken) write(frames [][]byte) error {
 			return
 		}
 		k.result = result
-		k.rest = &leftOver{frames: frames, since: time.Now()}
+		if k.rest == nil {
+			k.rest = &leftOver{since: time.Now()}
+		}
+		k.rest.frames = append(k.rest.frames, frames...) // behind what was said aside
 		k.flush()
 	}
 	if !k.c.shard.call(hand) {

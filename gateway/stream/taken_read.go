@@ -22,6 +22,7 @@ const (
 // what is in the socket.
 func (k *taken) begin(nc net.Conn) {
 	buf := chunks.Get().(*[chunkBytes]byte)
+	k.hold(true)
 	nc.SetReadDeadline(time.Unix(1, 0)) // nothing but the buffer is read
 	for {
 		n, err := nc.Read(buf[:])
@@ -65,15 +66,19 @@ func (k *taken) Ready(in, out bool) {
 func (k *taken) read() { k.readInto(chunks.Get().(*[chunkBytes]byte)) }
 
 // readInto reads until there is nothing. It waits for nothing but what the client
-// asked for.
+// asked for. What is said to all that came goes out together.
 func (k *taken) readInto(buf *[chunkBytes]byte) {
 	defer chunks.Put(buf)
 	for {
+		k.hold(true)
 		k.c.awaitRoom()
 		n, err := k.fd.Read(buf[:])
+		if err == nil && k.c.heard(buf[:n]) && n < len(buf) { // of one that has ended, without looking
+			continue
+		}
+		k.hold(false)
 		switch {
 		case err == nil:
-			k.c.heard(buf[:n]) // of one that has ended, without looking
 		case !errors.Is(err, epoll.ErrAgain):
 			// Who says that nothing more comes may still listen: if an ending is on its way
 			// out, it isn't cut.

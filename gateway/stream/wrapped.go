@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"cmp"
 	"errors"
 	"net"
 	"os"
@@ -20,6 +21,10 @@ type wrapped struct {
 	due sync.Cond
 
 	written chan struct{} // closed when the writer has ended
+
+	// What the task that has the word hands over to be written. c.mu guards both.
+	handed [][]byte
+	result chan error // the task waits there; nil: it doesn't
 
 	// The writer's own, on TLS.
 	watch      *time.Timer               // runs look
@@ -57,6 +62,7 @@ func (h *Hub) wrap(c *conn, nc net.Conn) {
 }
 
 func (w *wrapped) wake()              { w.due.Broadcast() }
+func (w *wrapped) hold(bool)          {}
 func (w *wrapped) flush()             { w.due.Broadcast() }
 func (w *wrapped) tick(now time.Time) {}
 
@@ -114,7 +120,7 @@ func (w *wrapped) run() {
 	defer c.silence()
 	var b batch
 	for w.next(&b) {
-		if err := w.write(b.bufs); err != nil {
+		if err := w.send(b.bufs); err != nil {
 			c.end(&endLost, nil)
 			return
 		}
@@ -124,19 +130,65 @@ func (w *wrapped) run() {
 		case nil:
 		case closing:
 			if last := c.closeFrame(); len(last) > 0 {
-				w.write([][]byte{last}) // who doesn't take it is closed without
+				w.send([][]byte{last}) // who doesn't take it is closed without
 			}
 			return
 		case *readOn: // it writes nothing: others needn't wait for it
 			t := b.task
 			reads.Go(func() { t.do(c) })
 		default:
-			if err := b.task.do(c); err != nil {
+			if err := w.do(b.task); err != nil {
 				c.end(&endLost, nil)
 				return
 			}
 		}
 	}
+}
+
+// do has a task done, writes what it hands over, and between that what is said aside.
+func (w *wrapped) do(t task) (err error) {
+	var over bool
+	var failed error // the task
+	go func() {
+		err := t.do(w.c)
+		w.c.mu.Lock()
+		defer w.c.mu.Unlock()
+		over, failed = true, err
+		w.due.Broadcast()
+	}()
+	var b batch
+	for {
+		w.c.mu.Lock()
+		for !over && w.result == nil && len(w.c.aside) == 0 {
+			w.due.Wait()
+		}
+		some := w.c.nextAsideLocked(&b)
+		frames, result, last := w.handed, w.result, over
+		w.handed, w.result = nil, nil
+		w.c.mu.Unlock()
+		if some && err == nil {
+			err = w.send(b.bufs)
+		}
+		if result != nil {
+			if err == nil {
+				err = w.send(frames)
+			}
+			result <- err
+		}
+		if last {
+			return cmp.Or(failed, err)
+		}
+	}
+}
+
+// write is how a task's frames go out: it hands them to the writer.
+func (w *wrapped) write(frames [][]byte) error {
+	result := make(chan error, 1)
+	w.c.mu.Lock()
+	w.handed, w.result = frames, result
+	w.due.Broadcast()
+	w.c.mu.Unlock()
+	return <-result
 }
 
 // next waits for something to write; false: there is nothing to be written any
@@ -155,10 +207,10 @@ func (w *wrapped) next(b *batch) bool {
 // stallStep is how often a write that doesn't get on is looked at.
 const stallStep = time.Second
 
-// write writes frames, in one system call where the client takes them. It gives
+// send writes frames, in one system call where the client takes them. It gives
 // up when the connection is over, and ends it when the queue is full and not a
 // byte was taken for too long.
-func (w *wrapped) write(frames [][]byte) error {
+func (w *wrapped) send(frames [][]byte) error {
 	if len(frames) == 0 {
 		return nil
 	}

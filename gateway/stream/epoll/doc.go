@@ -3,11 +3,12 @@
 // trying again.
 //
 //	*net.TCPConn ─► Take ─► FD ─┬─► Poller.Add ─► Watcher.Ready(in, out), at each change
-//	                            └─► Read, Writer.Write: what can be done at once, else ErrAgain
+//	                            ├─► Read, Writer.Write: what can be done at once, else ErrAgain
+//	                            └─► Poller.AwaitRoom, behind ErrAgain of a write
 //
 // A Poller watches edges: Ready says that something changed since the last
 // ErrAgain, be it falsely, and nothing twice. So who is told reads or writes until
-// ErrAgain. The Poller's own descriptor is one of the runtime's, so that waiting
+// ErrAgain, and who writes asks then to be told of room. The Poller's own descriptor is one of the runtime's, so that waiting
 // costs no thread. Where the system isn't Linux, New fails and nothing is taken.
 package epoll
 

@@ -106,6 +106,7 @@ func (w *Writer) writev(fd FD, frames [][]byte) (int, error) {
 // Its methods may be called by any number of goroutines.
 type Poller struct {
 	file *os.File // of the epoll descriptor
+	raw  syscall.RawConn
 	done chan struct{}
 
 	mu       sync.Mutex
@@ -120,12 +121,11 @@ func New() (*Poller, error) {
 	}
 	unix.SetNonblock(fd, true) // by which the runtime knows that it can watch it
 	p := &Poller{file: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{})}
-	raw, err := p.file.SyscallConn()
-	if err != nil {
+	if p.raw, err = p.file.SyscallConn(); err != nil {
 		p.file.Close()
 		return nil, fmt.Errorf("watch epoll: %w", err)
 	}
-	go p.run(raw)
+	go p.run()
 	return p, nil
 }
 
@@ -134,13 +134,13 @@ func New() (*Poller, error) {
 const inARow = 8
 
 // run waits for what is ready, until the file is closed.
-func (p *Poller) run(raw syscall.RawConn) {
+func (p *Poller) run() {
 	defer close(p.done)
 	var events [256]unix.EpollEvent
 	var told [256]Watcher
 	for {
 		var n int
-		err := raw.Read(func(fd uintptr) bool {
+		err := p.raw.Read(func(fd uintptr) bool {
 			for {
 				var err error
 				if n, err = unix.EpollWait(int(fd), events[:], 0); err != unix.EINTR {
@@ -170,7 +170,7 @@ func (p *Poller) run(raw syscall.RawConn) {
 	}
 }
 
-// Add has the watcher told of the descriptor, of what is ready already too.
+// Add has the watcher told when there is something to read, of what is there already too.
 func (p *Poller) Add(fd FD, w Watcher) error {
 	p.mu.Lock()
 	for int(fd) >= len(p.watchers) {
@@ -178,22 +178,31 @@ func (p *Poller) Add(fd FD, w Watcher) error {
 	}
 	p.watchers[fd] = w
 	p.mu.Unlock()
-	ev := unix.EpollEvent{Events: unix.EPOLLIN | unix.EPOLLOUT | unix.EPOLLRDHUP | unix.EPOLLET, Fd: int32(fd)}
-	var err error
-	failed := p.control(func(epfd int) { err = unix.EpollCtl(epfd, unix.EPOLL_CTL_ADD, int(fd), &ev) })
-	if err := errors.Join(failed, err); err != nil {
+	if err := p.control(unix.EPOLL_CTL_ADD, fd, toRead); err != nil {
 		p.forget(fd)
 		return fmt.Errorf("watch socket: %w", err)
 	}
 	return nil
 }
 
-func (p *Poller) control(f func(epfd int)) error {
-	raw, err := p.file.SyscallConn()
-	if err != nil {
-		return err
+// AwaitRoom has the watcher told, once, when the socket takes more, at once if it does
+// by now. Who writes asks for it behind ErrAgain.
+func (p *Poller) AwaitRoom(fd FD) error {
+	if err := p.control(unix.EPOLL_CTL_MOD, fd, toRead|unix.EPOLLOUT); err != nil {
+		return fmt.Errorf("watch socket for room: %w", err)
 	}
-	return raw.Control(func(fd uintptr) { f(int(fd)) })
+	return nil
+}
+
+// toRead is what every socket is watched for. That it takes what is written is no news:
+// to be told of it would wake everybody up once more for each that comes.
+const toRead = unix.EPOLLIN | unix.EPOLLRDHUP | unix.EPOLLET
+
+func (p *Poller) control(op int, fd FD, events uint32) error {
+	ev := unix.EpollEvent{Events: events, Fd: int32(fd)}
+	var err error
+	failed := p.raw.Control(func(epfd uintptr) { err = unix.EpollCtl(int(epfd), op, int(fd), &ev) })
+	return errors.Join(failed, err)
 }
 
 // Remove forgets the descriptor and closes it. Epoll forgets the socket once who it

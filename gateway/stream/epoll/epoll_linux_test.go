@@ -48,13 +48,13 @@ func (w watcher) Ready(in, out bool) {
 	}
 }
 
-// wantIn waits until it is told that there is something to read.
-func (w watcher) wantIn(t *testing.T) {
+// want waits until it is told that there is something to read (0), or room (1).
+func (w watcher) want(t *testing.T, what int) {
 	t.Helper()
 	for late := time.After(10 * time.Second); ; {
 		select {
 		case told := <-w:
-			if told[0] {
+			if told[what] {
 				return
 			}
 		case <-late:
@@ -70,7 +70,7 @@ func (w watcher) read(t *testing.T, fd epoll.FD, n int) string {
 	for got := 0; got < n; {
 		k, err := fd.Read(buf[got:])
 		if errors.Is(err, epoll.ErrAgain) {
-			w.wantIn(t)
+			w.want(t, 0)
 			continue
 		}
 		ok(t, err)
@@ -109,7 +109,8 @@ func TestTaken(t *testing.T) {
 	for len(frames) > 0 {
 		n, err := writer.Write(fd, frames)
 		if errors.Is(err, epoll.ErrAgain) {
-			<-w
+			ok(t, p.AwaitRoom(fd))
+			w.want(t, 1)
 			continue
 		}
 		ok(t, err)
@@ -137,7 +138,6 @@ func TestNumberUsedAgain(t *testing.T) {
 	second, theirs2 := pair(t)
 	was, fd := make(watcher, 100), take(t, first)
 	ok(t, p.Add(fd, was))
-	<-was // of room to write
 	p.Remove(fd)
 	again := take(t, second)
 	if again != fd {
@@ -150,7 +150,7 @@ func TestNumberUsedAgain(t *testing.T) {
 		t.Errorf("the second has %v", err)
 	}
 	theirs2.Write([]byte("of its own"))
-	w.wantIn(t)
+	w.want(t, 0)
 	if got := w.read(t, again, 10); got != "of its own" {
 		t.Error(got)
 	}
@@ -158,6 +158,26 @@ func TestNumberUsedAgain(t *testing.T) {
 	p.Remove(again)
 	if len(was) > 0 {
 		t.Error("the first was told")
+	}
+}
+
+// TestRoom: who asks for room is told at once where there is some, and nobody is who
+// hasn't asked: not even of what comes to be read.
+func TestRoom(t *testing.T) {
+	p, err := epoll.New()
+	ok(t, err)
+	defer p.Close()
+	ours, theirs := pair(t)
+	w, fd := make(watcher, 100), take(t, ours)
+	ok(t, p.Add(fd, w))
+	defer p.Remove(fd)
+	theirs.Write([]byte("x"))
+	if told := <-w; told != [2]bool{true, false} {
+		t.Errorf("told of %v", told)
+	}
+	for range 2 {
+		ok(t, p.AwaitRoom(fd))
+		w.want(t, 1)
 	}
 }
 
@@ -177,7 +197,7 @@ func TestEnd(t *testing.T) {
 		if !errors.Is(err, epoll.ErrAgain) {
 			t.Fatal(err)
 		}
-		w.wantIn(t)
+		w.want(t, 0)
 	}
 	p.Remove(fd)
 	p.Close()

@@ -40,6 +40,9 @@ func New() (*Poller, error) { return nil, errors.ErrUnsupported }
 // Add fails.
 func (*Poller) Add(FD, Watcher) error { return errors.ErrUnsupported }
 
+// AwaitRoom fails.
+func (*Poller) AwaitRoom(FD) error { return errors.ErrUnsupported }
+
 // Remove does nothing.
 func (*Poller) Remove(FD) {}
 
