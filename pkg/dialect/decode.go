@@ -2,6 +2,7 @@ package dialect
 
 import (
 	"errors"
+	"math"
 	"reflect"
 	"strconv"
 	"strings"
@@ -28,7 +29,7 @@ func decode(body []byte, v any, how ...json.Options) *Error {
 	if k := jsontext.Value(body).Kind(); k != jsontext.KindBeginObject {
 		return Invalid(Issue{Message: "the body must be a JSON object"})
 	}
-	err := json.Unmarshal(body, v, how...)
+	err := json.Unmarshal(body, v, append(how, wholes)...)
 	if err == nil {
 		return nil
 	}
@@ -42,6 +43,36 @@ func decode(body []byte, v any, how ...json.Options) *Error {
 	}
 	return Invalid(Issue{Message: "the body can't be read"})
 }
+
+// wholes has numbers that are whole be read into integers however they are written, as
+// 15.0 is by those who reckon in floats.
+var wholes = json.WithUnmarshalers(json.JoinUnmarshalers(json.UnmarshalFromFunc(readWhole[int]), json.UnmarshalFromFunc(readWhole[int64])))
+
+func readWhole[T int | int64](dec *jsontext.Decoder, v *T) error {
+	if dec.PeekKind() != '0' {
+		return errors.ErrUnsupported
+	}
+	text, err := dec.ReadValue()
+	if err != nil {
+		return err
+	}
+	n, err := strconv.ParseInt(string(text), 10, 64)
+	if err != nil {
+		f, _ := strconv.ParseFloat(string(text), 64)
+		if f != math.Trunc(f) || math.Abs(f) > maxWhole {
+			return errNotWhole
+		}
+		n = int64(f)
+	}
+	*v = T(n)
+	return nil
+}
+
+// maxWhole bounds what a float has of whole numbers without leaving one out.
+const maxWhole = 1<<53 - 1
+
+// errNotWhole is told as a value of the wrong kind.
+var errNotWhole = errors.New("not a whole number")
 
 // The entries of a list's page.
 const (
