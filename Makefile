@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 TESTFLAGS  ?= -race -timeout 15m
 
-.PHONY: help build demo test test-quick lint fuzz soak ugly autobahn clients browser check-deploy bench bench-readme kafka-up kafka-down clean
+.PHONY: help build demo test test-quick lint fuzz soak ugly autobahn clients browser check-deploy openapi bench bench-readme kafka-up kafka-down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -54,6 +54,9 @@ browser: ## Chromium's EventSource against our streams, over kills; needs Node 2
 
 check-deploy: ## what deploy/ holds, against the schemas of those who read it; needs Python 3
 	deploy/check
+
+openapi: ## schemathesis' calls from the OpenAPI documents, whose answers must be as they say; needs Python 3
+	deploy/openapi
 
 clients: ## conversations with other people's WebSocket clients; installs websocat, k6 and Chromium
 	loadtest/clients/run

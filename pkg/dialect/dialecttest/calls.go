@@ -13,6 +13,7 @@ import (
 	"github.com/go-json-experiment/json/jsontext"
 
 	"sluice/pkg/dialect"
+	"sluice/pkg/dialect/openapi/openapitest"
 	"sluice/pkg/endpoint"
 	"sluice/pkg/event"
 	"sluice/pkg/key"
@@ -48,7 +49,7 @@ func calls(t *testing.T, d *dialect.Dialect, file string) {
 }
 
 // call gives the route that a line is of, and its answer.
-func call(t *testing.T, d *dialect.Dialect, core dialect.Core, doc *Document, line string) (route, answer string) {
+func call(t *testing.T, d *dialect.Dialect, core dialect.Core, doc *openapitest.Document, line string) (route, answer string) {
 	t.Helper()
 	method, rest, _ := strings.Cut(line, " ")
 	target, body, _ := strings.Cut(rest, " ")
@@ -80,7 +81,7 @@ func call(t *testing.T, d *dialect.Dialect, core dialect.Core, doc *Document, li
 	case err != nil:
 		t.Fatalf("%s: %v", line, err)
 	}
-	doc.Operation(r.Method, r.Path).hold(line, u.Query(), body, resp)
+	hold(t, doc.Operation(r.Method, r.Path), line, u.Query(), body, resp)
 	if resp.Body != nil && !jsontext.Value(resp.Body).IsValid() {
 		t.Errorf("%s is answered with what isn't JSON: %s", line, resp.Body)
 	}

@@ -12,17 +12,18 @@ import (
 
 	"sluice/pkg/dialect"
 	"sluice/pkg/dialect/openapi"
+	"sluice/pkg/dialect/openapi/openapitest"
 	"sluice/pkg/endpoint"
 )
 
-// documentOf makes the document of a dialect.
-func documentOf(t *testing.T, d *dialect.Dialect) *Document {
+// documentOf reads the document of a dialect.
+func documentOf(t *testing.T, d *dialect.Dialect) *openapitest.Document {
 	t.Helper()
 	text, err := openapi.Of(d)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return NewDocument(t, text)
+	return openapitest.New(t, text)
 }
 
 // described holds the document to what the dialect serves, and that to the document.
@@ -68,22 +69,22 @@ func described(t *testing.T, d *dialect.Dialect, dir string) {
 var shapes = regexp.MustCompile(`is no member of this request|the body must be a JSON object|must be (a string|a list|true or false|a whole number|1 to 100|0 to 10000|a date)`)
 
 // hold holds a call and its answer to what is said of it.
-func (o *Operation) hold(line string, query url.Values, body string, resp *dialect.Response) {
-	o.doc.t.Helper()
-	wrong := o.Body([]byte(body))
+func hold(t *testing.T, op *openapitest.Operation, line string, query url.Values, body string, resp *dialect.Response) {
+	t.Helper()
+	wrong := op.Body([]byte(body))
 	for name, values := range query {
-		if err := o.Parameter("query", name, values[0]); err != nil {
+		if err := op.Parameter("query", name, values[0]); err != nil {
 			wrong = err
 		}
 	}
 	switch misshapen := shapes.Find(resp.Body); {
 	case resp.Status < 300 && wrong != nil:
-		o.doc.t.Errorf("%s is taken, and the document wouldn't take it: %v", line, wrong)
+		t.Errorf("%s is taken, and the document wouldn't take it: %v", line, wrong)
 	case resp.Status == 400 && misshapen != nil && wrong == nil:
-		o.doc.t.Errorf("%s is refused (%s), and the document would take it", line, misshapen)
+		t.Errorf("%s is refused (%s), and the document would take it", line, misshapen)
 	}
-	if err := o.Answer(resp.Status, resp.Body); err != nil {
-		o.doc.t.Errorf("%s is answered otherwise than the document says: %v", line, err)
+	if err := op.Answer(resp.Status, resp.Body); err != nil {
+		t.Errorf("%s is answered otherwise than the document says: %v", line, err)
 	}
 }
 
@@ -109,17 +110,15 @@ func memberNames(t *testing.T, dir string) (names []string) {
 }
 
 // members has a call take each member that is described, and no other.
-func members(t *testing.T, d *dialect.Dialect, r *dialect.Route, doc *Document, names []string) {
+func members(t *testing.T, d *dialect.Dialect, r *dialect.Route, doc *openapitest.Document, names []string) {
 	op := doc.Operation(r.Method, r.Path)
-	_, place := op.in("requestBody", "content", "application/json", "schema")
-	schema, _ := doc.at(place...)
-	properties, _ := schema["properties"].(object)
-	for name := range properties {
+	described := op.Members()
+	for name := range described {
 		names = append(names, name)
 	}
 	for _, name := range slices.Compact(slices.Sorted(slices.Values(names))) {
 		taken := !strings.Contains(answerTo(t, d, r, fmt.Sprintf(`{%q:null}`, name), nil), "is no member of this request")
-		if _, said := properties[name]; schema != nil && taken != said {
+		if _, said := described[name]; described != nil && taken != said {
 			t.Errorf("%s %s: member %s is taken: %v, described: %v", r.Method, r.Path, name, taken, said)
 		}
 	}
@@ -127,7 +126,7 @@ func members(t *testing.T, d *dialect.Dialect, r *dialect.Route, doc *Document, 
 
 // parameters has a call look at each parameter of the query that is described, and at
 // no other.
-func parameters(t *testing.T, d *dialect.Dialect, r *dialect.Route, doc *Document) {
+func parameters(t *testing.T, d *dialect.Dialect, r *dialect.Route, doc *openapitest.Document) {
 	looked := make(map[string]bool)
 	answerTo(t, d, r, "", looked)
 	said := doc.Operation(r.Method, r.Path).Parameters("query")
@@ -169,8 +168,8 @@ func answerTo(t *testing.T, d *dialect.Dialect, r *dialect.Route, body string, l
 }
 
 // delivered holds deliveries to what is said of them.
-func delivered(t *testing.T, d *dialect.Dialect, doc *Document, bodies string) {
-	op := &Operation{"POST", "event", doc, []string{"webhooks", "event", "post"}}
+func delivered(t *testing.T, d *dialect.Dialect, doc *openapitest.Document, bodies string) {
+	op := doc.Hook()
 	text, err := os.ReadFile(bodies)
 	if err != nil {
 		t.Fatal(err)

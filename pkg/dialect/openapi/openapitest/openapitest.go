@@ -1,7 +1,10 @@
-package dialecttest
+// Package openapitest reads OpenAPI documents for tests, and holds calls and answers to
+// them.
+package openapitest
 
 import (
 	"bytes"
+	"encoding/json"
 	"fmt"
 	"maps"
 	"net/url"
@@ -22,8 +25,8 @@ type Document struct {
 	schemas  map[string]*jsonschema.Schema // by place
 }
 
-// NewDocument reads a document.
-func NewDocument(t *testing.T, text []byte) *Document {
+// New reads a document.
+func New(t *testing.T, text []byte) *Document {
 	t.Helper()
 	root, err := jsonschema.UnmarshalJSON(bytes.NewReader(text))
 	if err != nil {
@@ -137,6 +140,11 @@ func (d *Document) Operation(method, path string) *Operation {
 	return nil
 }
 
+// Hook gives the call that a delivery is.
+func (d *Document) Hook() *Operation {
+	return &Operation{"POST", "event", d, []string{"webhooks", "event", "post"}}
+}
+
 func (o *Operation) in(place ...string) (object, []string) {
 	return o.doc.at(append(slices.Clone(o.place), place...)...)
 }
@@ -153,6 +161,16 @@ func (o *Operation) Body(body []byte) error {
 		return fmt.Errorf("it takes a body")
 	}
 	return nil
+}
+
+// Members gives the names of what its body may have; nil: it takes none.
+func (o *Operation) Members() map[string]any {
+	schema, _ := o.in("requestBody", "content", "application/json", "schema")
+	if schema == nil {
+		return nil
+	}
+	members, _ := schema["properties"].(object)
+	return members
 }
 
 // Answer holds an answer to what is said of its status.
@@ -197,4 +215,57 @@ func (o *Operation) Parameter(in, name, value string) error {
 		value = strconv.Quote(value)
 	}
 	return o.doc.valid([]byte(value), place)
+}
+
+// Keyed reports whether it takes a key, and is answered with JSON or nothing: streams
+// and what others sign are left out.
+func (o *Operation) Keyed() bool {
+	said, _ := o.in()
+	streams, _ := o.in("responses", "200", "content", "text/event-stream")
+	keys, _ := said["security"].([]any)
+	return len(keys) > 0 && streams == nil
+}
+
+// Example gives the body of its example; nil: it has none.
+func (o *Operation) Example() []byte {
+	said, _ := o.in("requestBody", "content", "application/json")
+	if said["example"] == nil {
+		return nil
+	}
+	text, err := json.Marshal(said["example"])
+	if err != nil {
+		o.doc.t.Fatal(err)
+	}
+	return text
+}
+
+// Link leads from an answer to a call about what was made: the parameter of its path,
+// and where in the answer that stands.
+type Link struct {
+	To        *Operation
+	Parameter string
+	Names     []string // of members, from the top
+}
+
+// Links gives those of an answer of that status. What takes away comes last.
+func (o *Operation) Links(status int) (links []Link) {
+	said, _ := o.in("responses", strconv.Itoa(status), "links")
+	for _, to := range o.doc.Operations() {
+		called, _ := to.in()
+		for _, v := range said {
+			link := v.(object)
+			if link["operationId"] != called["operationId"] {
+				continue
+			}
+			for name, from := range link["parameters"].(object) {
+				pointer := strings.TrimPrefix(from.(string), "$response.body#/")
+				links = append(links, Link{to, name, strings.Split(pointer, "/")})
+			}
+		}
+	}
+	slices.SortStableFunc(links, func(a, b Link) int {
+		rank := map[bool]int{true: 1}
+		return rank[a.To.Method == "DELETE"] - rank[b.To.Method == "DELETE"]
+	})
+	return links
 }
