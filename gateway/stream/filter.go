@@ -98,7 +98,8 @@ func samePairs(a, b []pair) bool { return len(a) == len(b) && (len(a) == 0 || &a
 // run once per filter and event type, not per connection and event.
 type filter struct {
 	key      string
-	pairs    []pair // their live and from are of no meaning here
+	pairs    []pair       // their live and from are of no meaning here
+	data     []*condition // of each pair; nil: it has none
 	verdicts map[string]mask
 	conns    []*conn
 	at       int // in the room's list
@@ -127,12 +128,12 @@ func filterKey(pairs []pair) string {
 // match reports whether any pair matches the event, which is its room's in that turn.
 func (f *filter) match(turn uint64, ev *event.Event) bool {
 	if f.asked != turn {
-		f.asked, f.said = turn, f.decide(ev)
+		f.asked, f.said = turn, f.decide(turn, ev)
 	}
 	return f.said
 }
 
-func (f *filter) decide(ev *event.Event) bool {
+func (f *filter) decide(turn uint64, ev *event.Event) bool {
 	m, known := f.verdicts[ev.Type]
 	if !known {
 		for i := range f.pairs {
@@ -149,9 +150,30 @@ func (f *filter) decide(ev *event.Event) bool {
 		return false
 	}
 	for i := range f.pairs {
-		if m[i/64]&(1<<(i%64)) != 0 && f.pairs[i].meets(ev) {
+		if m[i/64]&(1<<(i%64)) != 0 && f.pairs[i].inCorridor(ev.Corridor) && f.data[i].match(turn, ev) {
 			return true
 		}
 	}
 	return false
+}
+
+// condition is a condition on data, for all filters of a room that have the same.
+type condition struct {
+	is   *datafilter.Filter
+	uses int // by pairs of filters
+
+	asked uint64 // as a filter's
+	said  bool
+}
+
+// match reports whether the event, which is its room's in that turn, meets the condition;
+// where there is none, all do.
+func (d *condition) match(turn uint64, ev *event.Event) bool {
+	if d == nil {
+		return true
+	}
+	if d.asked != turn {
+		d.asked, d.said = turn, d.is.Match(ev)
+	}
+	return d.said
 }

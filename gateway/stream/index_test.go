@@ -90,7 +90,7 @@ func TestIndex(t *testing.T) {
 	for _, c := range live {
 		s.remove(c)
 	}
-	if len(room.filters)+len(room.list)+len(room.orgs)+len(s.conns) != 0 {
+	if len(room.filters)+len(room.list)+len(room.orgs)+len(room.data)+len(s.conns) != 0 {
 		t.Error("something is left of nobody")
 	}
 }
@@ -183,6 +183,41 @@ func BenchmarkOneOrg(b *testing.B) {
 					c.dirty, c.queue, s.dirty[i] = false, queue{}, nil
 				}
 				s.dirty = s.dirty[:0]
+			}
+		})
+	}
+}
+
+// BenchmarkFilter times an event for everybody among 1,000 connections that all have the
+// same filter, which it doesn't meet: with the same patterns too, and each with one more
+// of its own.
+func BenchmarkFilter(b *testing.B) {
+	data, wrong := parseFilter(`{"quote.price":{"gte":1.5},"pair":{"in":["ETH/USDC","BTC/USDC"]}}`)
+	if wrong != nil {
+		b.Fatal(wrong)
+	}
+	for _, alike := range []bool{true, false} {
+		b.Run(fmt.Sprintf("alike=%v", alike), func(b *testing.B) {
+			h, s, conns := crowded(b)
+			for i, c := range conns {
+				s.remove(c)
+				if i >= 1000 {
+					continue
+				}
+				s.add(c)
+				channels := []string{"rfq.*"}
+				if !alike {
+					channels = append(channels, fmt.Sprintf("a%d.*", i))
+				}
+				patterns, wrong := parsePatterns(channels)
+				if wrong != nil {
+					b.Fatal(wrong)
+				}
+				s.rooms[event.Sandbox].place(c, []pair{{patterns: patterns, data: data}})
+			}
+			ev := &event.Event{ID: "evt_1", Type: "rfq.created", Environment: event.Sandbox, Audience: event.Audience{All: true}, Data: []byte(`{"rfq":"rfq_1","pair":"ETH/USDC","amount":"1000","quote":{"price":1.25,"solver":"a"}}`)}
+			for b.Loop() {
+				s.rooms[event.Sandbox].deliver(newEntry(h, ev))
 			}
 		})
 	}

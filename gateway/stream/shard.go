@@ -36,7 +36,7 @@ type shard struct {
 func newShard(h *Hub) *shard {
 	s := &shard{hub: h, rooms: make(map[event.Environment]*room), bearers: make(map[string]*bearers)}
 	for _, env := range event.Environments {
-		s.rooms[env] = &room{filters: make(map[string]*filter), orgs: make(map[string][]*conn)}
+		s.rooms[env] = newRoom()
 	}
 	s.inbox.init(h.limits.InboxBytes)
 	s.most = bounds{min(batchFrames, h.limits.QueueEvents), min(batchBytes, h.limits.QueueBytes)}
