@@ -63,6 +63,7 @@ type process struct {
 	bin      string // empty: binary
 	args     []string
 	within   []string
+	env      []string // all that it has; nil: ours, and the key
 	address  string
 	ops      string
 	key      string
@@ -109,7 +110,9 @@ func (p *process) start() {
 	p.messages = new(lockedBuffer)
 	line := slices.Concat(p.within, []string{path}, p.args)
 	p.cmd = exec.Command(line[0], line[1:]...)
-	p.cmd.Env = append(os.Environ(), "SLUICE_BOOTSTRAP_KEY="+p.key)
+	if p.cmd.Env = p.env; p.env == nil {
+		p.cmd.Env = append(os.Environ(), "SLUICE_BOOTSTRAP_KEY="+p.key)
+	}
 	p.cmd.Stderr = p.messages
 	if err := p.cmd.Start(); err != nil {
 		p.t.Fatal(err)
