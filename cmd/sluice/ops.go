@@ -26,6 +26,7 @@ type ops struct {
 	server *http.Server
 	mux    *http.ServeMux               // what is added to it is served from then on
 	admin  atomic.Pointer[http.Handler] // nil: not started yet
+	said   atomic.Bool                  // somebody was told that it is ready
 
 	mu    sync.Mutex
 	parts []part
@@ -98,6 +99,8 @@ func (o *ops) readyz(w http.ResponseWriter, r *http.Request) {
 	ready, not := o.look(ctx)
 	if not != "" {
 		w.WriteHeader(http.StatusServiceUnavailable)
+	} else {
+		o.said.Store(true)
 	}
 	fmt.Fprint(w, not, ready)
 }

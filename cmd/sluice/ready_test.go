@@ -1,11 +1,14 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"strings"
 	"testing"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // TestReady: what sluice ready makes of each answer that it can get.
@@ -38,5 +41,32 @@ func TestReady(t *testing.T) {
 				t.Errorf("exit code %d, %q, %q", code, out, errs)
 			}
 		})
+	}
+}
+
+// TestStoppedOnceReady: who is told by /readyz that a node is ready, and stops it, stops
+// one that is, also while its own start still looks.
+func TestStoppedOnceReady(t *testing.T) {
+	for _, asked := range []bool{true, false} {
+		n := &node{ops: newOps(prometheus.NewRegistry(), nil), failed: make(chan error)}
+		n.ops.require("slow to its own start", func(ctx context.Context) error {
+			if _, probed := ctx.Deadline(); probed {
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		})
+		if asked {
+			answer := httptest.NewRecorder()
+			n.ops.server.Handler.ServeHTTP(answer, httptest.NewRequest(http.MethodGet, "/readyz", nil))
+			if answer.Code != http.StatusOK {
+				t.Fatalf("it answers %d: %s", answer.Code, answer.Body)
+			}
+		}
+		ctx, stop := context.WithCancel(t.Context())
+		stop()
+		if err := n.awaitReady(ctx); (err == nil) != asked {
+			t.Errorf("asked: %v; its start ended with %v", asked, err)
+		}
 	}
 }
