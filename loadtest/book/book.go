@@ -118,7 +118,7 @@ func (b *Book) Sent(number int, due time.Time) {
 
 // Acknowledged writes down that an event was, just now.
 func (b *Book) Acknowledged(number int) {
-	b.events[number].acknowledged.Store(int64(time.Since(b.began)))
+	b.events[number].acknowledged.Store(max(1, int64(time.Since(b.began))))
 }
 
 // Since gives how long ago an event was to be sent; 0 for one that wasn't.

@@ -236,7 +236,13 @@ func TestEveryAnomalyIsFound(t *testing.T) {
 			e := b.Endpoint("e", 0, both, false)
 			b.sent(0)
 			e.tried(0, 1, false)
-			e.Owed(0)
+			e.Owes([]int{0})
+		}},
+		{"a webhook is owed no more", ledger.Lost, "event 0, e", func(b *Book) {
+			e := b.Endpoint("e", 0, both, false)
+			b.sent(0)
+			e.Owes([]int{0})
+			e.Owes(nil)
 		}},
 		{"a webhook is refused, and comes again", "", "", func(b *Book) {
 			e := b.Endpoint("e", 0, both, false)
@@ -359,9 +365,7 @@ func TestRepeatsAreJudged(t *testing.T) {
 			b.sent(0, 2, 4)
 			b.Broke(ledger.Fault{From: second(b, 20), Until: second(b, 21), Repeats: true})
 			c.do(b, e, func(n int, at float64) { e.Attempt(n, 1, second(b, at), second(b, at), true) })
-			for n := range 3 {
-				e.Owed(2 * n)
-			}
+			e.Owes([]int{0, 2, 4})
 			for range 2 { // a second look finds the same
 				r := b.Check()
 				switch {

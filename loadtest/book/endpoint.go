@@ -77,10 +77,21 @@ func (e *Endpoint) Attempt(number, attempt int, began, ended time.Time, success 
 	return true
 }
 
-// Owed writes down that a delivery isn't lost although it hasn't arrived: the
-// deployment says itself that it is pending, held or dead.
-func (e *Endpoint) Owed(number int) {
+// Owes writes down which deliveries aren't lost although they haven't arrived: the
+// deployment says itself that they are pending, held or dead, and may be believed.
+// None of those that were written down before is.
+func (e *Endpoint) Owes(numbers []int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	e.owed.add(number)
+	clear(e.owed)
+	for _, n := range numbers {
+		e.owed.add(n)
+	}
+}
+
+// Seen says whether an attempt of the event came.
+func (e *Endpoint) Seen(number int) bool {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.seen.has(number)
 }

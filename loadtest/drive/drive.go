@@ -19,7 +19,7 @@
 // meanwhile, by the seed, and the book is told.
 //
 // Reading order: scenario.go drive.go; publish.go; stream.go websocket.go events.go;
-// receive.go; faults.go; mark.go meter.go headroom.go servers.go; seconds.go settle.go result.go. What is
+// receive.go owed.go; faults.go; mark.go meter.go headroom.go servers.go; seconds.go settle.go result.go. What is
 // held against what is in sluice/loadtest/book.
 package drive
 
@@ -82,8 +82,10 @@ type run struct {
 	port       net.Listener // the server's
 
 	cancel     context.CancelCauseFunc // ends it as failed
+	wanted     context.Context         // ends when the run is interrupted
 	patience   context.Context         // until then what was begun is tried again
 	settled    chan struct{}           // closed when nobody stalls or leaves any more
+	calm       time.Time               // when settled was
 	over       chan struct{}           // closed when all is seen
 	peace      chan struct{}           // closed when nothing is published or broken any more
 	dialing    chan struct{}
@@ -131,6 +133,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	listening, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
 	defer cancel(nil)
 	r.cancel = cancel
+	r.wanted = ctx
 	var forgo context.CancelFunc
 	r.patience, forgo = context.WithCancel(listening)
 	defer forgo()

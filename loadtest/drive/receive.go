@@ -10,7 +10,7 @@ import (
 	"net"
 	"net/http"
 	"strconv"
-	"strings"
+	"sync"
 	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
@@ -36,6 +36,26 @@ type endpoint struct {
 	id      string
 	webhook *standardwebhooks.Webhook
 	book    *book.Endpoint
+
+	mu       sync.Mutex
+	underWay int       // requests
+	rests    time.Time // when the last of them was answered
+	refused  bool      // that one was
+}
+
+// began and ended note a request. One that is refused is known to be from the beginning.
+func (e *endpoint) began(refused bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.underWay++
+	e.refused = refused
+}
+
+func (e *endpoint) ended(refused bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.underWay--
+	e.rests, e.refused = time.Now(), refused
 }
 
 // webhooksPath is where endpoints are registered.
@@ -121,6 +141,8 @@ func (r *run) receive(c *fasthttp.RequestCtx) {
 	how := rand.New(rand.NewPCG(r.Seed, uint64(number)<<16|uint64(attempt&0xffff))).Float64()
 	began := time.Now()
 	fails, hangs := how < float64(e.of.Fails), how >= 1-float64(e.of.Hangs)
+	e.began(fails || hangs)
+	defer e.ended(fails || hangs)
 	wait := time.Duration(e.of.Takes)
 	if hangs {
 		e.book.Attempt(number, attempt, began, began.Add(hangFor), false)
@@ -162,42 +184,4 @@ func (e *endpoint) genuine(c *fasthttp.RequestCtx) (number int, err error) {
 		return number, err
 	}
 	return number, nil
-}
-
-// states are those in which a delivery may be without being lost.
-var states = []string{"pending", "retrying", "held", "dead"}
-
-// admit asks what the deployment says it owes, and writes it down.
-func (r *run) admit(ctx context.Context) error {
-	for _, s := range r.receivers {
-		for _, e := range s.endpoints {
-			for _, state := range states {
-				if err := r.admitted(ctx, e, state); err != nil {
-					return fmt.Errorf("ask what is %s for %s: %w", state, e.name, err)
-				}
-			}
-		}
-	}
-	return nil
-}
-
-func (r *run) admitted(ctx context.Context, e *endpoint, state string) error {
-	for cursor := ""; ; {
-		var page struct {
-			Data       []struct{ EventID string }
-			NextCursor *string
-		}
-		if err := r.Call(ctx, e.org, http.MethodGet, webhooksPath+"/"+e.id+"/deliveries?limit=100&status="+state+"&cursor="+cursor, nil, &page); err != nil {
-			return err
-		}
-		for _, d := range page.Data {
-			if number := r.marks.number(d.EventID); number >= 0 {
-				e.book.Owed(number)
-			}
-		}
-		if page.NextCursor == nil || strings.TrimSpace(*page.NextCursor) == "" {
-			return nil
-		}
-		cursor = *page.NextCursor
-	}
 }

@@ -14,8 +14,8 @@ const (
 	quiet = 3 * time.Second
 )
 
-// settle waits until everything that is owed has come, or is said to be owed, or
-// r.patience ends; then it gives the verdict.
+// settle waits until everything that is owed has come, or is said to be owed for a
+// reason, or r.patience ends; then it gives the verdict.
 func (r *run) settle(ctx context.Context, forgo context.CancelFunc) *ledger.Report {
 	r.wait(ctx, forgo)
 	if r.Fleet != nil {
@@ -26,6 +26,7 @@ func (r *run) settle(ctx context.Context, forgo context.CancelFunc) *ledger.Repo
 
 func (r *run) wait(ctx context.Context, forgo context.CancelFunc) {
 	close(r.settled)
+	r.calm = time.Now()
 	defer forgo()
 	last, since := -1, time.Now()
 	for {
@@ -37,7 +38,7 @@ func (r *run) wait(ctx context.Context, forgo context.CancelFunc) {
 			last, since = report.Attempts, time.Now()
 		}
 		if over || time.Since(since) > quiet {
-			if err := r.admit(ctx); err != nil {
+			if err := r.admit(ctx, over); err != nil {
 				r.note(err.Error())
 			}
 			since = time.Now()
