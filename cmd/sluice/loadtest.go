@@ -27,7 +27,8 @@ type loadtestCmd struct {
 	ReceiveURL string   `name:"receive-url" placeholder:"URL" help:"How sluice reaches that, as in http://10.0.0.7:8900. Default: by the address of --receive."`
 	Metrics    []string `placeholder:"HOST:PORT,…" help:"Addresses of --ops of the deployment's processes: their CPU time, memory and lag are read each second, for --report and --json."`
 	Brokers    brokers  `placeholder:"HOST:PORT,…" group:"own" help:"Brokers for the processes that a scenario starts itself, which share a log there. Settings of theirs, as of sluice serve, are taken from the environment."`
-	Logs       string   `type:"path" placeholder:"DIR" group:"own" help:"Keep there what these processes say, and their data. Default: a new directory, which is named."`
+	Logs       string   `type:"path" placeholder:"DIR" group:"own" help:"Keep there what these processes say, and their data, of one run. Default: a new directory, which is named."`
+	From       string   `type:"existingfile" placeholder:"FILE" group:"own" help:"Begin with these processes as another build of sluice; the first restart of each upgrades it to this one."`
 	JSON       string   `name:"json" type:"path" placeholder:"FILE" help:"Write all figures there, as JSON, second by second too."`
 	Report     string   `type:"path" placeholder:"FILE" help:"Make a page of it there, as sluice report does, in HTML."`
 	Show       bool     `help:"Print the scenario, as a file to make others from, and do nothing else."`
@@ -81,8 +82,8 @@ func (c *loadtestCmd) Validate() (err error) {
 	switch {
 	case c.Show:
 		return nil
-	case !own && (len(c.Brokers) > 0 || c.Logs != ""):
-		return fmt.Errorf("scenario %s starts no processes: --brokers and --logs are for those that have `processes`, as chaos does", c.Scenario)
+	case !own && (len(c.Brokers) > 0 || c.Logs != "" || c.From != ""):
+		return fmt.Errorf("scenario %s starts no processes: --brokers, --logs and --from are for those that have `processes`, as chaos does", c.Scenario)
 	case len(c.scenario.Processes) > 1 && len(c.Brokers) == 0:
 		return fmt.Errorf("scenario %s starts %d processes, which share a log on brokers: give --brokers", c.Scenario, len(c.scenario.Processes))
 	case own && len(c.OtherKeys) > 0:

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -33,7 +34,8 @@ func (c *loadtestCmd) startOwn(ctx context.Context, cfg *drive.Config) (*ownFlee
 	if err != nil {
 		return nil, err
 	}
-	f, err := fleet.New(fleet.Config{Binary: binary, Dir: dir, Brokers: c.Brokers.String(), Prefix: fmt.Sprintf("load%d.", time.Now().UnixNano()), Roles: c.scenario.Processes})
+	cfg.Binary = binary
+	f, err := fleet.New(fleet.Config{Binary: cmp.Or(c.From, binary), Dir: dir, Brokers: c.Brokers.String(), Prefix: fmt.Sprintf("load%d.", time.Now().UnixNano()), Roles: c.scenario.Processes})
 	if err != nil {
 		return nil, err
 	}

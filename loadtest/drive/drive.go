@@ -49,6 +49,7 @@ type Config struct {
 	URL      string       // of the deployment, without a slash at its end
 	Stream   string       // the same, of its streams; empty: there
 	Fleet    *fleet.Fleet // its processes, which the scenario's faults are of; nil: they are somebody else's
+	Binary   string       // what those that are restarted run from then on; empty: what they did
 	Keys     []string     // one of each org
 	// Call makes a request of the API with the key of an org.
 	Call    func(ctx context.Context, org int, method, path string, in, out any) error
@@ -118,7 +119,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 	r.Stream = cmp.Or(r.Stream, r.URL)
 	if r.Fleet != nil {
 		b.Judge(fleet.Rules, fleet.InFlight)
-		r.nemesis.Broke, r.nemesis.Say = r.broke, r.Say
+		r.nemesis.Broke, r.nemesis.Say, r.nemesis.Binary = r.broke, r.Say, r.Binary
 	}
 	most := 0
 	for i := range cfg.Scenario.Publishers {

@@ -108,6 +108,17 @@ faults:
 	if n := len(count[fleet.Kill]); n < 20 || n > 59 {
 		t.Errorf("there are %d kills in 10 minutes, one every 20s", n)
 	}
+	which := func(how fleet.How) (all []uint64) {
+		for _, f := range s.strikes(7) {
+			if f.how == how {
+				all = append(all, f.which)
+			}
+		}
+		return all
+	}
+	if got := which(fleet.Restart); !slices.Equal(got, []uint64{0, 1}) {
+		t.Errorf("at their times %v are restarted, not one after the other", got)
+	}
 	if !slices.Equal(count[fleet.Restart], []time.Duration{time.Minute, 9 * time.Minute}) || !slices.Equal(count[fleet.Freeze], []time.Duration{30 * time.Second}) {
 		t.Errorf("at their times: %v", count)
 	}

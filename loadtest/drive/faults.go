@@ -21,7 +21,7 @@ type Fault struct {
 	Do    string `yaml:"do" json:"do"`       // kill, restart or freeze
 	Role  string `yaml:"role" json:"role"`   // of the process, any that has it
 	Every Time   `yaml:"every" json:"every"` // so often, half of it to one and a half apart
-	At    []Time `yaml:"at" json:"at"`       // or then, since publishing began
+	At    []Time `yaml:"at" json:"at"`       // or then, since publishing began, of one after the other
 	Lasts Time   `yaml:"lasts" json:"lasts"` // until it is started again, or goes on [1s]
 }
 
@@ -61,17 +61,17 @@ type strike struct {
 func (s *Scenario) strikes(seed uint64) (all []strike) {
 	for i, f := range s.Faults {
 		rnd := rand.New(rand.NewPCG(seed, uint64(1_000_000+i)))
-		add := func(at time.Duration) {
+		add := func(at time.Duration, which uint64) {
 			if at+time.Duration(f.Lasts) < time.Duration(s.Duration) {
-				all = append(all, strike{at, ways[f.Do], f.Role, rnd.Uint64(), time.Duration(f.Lasts)})
+				all = append(all, strike{at, ways[f.Do], f.Role, which, time.Duration(f.Lasts)})
 			}
 		}
-		for _, at := range f.At {
-			add(time.Duration(at))
+		for which, at := range f.At {
+			add(time.Duration(at), uint64(which))
 		}
 		if f.Every > 0 {
 			for at := around(rnd, f.Every); at < time.Duration(s.Duration); at += around(rnd, f.Every) {
-				add(at)
+				add(at, rnd.Uint64())
 			}
 		}
 	}

@@ -32,7 +32,7 @@ const AdminToken = "loadtest-admin-token-of-32-bytes"
 // Config says what a fleet is made of.
 type Config struct {
 	Binary  string   // of sluice
-	Dir     string   // is there; gets what processes keep and say
+	Dir     string   // is there; gets what processes keep and say, and has nothing of others'
 	Brokers string   // with commas between; empty: there is one process, which has the log
 	Prefix  string   // of topics
 	Roles   []string // of each process, with commas between
@@ -74,8 +74,8 @@ func (f *Fleet) node(number int, roles, secrets string) (*Node, error) {
 		}
 	}
 	data := filepath.Join(f.Dir, n.Name) // which on brokers must be there for anything to be kept in it
-	if err := os.MkdirAll(data, 0o700); err != nil {
-		return nil, err
+	if err := os.Mkdir(data, 0o700); err != nil {
+		return nil, fmt.Errorf("%w: a directory is for one fleet", err) // with what another has kept it wouldn't be a new one
 	}
 	n.Args = []string{"serve", "--listen", n.Address, "--ops", n.Ops, "--roles", roles, "--data", data,
 		"--secrets-key-file", secrets, "--admin-token", AdminToken, "--allow-private-endpoints"}

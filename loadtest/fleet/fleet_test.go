@@ -203,6 +203,24 @@ func TestInterrupted(t *testing.T) {
 	}
 }
 
+// TestUpgrade: who is restarted runs another build from then on, and who is killed the
+// one it ran.
+func TestUpgrade(t *testing.T) {
+	f := begun(t)
+	other := filepath.Join(t.TempDir(), "other")
+	if err := os.Symlink(os.Args[0], other); err != nil {
+		t.Fatal(err)
+	}
+	n := &Nemesis{Broke: func(ledger.Fault) {}, Say: func(string) {}, Binary: other}
+	for i, how := range []How{Kill, Restart, Kill} {
+		n.Take(f.Nodes[0])
+		n.Strike(t.Context(), how, f.Nodes[0], 0)
+		if upgraded := f.Nodes[0].cmd.Path == other; upgraded != (i > 0) {
+			t.Errorf("after %d strikes it runs %s", i+1, f.Nodes[0].cmd.Path)
+		}
+	}
+}
+
 // TestFailed names who didn't end as it should.
 func TestFailed(t *testing.T) {
 	f := begun(t)

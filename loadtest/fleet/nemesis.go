@@ -1,6 +1,7 @@
 package fleet
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"slices"
@@ -40,6 +41,8 @@ type Victim interface {
 type Nemesis struct {
 	Broke func(ledger.Fault) // is told of each fault when it is over; it may take its time
 	Say   func(text string)  // what happened, for people
+	// Binary is what those that are restarted run from then on; empty: what they did.
+	Binary string
 
 	mu     sync.Mutex
 	broken map[string]bool // whom it has in its hands
@@ -84,6 +87,7 @@ func (n *Nemesis) Strike(ctx context.Context, how How, whom Victim, lasts time.D
 		if code, took := node.Term(drainWithin + 10*time.Second); code != 0 || took > drainWithin {
 			n.fail(fmt.Errorf("%s ended with %d, %v after SIGTERM: its log is %s", whom, code, took.Round(time.Millisecond), node.Log()))
 		}
+		node.Binary = cmp.Or(n.Binary, node.Binary)
 	case Freeze:
 		whom.Signal(syscall.SIGSTOP)
 	}
