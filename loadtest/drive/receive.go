@@ -87,8 +87,11 @@ func (r *run) register(ctx context.Context, s *receivers) error {
 	for i := range s.Endpoints {
 		e := &endpoint{of: s, org: i % len(r.Keys), name: fmt.Sprintf("%s-%d", s.Name, i+1)}
 		var made struct{ ID, Secret string }
-		in := map[string]any{"url": r.ReceiveAt + "/" + e.name, "events": r.marks.patterns(s.Publishers), "ordered": s.Ordered,
+		in := map[string]any{"url": r.ReceiveAt + "/" + e.name, "events": r.marks.patterns(s.Publishers),
 			"description": "sluice loadtest, run " + r.marks.run}
+		if s.Ordered { // an earlier release may not know the word
+			in["ordered"] = true
+		}
 		if err := r.Call(ctx, e.org, http.MethodPost, webhooksPath, in, &made); err != nil {
 			return fmt.Errorf("register a webhook: %w", err)
 		}
