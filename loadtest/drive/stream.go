@@ -214,8 +214,12 @@ func (f *follower) strange(kind ledger.Kind, number int, text []byte) {
 	f.of.run.book.Violated(kind, number, f.name, "it was sent %.300s", text)
 }
 
-// moved says that the server has told the client of another place.
+// moved says that the server has told the client of another place; empty: of none,
+// since its stream hasn't begun.
 func (f *follower) moved(cursor string) error {
+	if cursor == "" {
+		return nil
+	}
 	next, err := f.place(cursor)
 	if err == nil && f.stream != nil {
 		f.cursor = cursor
