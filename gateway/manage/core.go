@@ -110,18 +110,28 @@ func (c *Core) Plan(p *key.Principal) plan.Plan {
 
 // Endpoint gives an endpoint of the caller's.
 func (c *Core) Endpoint(ctx context.Context, p *key.Principal, id string) (*endpoint.Endpoint, error) {
-	ep := c.control.Endpoint(id)
-	if ep == nil {
-		// It may have been made on another node a moment ago.
-		if err := c.control.Recheck(ctx); err != nil {
+	return ofCaller(ctx, c.control, func() *endpoint.Endpoint {
+		if ep := c.control.Endpoint(id); ep != nil && ep.Org == p.Org && ep.Environment == p.Environment {
+			return ep
+		}
+		return nil
+	})
+}
+
+// ofCaller gives what find finds of the caller's. Where that is nothing it may have been
+// made on another node a moment ago; and what is another's takes the same look at the
+// log, or how long the answer takes would tell it from what there never was.
+func ofCaller[T any](ctx context.Context, c *control.Control, find func() *T) (*T, error) {
+	found := find()
+	if found == nil {
+		if err := c.Recheck(ctx); err != nil {
 			return nil, refusal(err)
 		}
-		ep = c.control.Endpoint(id)
+		if found = find(); found == nil {
+			return nil, dialect.ErrNothing
+		}
 	}
-	if ep == nil || ep.Org != p.Org || ep.Environment != p.Environment {
-		return nil, dialect.ErrNothing
-	}
-	return ep, nil
+	return found, nil
 }
 
 // Endpoints lists the caller's endpoints, oldest first.

@@ -69,15 +69,13 @@ func (c *Core) Keys(_ context.Context, p *key.Principal) (all []dialect.Key, _ e
 
 // RevokeKey takes a key of the caller's org away.
 func (c *Core) RevokeKey(ctx context.Context, p *key.Principal, id string) error {
-	k := c.control.Key(id)
-	if k == nil { // it may have been made on another node a moment ago
-		if err := c.control.Recheck(ctx); err != nil {
-			return refusal(err)
+	if _, err := ofCaller(ctx, c.control, func() *control.Key {
+		if k := c.control.Key(id); k != nil && k.Org == p.Org && seesKeysOf(p, k.Environment) {
+			return k
 		}
-		k = c.control.Key(id)
-	}
-	if k == nil || k.Org != p.Org || !seesKeysOf(p, k.Environment) {
-		return dialect.ErrNothing
+		return nil
+	}); err != nil {
+		return err
 	}
 	if _, err := c.control.Do(ctx, &control.RevokeKey{Org: p.Org, ID: id}); err != nil {
 		return refusal(err)

@@ -130,18 +130,7 @@ func (c *Core) Replay(ctx context.Context, p *key.Principal, endpointID, id stri
 	if _, err := c.Endpoint(ctx, p, endpointID); err != nil {
 		return nil, err
 	}
-	r := c.control.Replay(endpointID, id)
-	if r == nil {
-		// It may have been begun on another node a moment ago.
-		if err := c.control.Recheck(ctx); err != nil {
-			return nil, refusal(err)
-		}
-		r = c.control.Replay(endpointID, id)
-	}
-	if r == nil {
-		return nil, dialect.ErrNothing
-	}
-	return r, nil
+	return ofCaller(ctx, c.control, func() *control.Replay { return c.control.Replay(endpointID, id) })
 }
 
 // CancelReplay has nothing more sent for a replay. What is under way ends; what
