@@ -20,6 +20,7 @@ import (
 
 	"sluice/dispatcher"
 	"sluice/gateway/manage"
+	"sluice/gateway/web"
 	"sluice/pkg/control"
 	"sluice/pkg/datadir"
 	"sluice/pkg/delivery"
@@ -52,6 +53,7 @@ type node struct {
 	control           *control.Control
 	meter             *usage.Meter
 	totals            *usage.Totals // nil where nobody asks for them
+	server            *web.Server   // nil where nothing is public
 	admin             string        // token
 
 	started  atomic.Bool

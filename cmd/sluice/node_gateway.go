@@ -42,6 +42,7 @@ func (n *node) startGateway(ctx context.Context) error {
 		Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics, Usage: n.meter,
 		MaxConns: connectionsAtMost(), MaxPerAddress: n.cfg.PerAddress, Origins: n.cfg.Origins,
 	})
+	n.server = server
 	for _, d := range all.Dialects {
 		server.Own(d)
 	}

@@ -112,7 +112,9 @@ func startStory(t *testing.T, cfg nodeConfig) *storyNode {
 		cfg.Data = filepath.Join(t.TempDir(), "data")
 	}
 	cfg.Private, cfg.HTTP = prefixes{Set: true}, true
-	cfg.Logger = slog.New(slog.NewTextHandler(said, nil))
+	if cfg.Logger == nil {
+		cfg.Logger = slog.New(slog.NewTextHandler(said, nil))
+	}
 	n, err := startNode(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)

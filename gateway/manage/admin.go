@@ -45,6 +45,7 @@ type Admin struct {
 	token   [32]byte // its hash: comparing takes the same time for any length
 	logger  *slog.Logger
 	mux     *http.ServeMux
+	calls   []string // the patterns that mux has
 }
 
 // NewAdmin makes the API; logger may be nil.
@@ -63,18 +64,27 @@ func NewAdmin(c *control.Control, token string, logger *slog.Logger) *Admin {
 		"GET /admin/v1/orgs/{org}/keys":          a.listKeys,
 		"DELETE /admin/v1/orgs/{org}/keys/{key}": a.revokeKey,
 	} {
-		a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-			status, body, err := serve(r)
-			a.answer(w, r, status, body, err)
-		})
+		a.handle(pattern, serve)
 	}
 	return a
 }
 
+// handle adds a call. It is called before the API is served.
+func (a *Admin) handle(pattern string, serve func(*http.Request) (status int, body any, err error)) {
+	a.calls = append(a.calls, pattern)
+	a.mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
+		status, body, err := serve(r)
+		a.answer(w, r, status, body, err)
+	})
+}
+
+// Calls lists what is served, each as a method and a path.
+func (a *Admin) Calls() []string { return slices.Clone(a.calls) }
+
 // ServeBackup adds the call that has copy write a backup to a directory on this
 // machine. It is called before the API is served.
 func (a *Admin) ServeBackup(copy func(dir string) error) {
-	a.mux.HandleFunc("POST /admin/v1/backup", func(w http.ResponseWriter, r *http.Request) {
+	a.handle("POST /admin/v1/backup", func(r *http.Request) (int, any, error) {
 		var in struct {
 			Dir string `json:"dir"`
 		}
@@ -85,14 +95,14 @@ func (a *Admin) ServeBackup(copy func(dir string) error) {
 			a.logger.Error("backup failed", "dir", in.Dir, "error", err)
 			err = &dialect.Error{Status: 500, Code: dialect.Internal, Message: err.Error()}
 		}
-		a.answer(w, r, http.StatusNoContent, nil, err)
+		return http.StatusNoContent, nil, err
 	})
 }
 
 // ServeSkip adds the call by which an operator has a lane go on that has lost what
 // it owes. It is called before the API is served.
 func (a *Admin) ServeSkip(skip func(ctx context.Context, lane int32) error) {
-	a.mux.HandleFunc("POST /admin/v1/lanes/{lane}/skip", func(w http.ResponseWriter, r *http.Request) {
+	a.handle("POST /admin/v1/lanes/{lane}/skip", func(r *http.Request) (int, any, error) {
 		lane, err := strconv.ParseUint(r.PathValue("lane"), 10, 31)
 		if err != nil || lane >= delivery.Lanes {
 			err = &dialect.Error{Status: 404, Code: dialect.NotFound, Message: fmt.Sprintf("no such lane: they have the numbers 0 to %d", delivery.Lanes-1)}
@@ -100,17 +110,14 @@ func (a *Admin) ServeSkip(skip func(ctx context.Context, lane int32) error) {
 			a.logger.Error("lane wasn't told to skip", "lane", lane, "error", err)
 			err = &dialect.Error{Status: 503, Code: dialect.Unavailable, Message: "the log didn't answer: try again", RetryAfter: 1}
 		}
-		a.answer(w, r, http.StatusNoContent, nil, err)
+		return http.StatusNoContent, nil, err
 	})
 }
 
 // ServeUsage adds the call that shows what an org used. It is called before the
 // API is served.
 func (a *Admin) ServeUsage(totals *usage.Totals) {
-	a.mux.HandleFunc("GET /admin/v1/orgs/{org}/usage", func(w http.ResponseWriter, r *http.Request) {
-		status, body, err := a.showUsage(r, totals)
-		a.answer(w, r, status, body, err)
-	})
+	a.handle("GET /admin/v1/orgs/{org}/usage", func(r *http.Request) (int, any, error) { return a.showUsage(r, totals) })
 }
 
 // ServeHTTP answers whoever has the token.

@@ -19,22 +19,17 @@ const defaultOverlap = 24 * 60 * 60
 // ServeProviders adds the calls by which orgs get secrets for the webhooks of
 // providers, of which there are those named. It is called before the API is served.
 func (a *Admin) ServeProviders(names []string) {
-	known := func(serve func(*http.Request) (int, any, error)) http.HandlerFunc {
-		return func(w http.ResponseWriter, r *http.Request) {
+	known := func(serve func(*http.Request) (int, any, error)) func(*http.Request) (int, any, error) {
+		return func(r *http.Request) (int, any, error) {
 			if !slices.Contains(names, r.PathValue("provider")) {
-				a.answer(w, r, 0, nil, &dialect.Error{Status: 404, Code: dialect.NotFound, Message: "no such provider: there are " + strings.Join(names, ", ")})
-				return
+				return 0, nil, &dialect.Error{Status: 404, Code: dialect.NotFound, Message: "no such provider: there are " + strings.Join(names, ", ")}
 			}
-			status, body, err := serve(r)
-			a.answer(w, r, status, body, err)
+			return serve(r)
 		}
 	}
-	a.mux.HandleFunc("PUT /admin/v1/orgs/{org}/providers/{provider}", known(a.setProvider))
-	a.mux.HandleFunc("DELETE /admin/v1/orgs/{org}/providers/{provider}", known(a.removeProvider))
-	a.mux.HandleFunc("GET /admin/v1/orgs/{org}/providers", func(w http.ResponseWriter, r *http.Request) {
-		status, body, err := a.listProviders(r)
-		a.answer(w, r, status, body, err)
-	})
+	a.handle("PUT /admin/v1/orgs/{org}/providers/{provider}", known(a.setProvider))
+	a.handle("DELETE /admin/v1/orgs/{org}/providers/{provider}", known(a.removeProvider))
+	a.handle("GET /admin/v1/orgs/{org}/providers", a.listProviders)
 }
 
 // providerJSON says that there is a secret, and never which.

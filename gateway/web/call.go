@@ -124,7 +124,11 @@ func (s *Server) Handle(r Route) {
 	if err := s.router.add(&r); err != nil {
 		panic(err)
 	}
+	s.routes = append(s.routes, r)
 }
+
+// Routes lists what is served, in the order in which it was added.
+func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
 
 // HandleDialect adds the routes of a dialect, served by the core.
 func (s *Server) HandleDialect(d *dialect.Dialect, core dialect.Core) {

@@ -72,6 +72,7 @@ const MaxBody = 1 << 20
 type Server struct {
 	cfg     Config
 	http    *fasthttp.Server
+	routes  []Route // as they were added
 	router  router
 	owners  owners
 	limiter limiter
