@@ -35,6 +35,7 @@ type Call struct {
 	Scope        key.Scope // that its key must have; empty: any key will do
 	Open         bool      // it takes no key
 	Socket       bool      // it is upgraded to a WebSocket
+	Uncounted    bool      // it doesn't count against the plan
 	RateHeaders  bool      // answers say how many requests are left
 }
 
@@ -50,7 +51,7 @@ func Calls(d *dialect.Dialect) (calls []Call) {
 	}
 	if d.SSE != nil {
 		for _, path := range d.SSE.Paths {
-			calls = append(calls, Call{Method: "GET", Path: path, Scope: key.Subscribe})
+			calls = append(calls, Call{Method: "GET", Path: path, Scope: key.Subscribe, Uncounted: true})
 		}
 	}
 	for _, in := range d.Inbound {
@@ -125,7 +126,10 @@ func (c *Call) complete(op object) {
 	case c.Socket:
 		refusals = []string{"400", "403", "426", "503"}
 	case !c.Open:
-		refusals = append(refusals, "401", "403", "429")
+		refusals = append(refusals, "401", "403")
+	}
+	if !c.Open && !c.Uncounted {
+		refusals = append(refusals, "429")
 	}
 	if !c.Open && strings.Contains(c.Path, "{") {
 		refusals = append(refusals, "404")
