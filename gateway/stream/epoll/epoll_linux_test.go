@@ -51,16 +51,19 @@ func (w watcher) Ready(in, out bool) {
 // want waits until it is told that there is something to read (0), or room (1).
 func (w watcher) want(t *testing.T, what int) {
 	t.Helper()
-	for late := time.After(10 * time.Second); ; {
-		select {
-		case told := <-w:
-			if told[what] {
-				return
-			}
-		case <-late:
-			t.Fatal("it was never told")
-		}
+	for !w.told(t)[what] {
 	}
+}
+
+// told waits for what it is told next.
+func (w watcher) told(t *testing.T) (inOut [2]bool) {
+	t.Helper()
+	select {
+	case inOut = <-w:
+	case <-time.After(10 * time.Second):
+		t.Fatal("it was never told")
+	}
+	return inOut
 }
 
 // read reads so many bytes, waiting for each change as its reader does.
@@ -172,7 +175,7 @@ func TestRoom(t *testing.T) {
 	ok(t, p.Add(fd, w))
 	defer p.Remove(fd)
 	theirs.Write([]byte("x"))
-	if told := <-w; told != [2]bool{true, false} {
+	if told := w.told(t); told != [2]bool{true, false} {
 		t.Errorf("told of %v", told)
 	}
 	for range 2 {
