@@ -52,6 +52,7 @@ type node struct {
 	embedded          *embedded.Log // the log, where it is in Data; else nil
 	control           *control.Control
 	meter             *usage.Meter
+	minutes           usage.Minutes
 	totals            *usage.Totals // nil where nobody asks for them
 	server            *web.Server   // nil where nothing is public
 	admin             string        // token
@@ -204,13 +205,13 @@ func (n *node) openControl(ctx context.Context) error {
 // startUsage counts what orgs use, and keeps up with what all nodes counted. It
 // stops after all that counts, so that nothing is left out.
 func (n *node) startUsage(context.Context) error {
-	n.meter = usage.NewMeter(usage.MeterConfig{Log: n.log, Logger: n.cfg.Logger})
+	n.meter = usage.NewMeter(usage.MeterConfig{Log: n.log, Logger: n.cfg.Logger, Minutes: &n.minutes})
 	stop := n.start("usage", n.meter.Run)
 	n.onStop(func(context.Context) error { stop(); return nil })
 	if !n.cfg.Roles.has(roleAPI) {
 		return nil
 	}
-	n.totals = usage.NewTotals(usage.TotalsConfig{Log: n.log, Logger: n.cfg.Logger, Registerer: n.metrics})
+	n.totals = usage.NewTotals(usage.TotalsConfig{Log: n.log, Logger: n.cfg.Logger, Registerer: n.metrics, Minutes: &n.minutes})
 	stopTotals := n.start("usage", n.totals.Run)
 	n.onStop(func(context.Context) error { stopTotals(); return nil })
 	n.ops.require("usage", func(context.Context) error {

@@ -39,7 +39,7 @@ func (n *node) startGateway(ctx context.Context) error {
 		past[env] = replay.New(replay.Config{Log: n.log, Environment: env, Incarnation: n.control.Incarnation(), Window: windows[env], Metrics: n.metrics})
 	}
 	server := web.New(web.Config{
-		Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics, Usage: n.meter,
+		Access: n.control, Logger: n.cfg.Logger, Metrics: n.metrics, Usage: n.meter, Minutes: &n.minutes,
 		MaxConns: connectionsAtMost(), MaxPerAddress: n.cfg.PerAddress, Origins: n.cfg.Origins,
 	})
 	n.server = server

@@ -53,6 +53,7 @@ type Config struct {
 	Logger  *slog.Logger          // nil: none
 	Metrics prometheus.Registerer // nil: none
 	Usage   *usage.Meter          // counts requests; nil: nobody does
+	Minutes *usage.Minutes        // limits them; nil: those of this server alone
 	Origins []string              // web origins whose pages may call, with cookies, beside the host's own: https://app.example
 
 	ReadTimeout   time.Duration // from the first byte of a request to its last [10 s]
@@ -75,7 +76,6 @@ type Server struct {
 	routes  []Route // as they were added
 	router  router
 	owners  owners
-	limiter limiter
 	metrics *metrics
 
 	life context.Context // ends when what was still under way at the end of Shutdown is cut off
@@ -104,6 +104,9 @@ func New(cfg Config) *Server {
 	during(&cfg.Unused, time.Second)
 	if cfg.MaxHeader == 0 {
 		cfg.MaxHeader = 16 << 10
+	}
+	if cfg.Minutes == nil {
+		cfg.Minutes = new(usage.Minutes)
 	}
 	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), conns: make(map[*counted]struct{})}
 	s.life, s.cut = context.WithCancel(context.Background())

@@ -40,7 +40,7 @@ func (t *Totals) keep(ctx context.Context) {
 }
 
 // checkpoint appends the book, if it is due, and gives up what lies before: all
-// that is in it.
+// that is in it, but for the last two minutes.
 func (t *Totals) checkpoint(ctx context.Context) error {
 	t.mu.RLock()
 	if t.book == nil || !t.book.due() || t.book.next == t.kept {
@@ -53,6 +53,12 @@ func (t *Totals) checkpoint(ctx context.Context) error {
 		return err
 	}
 	t.kept = before
+	// Who starts now hears of windows that aren't over from the deltas themselves.
+	open, err := t.log.OffsetAt(ctx, partition, time.Now().Add(-2*windowLen))
+	if err != nil {
+		return fmt.Errorf("look up what has open minutes: %w", err)
+	}
+	before = min(before, open)
 	if err := t.log.Trim(ctx, partition, before); err != nil {
 		return fmt.Errorf("trim up to %d: %w", before, err)
 	}

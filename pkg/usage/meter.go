@@ -14,8 +14,9 @@ import (
 
 // MeterConfig is what a Meter is made of.
 type MeterConfig struct {
-	Log    eventlog.Appender
-	Logger *slog.Logger // nil: none
+	Log     eventlog.Appender
+	Logger  *slog.Logger // nil: none
+	Minutes *Minutes     // whose counts here others are told; nil: nobody's
 }
 
 // Meter counts what this process does for orgs. All methods but Run may be called
@@ -23,6 +24,8 @@ type MeterConfig struct {
 type Meter struct {
 	log    eventlog.Appender
 	logger *slog.Logger
+
+	minutes *Minutes
 
 	mu       sync.RWMutex
 	counters map[account]*Counter // one for each org that was seen; about 150 bytes
@@ -64,7 +67,11 @@ func NewMeter(cfg MeterConfig) *Meter {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	return &Meter{log: cfg.Log, logger: cfg.Logger, counters: make(map[account]*Counter), writer: rand.Text()}
+	m := &Meter{log: cfg.Log, logger: cfg.Logger, minutes: cfg.Minutes, counters: make(map[account]*Counter), writer: rand.Text()}
+	if m.minutes != nil {
+		m.minutes.writer = m.writer
+	}
+	return m
 }
 
 // Of gives an org's counter. Whoever counts often for one org keeps it.
@@ -89,12 +96,12 @@ func (m *Meter) Of(org string, env event.Environment) *Counter {
 }
 
 const (
-	deltaEvery   = time.Second
+	deltaEvery   = 500 * time.Millisecond
 	appendWithin = 5 * time.Second
 	lastWithin   = 3 * time.Second // for the last deltas, when Run ends
 )
 
-// Run appends a delta each second in which something was counted, until ctx ends,
+// Run appends a delta each half second in which something was counted, until ctx ends,
 // and then what is left. It is to end after all that counts has ended.
 func (m *Meter) Run(ctx context.Context) error {
 	tick := time.NewTicker(deltaEvery)
@@ -165,6 +172,13 @@ func (m *Meter) collect() {
 			next = newDelta()
 		}
 		next.add(at, &n)
+	}
+	for org, n := range m.minutes.take(time.Now()) {
+		if next.size+minuteSize(org) > maxRecord {
+			m.put(next)
+			next = newDelta()
+		}
+		next.addMinute(org, n)
 	}
 	if next.size > 0 {
 		m.put(next)

@@ -16,7 +16,9 @@ import (
 //	       "accounts":[{"org":"org_a","env":"sandbox","months":[[24322,12,3,3,40]],"days":[[20779,12,3,3,40]]}]}}
 //
 // Counts are in the order of their kinds, behind the month (since year 0) or the
-// day (since 1970) that they are of; those that are missing are 0. Members that
+// day (since 1970) that they are of; those that are missing are 0. A delta may have
+// "minutes" too, {"org_a":[1764000000123,40]}: so many API requests in the window of a
+// minute that began then, in milliseconds. Members that
 // aren't known, records that are neither, and numbers behind the last kind are
 // passed over: what must not be gets a higher version.
 type record struct {
@@ -36,6 +38,8 @@ type delta struct {
 	Number uint64                        `json:"number"` // 1, 2, … by writer
 	Counts map[string]map[string][]int64 `json:"counts"` // by environment, by org
 
+	Minutes map[string]minute `json:"minutes,omitzero"` // by org
+
 	size int // about, encoded
 }
 
@@ -51,6 +55,17 @@ func (d *delta) add(at account, n *Counts) {
 	}
 	d.Counts[env][at.org] = trimmed(n)
 	d.size += entrySize(at)
+}
+
+// minuteSize is what an org's window takes in a delta at most, in bytes, about.
+func minuteSize(org string) int { return len(org) + 40 }
+
+func (d *delta) addMinute(org string, n minute) {
+	if d.Minutes == nil {
+		d.Minutes = make(map[string]minute)
+	}
+	d.Minutes[org] = n
+	d.size += minuteSize(org)
 }
 
 // trimmed leaves zeros at the end out.
@@ -124,6 +139,11 @@ func (r *record) check() error {
 				if negative(n) {
 					return fmt.Errorf("negative count of %s", org)
 				}
+			}
+		}
+		for org, n := range d.Minutes {
+			if negative(n[:]) {
+				return fmt.Errorf("negative minute of %s", org)
 			}
 		}
 	}

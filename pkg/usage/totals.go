@@ -28,6 +28,7 @@ type TotalsConfig struct {
 	Log        Log
 	Logger     *slog.Logger          // nil: none
 	Registerer prometheus.Registerer // nil: metrics aren't shown
+	Minutes    *Minutes              // are told what other processes counted; nil: nobody is
 }
 
 // Totals is what all processes counted, by org. All methods but Run may be called
@@ -35,6 +36,7 @@ type TotalsConfig struct {
 type Totals struct {
 	log     Log
 	logger  *slog.Logger
+	minutes *Minutes
 	skipped prometheus.Counter
 	ready   chan struct{} // closed when the book is as new as the log was at the start, or will never be
 	kept    int64         // keep's: where its newest checkpoint ends; one that isn't read yet is not repeated
@@ -49,7 +51,7 @@ func NewTotals(cfg TotalsConfig) *Totals {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Totals{log: cfg.Log, logger: cfg.Logger, ready: make(chan struct{}), skipped: prometheus.NewCounter(prometheus.CounterOpts{
+	t := &Totals{log: cfg.Log, logger: cfg.Logger, minutes: cfg.Minutes, ready: make(chan struct{}), skipped: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "sluice_usage_records_skipped_total", Help: "Records of usage that can't be read and were passed over."})}
 	if cfg.Registerer != nil {
 		cfg.Registerer.MustRegister(t.skipped)
@@ -205,6 +207,9 @@ func (f *follower) fold(records []eventlog.Record) error {
 			rec = new(record)
 		}
 		f.book.fold(rec, r.Offset, r.Time, len(r.Value))
+		if rec.Delta != nil {
+			f.minutes.hear(rec.Delta, time.Now())
+		}
 	}
 	return nil
 }

@@ -1,12 +1,15 @@
 // Package usage counts what orgs use, on however many processes, and tells each
 // node with the role api what it comes to.
 //
-//	web, ingest, lanes, streams ─► Meter ─ each second ─► "usage" ─► Totals ─► months and days of each org
-//	                          atomic adds   a delta     ▲         │
-//	                                                    └─────────┘ now and then: a checkpoint
+//	web, ingest, lanes, streams ─► Meter ─ twice a second ─► "usage" ─► Totals ─► months and days of each org
+//	                          atomic adds   a delta        ▲    │    │
+//	                                 ▲                     │    │    │
+//	                          web ─► Minutes ◄─────────────│────┘    │ what others counted
+//	                                                       └─────────┘ now and then: a checkpoint
 //
 //	usage.go       what is counted
 //	meter.go       Meter: counts here, and deltas of them to the log
+//	minutes.go     Minutes: API requests in a minute, by which they are limited
 //	record.go      what lies in the topic
 //	book.go        deltas folded
 //	totals.go      Totals: the book of all there are, kept up with the log
@@ -17,12 +20,15 @@
 // A delta is numbered by who wrote it, and counts once however often it is
 // appended; one that the log didn't take is appended again. So what is counted
 // survives restarts and a log that fails for a while. A process that is killed
-// loses what it counted since its last delta, a second's at most while the log
+// loses what it counted since its last delta, half a second's at most while the log
 // answers. What happens twice because of a kill, such as an attempt that was
 // under way, is counted twice.
 //
 // Days and months are those of the log's clock, in UTC, when a delta was
-// appended: about a second after what it counts.
+// appended: about half a second after what it counts.
+//
+// Processes that have an org's requests at once let in more than its plan allows until
+// they have heard of one another, which takes them less than a second.
 package usage
 
 import (
