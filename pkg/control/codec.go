@@ -24,6 +24,7 @@ const (
 	kindEndpoint = 'e'
 	kindReplay   = 'r'
 	kindProvider = 'p'
+	kindUser     = 'u'
 )
 
 // format is that of the bytes below. A change of what is written, or a new
@@ -48,7 +49,11 @@ func appendOrg(b []byte, o *Org) []byte {
 	b = appendText(b, o.Email)
 	b = appendTime(b, o.CreatedAt)
 	b = appendTime(b, o.UpdatedAt)
-	return binary.AppendUvarint(b, o.Version)
+	b = binary.AppendUvarint(b, o.Version)
+	if o.Slug != "" {
+		b = appendText(b, o.Slug)
+	}
+	return b
 }
 
 func appendGone(b []byte, id string) []byte { return appendText(append(b, kindGone), id) }
@@ -64,8 +69,11 @@ func appendKey(b []byte, k *Key) []byte {
 	b = appendTexts(b, k.Scopes)
 	b = appendTime(b, k.CreatedAt)
 	b = appendTime(b, k.ExpiresAt)
-	if k.Start != "" || k.Network != "" {
+	if k.Start != "" || k.Network != "" || k.User != "" {
 		b = appendText(appendText(b, k.Start), k.Network)
+	}
+	if k.User != "" {
+		b = appendText(b, k.User)
 	}
 	return b
 }
@@ -194,6 +202,8 @@ func (s *state) load(thing string) error {
 		return s.loadReplay(&r)
 	case kindProvider:
 		return s.loadProvider(&r)
+	case kindUser:
+		return s.loadUser(&r)
 	default:
 		return errDamaged
 	}
@@ -317,10 +327,16 @@ func (r *reader) environment() event.Environment {
 }
 
 func (r *reader) org() *Org {
-	return &Org{
+	o := &Org{
 		created: r.varint(), ID: r.text(), Name: r.text(), Plan: Plan(r.text()), Email: r.text(),
 		CreatedAt: r.time(), UpdatedAt: r.time(), Version: r.uvarint(),
 	}
+	if len(r.rest) > 0 {
+		if o.Slug = r.text(); o.Slug == "" {
+			r.fail() // it isn't written then
+		}
+	}
+	return o
 }
 
 func (r *reader) key() *Key {
@@ -330,8 +346,13 @@ func (r *reader) key() *Key {
 	k.ID, k.Org, k.Name, k.Scopes = r.text(), r.text(), r.text(), readTexts[key.Scope](r)
 	k.CreatedAt, k.ExpiresAt = r.time(), r.time()
 	if len(r.rest) > 0 {
-		if k.Start, k.Network = r.text(), r.text(); k.Start == "" && k.Network == "" {
-			r.fail() // it isn't written then
+		k.Start, k.Network = r.text(), r.text()
+		named := len(r.rest) > 0
+		if named {
+			k.User = r.text()
+		}
+		if named == (k.User == "") || k.Start == "" && k.Network == "" && k.User == "" {
+			r.fail() // what is empty isn't written
 		}
 	}
 	return k

@@ -23,11 +23,11 @@ func full(t *testing.T) *state {
 	s.setLog(func() {
 		s.begun, s.incarnation, s.lanes, s.sealedWith = true, event.Incarnation{1, 2}, 16, []string{"old", sealer.Fingerprint()}
 	})
-	s.addOrg(&Org{ID: "org_a", Name: "A ✓", Plan: Pro, Email: "a@example.com", CreatedAt: at, UpdatedAt: at.Add(1), Version: 2, created: 1})
+	s.addOrg(&Org{ID: "org_a", Name: "A ✓", Plan: Pro, Email: "a@example.com", CreatedAt: at, UpdatedAt: at.Add(1), Version: 2, Slug: "acme", created: 1})
 	s.retire("org_z")
 	s.addKey(&Key{
 		ID: "key_a", Org: "org_a", Environment: event.Live, Scopes: key.Scopes, Name: "k", Hash: [32]byte{7},
-		CreatedAt: at, ExpiresAt: at.Add(time.Hour), Start: "acme_live_abc", Network: "n", created: 2,
+		CreatedAt: at, ExpiresAt: at.Add(time.Hour), Start: "acme_live_abc", Network: "n", User: "usr_a", created: 2,
 	})
 	ep := endpoint.Endpoint{
 		ID: "wh_a", Org: "org_a", Environment: event.Sandbox, Dialect: "d", URL: "https://x", Description: "described",
@@ -54,6 +54,10 @@ func full(t *testing.T) *state {
 			previous: []sealedSecret{{string(sealer.Seal([]byte("before"), "org_a", sealedFor("p"), 1)), 1, at.Add(7)}},
 		},
 	})
+	s.addUser(&User{
+		ID: "usr_a", Org: "org_a", Email: "a@example.com", Name: "A", CreatedAt: at, created: 11,
+		sealed: string(sealer.Seal([]byte("hash"), "org_a", sealedOf("usr_a"), firstSecret)),
+	})
 	s.addReplay(&Replay{
 		ID: "rpl_a", Endpoint: "wh_a", Org: "org_a", Environment: event.Sandbox, Since: at.Add(-2), Until: at.Add(-1), From: 4, To: 5,
 		Patterns: ep.Patterns, FailedOnly: true, CreatedAt: at, EndedAt: at.Add(5), Cancelled: true,
@@ -63,13 +67,14 @@ func full(t *testing.T) *state {
 }
 
 // Whatever is in the state is in a snapshot, and in the hash: a new member of
-// an org, a key, an endpoint, a replay or a provider that the codec forgets fails here.
+// an org, a user, a key, an endpoint, a replay or a provider that the codec forgets fails here.
 func TestEveryMemberIsWritten(t *testing.T) {
 	s := full(t)
 	back := reloaded(t, s)
 	for name, things := range map[string][2]any{
 		"org":      {*s.orgs["org_a"], *back.orgs["org_a"]},
 		"key":      {*s.keys["key_a"], *back.keys["key_a"]},
+		"user":     {*s.users["a@example.com"], *back.userOf["org_a"]},
 		"provider": {*s.providers["org_a"]["p"], *back.providers["org_a"]["p"]},
 		"replay":   {*s.replay("wh_a", "rpl_a"), *back.replay("wh_a", "rpl_a")},
 		"progress": {s.replay("wh_a", "rpl_a").Progress, back.replay("wh_a", "rpl_a").Progress},

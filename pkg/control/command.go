@@ -89,6 +89,8 @@ func init() {
 		func() Command { return new(CancelReplay) },
 		func() Command { return new(SetProvider) },
 		func() Command { return new(RemoveProvider) },
+		func() Command { return new(Register) },
+		func() Command { return new(CreateSession) },
 	} {
 		commands[make().op()] = make
 	}

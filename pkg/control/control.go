@@ -1,4 +1,4 @@
-// Package control holds the state of orgs, keys, endpoints and their replays. The
+// Package control holds the state of orgs, users, keys, endpoints and their replays. The
 // state is a log: one partition of commands, which every node applies in the same
 // order with the same outcome, so that all nodes agree without another database.
 //
@@ -17,6 +17,7 @@
 //	coalesce.go  one look at the log for all who ask
 //	command.go   the commands' bytes
 //	orgs.go      commands on orgs and keys
+//	users.go     who may log in: commands on users and their sessions
 //	endpoints.go commands on endpoints
 //	options.go   their options in commands
 //	rotate.go    their secrets, changed
@@ -64,6 +65,7 @@ var (
 	ErrDisabled = errors.New("endpoint is disabled")
 	ErrLimit    = errors.New("limit reached")
 	ErrPlan     = errors.New("plan's limit reached")
+	ErrEmail    = errors.New("e-mail address is taken")
 )
 
 // Errors of the state as a whole.

@@ -34,6 +34,7 @@ type Org struct {
 	CreatedAt time.Time
 	UpdatedAt time.Time
 	Version   uint64 // rises with every change
+	Slug      string // a name of its own that whoever registered it chose; empty: none
 
 	created int64 // offset of the command that made it
 }
@@ -50,6 +51,7 @@ type Key struct {
 	ExpiresAt   time.Time // zero: never
 	Start       string    // how it begins, for people to tell it by; empty: that wasn't kept
 	Network     string    // the one that it is for; empty: any
+	User        string    // whose login made it: it is a session; empty: it isn't
 
 	created int64 // offset of the command that made it
 }
@@ -59,10 +61,10 @@ func (k *Key) Expired(t time.Time) bool { return !k.ExpiresAt.IsZero() && !t.Bef
 
 // Principal gives who calls with the key.
 func (k *Key) Principal() *key.Principal {
-	return &key.Principal{Org: k.Org, Environment: k.Environment, KeyID: k.ID, Scopes: k.Scopes, ExpiresAt: k.ExpiresAt, Network: k.Network}
+	return &key.Principal{Org: k.Org, Environment: k.Environment, KeyID: k.ID, Scopes: k.Scopes, ExpiresAt: k.ExpiresAt, Network: k.Network, Session: k.User != ""}
 }
 
-// MaxKeys bounds the keys of one org.
+// MaxKeys bounds the keys of one org, sessions not among them.
 const MaxKeys = 1000
 
 // CreateOrg makes an org. ErrExists: the id is taken, or once was; ids of
@@ -76,14 +78,20 @@ type CreateOrg struct {
 
 func (*CreateOrg) op() string { return "org.create" }
 
-func (cmd *CreateOrg) apply(s *state, at stamp) ([]Change, error) {
+func (cmd *CreateOrg) apply(s *state, at stamp) ([]Change, error) { return cmd.create(s, at, "") }
+
+// create makes the org with a slug, which no other has; empty: without.
+func (cmd *CreateOrg) create(s *state, at stamp, slug string) ([]Change, error) {
 	if cmd.ID == "" || !slices.Contains(Plans, cmd.Plan) {
 		return nil, fmt.Errorf("%w: org without an id or a plan", errUnreadable)
 	}
 	if s.orgs[cmd.ID] != nil || s.gone[cmd.ID] {
 		return nil, fmt.Errorf("create org %s: %w", cmd.ID, ErrExists)
 	}
-	org := &Org{ID: cmd.ID, Name: cmd.Name, Plan: cmd.Plan, Email: cmd.Email, CreatedAt: at.at, UpdatedAt: at.at, Version: 1, created: at.offset}
+	if slug != "" && s.slugs[slug] {
+		return nil, fmt.Errorf("create org %s: slug %s: %w", cmd.ID, slug, ErrExists)
+	}
+	org := &Org{ID: cmd.ID, Name: cmd.Name, Plan: cmd.Plan, Email: cmd.Email, CreatedAt: at.at, UpdatedAt: at.at, Version: 1, Slug: slug, created: at.offset}
 	s.addOrg(org)
 	return []Change{{Offset: at.offset, Org: org}}, nil
 }
@@ -127,7 +135,7 @@ func set[T any](dst *T, v *T) {
 	}
 }
 
-// DeleteOrg takes an org away with its keys, endpoints and providers.
+// DeleteOrg takes an org away with its user, keys, sessions, endpoints and providers.
 type DeleteOrg struct {
 	Org string `json:"org"`
 }
@@ -152,6 +160,9 @@ func (cmd *DeleteOrg) apply(s *state, at stamp) ([]Change, error) {
 	}
 	for _, p := range providersOf(s, org.ID) {
 		s.replaceProvider(p, nil)
+	}
+	if u := s.userOf[org.ID]; u != nil {
+		s.removeUser(u)
 	}
 	s.removeOrg(org)
 	s.retire(org.ID)
@@ -191,7 +202,7 @@ func (cmd *CreateKey) apply(s *state, at stamp) ([]Change, error) {
 		return nil, fmt.Errorf("create key of org %s: %w", cmd.Org, ErrNotFound)
 	case s.keys[cmd.ID] != nil || s.keyByHash[cmd.Hash] != nil:
 		return nil, fmt.Errorf("create key %s: %w", cmd.ID, ErrExists)
-	case cmd.Limit > 0 && len(s.keysOf[cmd.Org]) >= cmd.Limit:
+	case cmd.Limit > 0 && s.countKeys(cmd.Org) >= cmd.Limit:
 		return nil, fmt.Errorf("create key of org %s: %d keys: %w", cmd.Org, cmd.Limit, ErrLimit)
 	}
 	k := &Key{

@@ -44,6 +44,7 @@ type moment struct {
 	endpoints []*entry
 	replays   []*Replay
 	providers []*Provider
+	users     []*User
 }
 
 // head says where in which log a snapshot is from.
@@ -78,6 +79,9 @@ func (c *Control) moment() *moment {
 	}
 	for org := range s.providers {
 		m.providers = append(m.providers, providersOf(s, org)...)
+	}
+	for _, u := range s.users {
+		m.users = append(m.users, u)
 	}
 	return m
 }
@@ -118,6 +122,9 @@ func (m *moment) encode(to io.Writer) error {
 	}
 	for _, p := range m.providers {
 		buf = put(appendProvider(buf, p))
+	}
+	for _, u := range m.users {
+		buf = put(appendUser(buf, u))
 	}
 	put(nil)
 	if err := out.Flush(); err != nil { // the first error there was

@@ -20,7 +20,7 @@ type Change struct {
 	Replay                   *Replay
 }
 
-// state is what commands are applied to. Orgs, keys, entries and providers never change; they
+// state is what commands are applied to. Orgs, keys, users, entries and providers never change; they
 // are replaced. So whoever copies pointers to them has the state of one moment.
 type state struct {
 	sealer *Sealer // opens secrets; every node has the same keys
@@ -32,11 +32,15 @@ type state struct {
 
 	orgs   map[string]*Org
 	orgIDs []string        // in order of creation
+	slugs  map[string]bool // those that orgs have
 	gone   map[string]bool // ids of orgs that were deleted
 
 	keys      map[string]*Key
 	keyByHash map[[32]byte]*Key
 	keysOf    map[string][]*Key // by org, in order of creation
+
+	users  map[string]*User // by e-mail address
+	userOf map[string]*User // by org
 
 	endpoints map[string]*entry
 	homes     map[place]*home // those that have endpoints
@@ -70,10 +74,13 @@ func newState(sealer *Sealer) *state {
 	s := &state{
 		sealer:    sealer,
 		orgs:      make(map[string]*Org),
+		slugs:     make(map[string]bool),
 		gone:      make(map[string]bool),
 		keys:      make(map[string]*Key),
 		keyByHash: make(map[[32]byte]*Key),
 		keysOf:    make(map[string][]*Key),
+		users:     make(map[string]*User),
+		userOf:    make(map[string]*User),
 		endpoints: make(map[string]*entry),
 		homes:     make(map[place]*home),
 		wanted:    make(map[event.Environment]*index),
@@ -106,6 +113,9 @@ func (s *state) setLog(change func()) {
 func (s *state) addOrg(o *Org) {
 	s.orgs[o.ID] = o
 	s.orgIDs = append(s.orgIDs, o.ID)
+	if o.Slug != "" {
+		s.slugs[o.Slug] = true
+	}
 	s.toggle(appendOrg(s.buf, o))
 }
 
@@ -118,6 +128,7 @@ func (s *state) replaceOrg(before, o *Org) {
 func (s *state) removeOrg(o *Org) {
 	delete(s.orgs, o.ID)
 	s.orgIDs = slices.DeleteFunc(s.orgIDs, func(id string) bool { return id == o.ID })
+	delete(s.slugs, o.Slug)
 	s.toggle(appendOrg(s.buf, o))
 }
 
@@ -142,6 +153,16 @@ func (s *state) removeKey(k *Key) {
 		delete(s.keysOf, k.Org)
 	}
 	s.toggle(appendKey(s.buf, k))
+}
+
+// countKeys counts an org's keys without its sessions.
+func (s *state) countKeys(org string) (n int) {
+	for _, k := range s.keysOf[org] {
+		if k.User == "" {
+			n++
+		}
+	}
+	return n
 }
 
 // home gives the place as it is kept, once for all that is there. org is the id as

@@ -64,6 +64,9 @@ type Principal struct {
 	// Network is the one that the key is for; empty: any. It bounds calls of dialects
 	// that know networks; elsewhere such a key is refused.
 	Network string
+	// Session says that a login made the key: it is good in both environments, and ends
+	// with the login.
+	Session bool
 }
 
 // Can reports whether the principal has the scope.
