@@ -71,6 +71,7 @@ type nodeConfig struct {
 	TLSKey             string
 	PerAddress         int
 	Origins            origins
+	RegistrationClosed bool
 	PerOrg             int // streams; 0: the default
 	OrgPatterns        int // of its streams together; 0: the default
 	Coalesce           time.Duration

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"sluice/dispatcher/attempt"
+	"sluice/gateway/accounts"
 	"sluice/gateway/inbound"
 	"sluice/gateway/ingest"
 	"sluice/gateway/manage"
@@ -152,6 +153,7 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 	if err != nil {
 		return err
 	}
+	calls.Accounts = accounts.New(accounts.Config{Control: n.control, Closed: n.cfg.RegistrationClosed, Logger: n.cfg.Logger, Registerer: n.metrics})
 	hooks := inbound.New(inbound.Config{Secrets: n.control, DefaultOrg: control.DefaultOrg, Logger: n.cfg.Logger, Registerer: n.metrics,
 		Publish: func(ctx context.Context, ev *event.Event) (bool, error) { return in.PublishOnce(ctx, ev) }})
 	for _, d := range all.Dialects {

@@ -23,6 +23,7 @@ type settings struct {
 	CORSOrigins  origins  `name:"cors-origins" env:"SLUICE_CORS_ORIGINS" placeholder:"ORIGIN,…" group:"process" help:"Web origins whose pages may call --listen and read its answers, with cookies: https://app.example.com, or several with commas between. Default: none but sluice's own."`
 	PerOrg       int      `name:"connections-per-org" default:"20000" env:"SLUICE_CONNECTIONS_PER_ORG" placeholder:"N" group:"process" help:"Streams that one org may have open on this process; who comes then is told so, and closed. Default: ${default}."`
 	OrgPatterns  int      `name:"patterns-per-org" default:"200000" env:"SLUICE_PATTERNS_PER_ORG" placeholder:"N" group:"process" help:"Patterns that one org's streams on this process may be subscribed to, all together; a subscribe beyond them is refused. Default: ${default}."`
+	Registration string   `default:"open" enum:"open,closed" env:"SLUICE_REGISTRATION" placeholder:"WHO" group:"process" help:"Who may register an org by a public API that has accounts: open (anybody who reaches --listen; the org gets the smallest plan) or closed (nobody: the admin API makes orgs). Who has an account logs in either way. Default: ${default}."`
 	Ops          address  `default:"127.0.0.1:9090" env:"SLUICE_OPS" placeholder:"HOST:PORT" group:"process" help:"Serve /healthz, /readyz, /metrics, /debug/pprof and the admin API here; keep it private. Default: ${default}."`
 	Roles        roles    `default:"all" env:"SLUICE_ROLES" placeholder:"ROLE,…" group:"process" help:"What this process does: all, or some of api (publishing, endpoints, reads, the admin API), gateway (streams) and dispatcher (webhooks). Others than all need --brokers. Default: ${default}."`
 	Coalesce     duration `default:"0" env:"SLUICE_COALESCE" placeholder:"TIME" group:"process" help:"How long events for streams wait for others since some were last written, so that one write carries several: less CPU time at hundreds of events a second, for as much latency. 0: not at all. Default: ${default}."`
@@ -130,7 +131,7 @@ func loadSealer(path string) (*control.Sealer, error) {
 
 func (s *settings) node(logger *slog.Logger) nodeConfig {
 	return nodeConfig{
-		Listen: string(s.Listen), TLSCert: s.TLSCert, TLSKey: s.TLSKey, PerAddress: s.PerAddress, PerOrg: s.PerOrg, OrgPatterns: s.OrgPatterns, Origins: s.CORSOrigins, Coalesce: time.Duration(s.Coalesce), WSCompress: s.WSCompress, WSEcho: s.DebugWSEcho, Ops: string(s.Ops), Roles: s.Roles, Data: s.Data,
+		Listen: string(s.Listen), TLSCert: s.TLSCert, TLSKey: s.TLSKey, PerAddress: s.PerAddress, PerOrg: s.PerOrg, OrgPatterns: s.OrgPatterns, Origins: s.CORSOrigins, RegistrationClosed: s.Registration == "closed", Coalesce: time.Duration(s.Coalesce), WSCompress: s.WSCompress, WSEcho: s.DebugWSEcho, Ops: string(s.Ops), Roles: s.Roles, Data: s.Data,
 		Brokers: s.Brokers, Prefix: s.Prefix, Kafka: s.kafkaFlags, SecretsKeyFile: s.SecretsKeyFile,
 		IdempotencyEntries: s.IdempotencyEntries, AttemptsDB: s.AttemptsDB, LogMaxBytes: s.LogMaxBytes,
 		AdminToken: s.AdminToken, BootstrapKey: s.BootstrapKey,

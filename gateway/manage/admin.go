@@ -9,7 +9,6 @@ import (
 	"io"
 	"log/slog"
 	"net/http"
-	"net/mail"
 	"path"
 	"path/filepath"
 	"regexp"
@@ -274,15 +273,10 @@ func checkOrg(issues []dialect.Issue, name *string, plan *control.Plan, email *s
 	if plan != nil && !slices.Contains(control.Plans, *plan) {
 		issues = append(issues, dialect.Issue{Path: []string{"plan"}, Message: "must be free, starter, pro or enterprise"})
 	}
-	if email != nil && *email != "" && !validEmail(*email) {
+	if email != nil && *email != "" && !key.ValidEmail(*email) {
 		issues = append(issues, dialect.Issue{Path: []string{"email"}, Message: "is no e-mail address"})
 	}
 	return issues
-}
-
-func validEmail(s string) bool {
-	addr, err := mail.ParseAddress(s)
-	return err == nil && addr.Address == s && len(s) <= 254
 }
 
 func (a *Admin) listOrgs(r *http.Request) (int, any, error) {

@@ -33,6 +33,8 @@ import (
 type Deliveries struct {
 	*Core
 	*Events
+	dialect.Accounts
+
 	View *attempts.View // nil: this process has none
 	Log  eventlog.Reader
 }

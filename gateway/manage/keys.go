@@ -60,7 +60,7 @@ func seesKeysOf(p *key.Principal, env event.Environment) bool {
 // Keys lists the keys of the caller's org.
 func (c *Core) Keys(_ context.Context, p *key.Principal) (all []dialect.Key, _ error) {
 	for _, k := range c.control.Keys(p.Org) {
-		if seesKeysOf(p, k.Environment) {
+		if k.User == "" && seesKeysOf(p, k.Environment) {
 			all = append(all, ownKey(k))
 		}
 	}
@@ -70,7 +70,7 @@ func (c *Core) Keys(_ context.Context, p *key.Principal) (all []dialect.Key, _ e
 // RevokeKey takes a key of the caller's org away.
 func (c *Core) RevokeKey(ctx context.Context, p *key.Principal, id string) error {
 	if _, err := ofCaller(ctx, c.control, func() *control.Key {
-		if k := c.control.Key(id); k != nil && k.Org == p.Org && seesKeysOf(p, k.Environment) {
+		if k := c.control.Key(id); k != nil && k.Org == p.Org && k.User == "" && seesKeysOf(p, k.Environment) {
 			return k
 		}
 		return nil

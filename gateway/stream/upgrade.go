@@ -7,9 +7,6 @@ import (
 	"fmt"
 	"iter"
 	"net"
-	"net/netip"
-	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,6 +14,7 @@ import (
 	"github.com/fasthttp/websocket"
 	"github.com/valyala/fasthttp"
 
+	"sluice/gateway/web"
 	"sluice/pkg/dialect"
 )
 
@@ -59,7 +57,7 @@ func (h *Hub) handler(n int) fasthttp.RequestHandler {
 			return
 		}
 		window, compression := h.compression(string(bytes.Join(head.PeekAll(offered), []byte(","))))
-		from := network(ctx.RemoteIP())
+		from := web.Network(ctx.RemoteIP())
 		if reason := h.full(from); reason != "" {
 			h.refuse(ctx, fasthttp.StatusServiceUnavailable, dialect.Unavailable, reason, "no new connections now: come back later", h.retryAfter())
 			return
@@ -145,27 +143,7 @@ func (h *Hub) retryAfter() int {
 // originAllowed holds browsers that bring cookies to the host's own pages and
 // the configured ones. A key in a message may come from anywhere.
 func (h *Hub) originAllowed(head *fasthttp.RequestHeader, host string) bool {
-	origin := string(head.Peek("Origin"))
-	if origin == "" || len(head.Peek("Cookie")) == 0 {
-		return true
-	}
-	if slices.ContainsFunc(h.cfg.Origins, func(o string) bool { return strings.EqualFold(strings.TrimSuffix(o, "/"), origin) }) {
-		return true
-	}
-	u, err := url.Parse(origin)
-	return err == nil && u.Host != "" && strings.EqualFold(u.Host, host)
-}
-
-// network is whose a connection is before it says so: its address, or what one
-// subscriber is given of IPv6.
-func network(ip net.IP) netip.Prefix {
-	addr, _ := netip.AddrFromSlice(ip)
-	bits := 64
-	if addr = addr.Unmap(); addr.Is4() {
-		bits = 32
-	}
-	p, _ := addr.Prefix(bits)
-	return p
+	return len(head.Peek("Cookie")) == 0 || web.FromOwnPage(head, host, h.cfg.Origins)
 }
 
 // below gives the connection under the server's wrappers: many frames in one

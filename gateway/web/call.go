@@ -34,6 +34,10 @@ type Route struct {
 	Networks bool
 	// Uncounted calls don't count as API requests of the org.
 	Uncounted bool
+	// Session routes are for sessions, not for keys.
+	Session bool
+	// PerAddress bounds its calls in a minute from one address; 0: nothing does.
+	PerAddress int
 	// RateHeaders has its answers say how many requests are left to the org.
 	RateHeaders bool
 	// MaxBody bounds the request body in bytes; 0: MaxBody of this package, or next
@@ -133,13 +137,13 @@ func (s *Server) Routes() []Route { return slices.Clone(s.routes) }
 // HandleDialect adds the routes of a dialect, served by the core.
 func (s *Server) HandleDialect(d *dialect.Dialect, core dialect.Core) {
 	for _, r := range d.Routes {
-		s.Handle(Route{Method: r.Method, Path: r.Path, Scope: r.Scope, Networks: d.Networks, RateHeaders: d.RateHeaders, Serve: func(c *Call) error {
+		s.Handle(Route{Method: r.Method, Path: r.Path, Scope: r.Scope, Open: r.Open, Session: r.Session, PerAddress: r.PerAddress, Uncounted: r.PerAddress > 0, Networks: d.Networks, RateHeaders: d.RateHeaders, Serve: func(c *Call) error {
 			if r.Params != nil {
 				if err := c.OnlyQuery(r.Params...); err != nil {
 					return err
 				}
 			}
-			if d.Admit != nil {
+			if d.Admit != nil && !r.Open {
 				if refused := d.Admit(c.Principal, c.Header); refused != nil {
 					return refused
 				}
@@ -159,16 +163,16 @@ func serveDialect(c *Call, serve func(context.Context, dialect.Core, *dialect.Re
 	}
 	ctx, cancel := context.WithTimeout(c.Context(), callWithin)
 	defer cancel()
-	resp, err := serve(ctx, core, &dialect.Request{
-		Principal: *c.Principal,
-		Now:       c.Time(),
-		Used:      c.used,
-		Param:     c.Param,
-		Query:     c.Query,
-		Body:      body,
-	})
+	req := &dialect.Request{From: c.From(), Now: c.Time(), Used: c.used, Param: c.Param, Query: c.Query, Body: body}
+	if c.Principal != nil {
+		req.Principal = *c.Principal
+	}
+	resp, err := serve(ctx, core, req)
 	if err != nil {
 		return err
+	}
+	if resp.Cookie != nil {
+		c.setCookie(resp.Cookie)
 	}
 	if resp.Body == nil {
 		c.SetStatusCode(resp.Status)
@@ -254,12 +258,24 @@ func (s *Server) letIn(ctx *fasthttp.RequestCtx) (*Call, error) {
 	if enc := ctx.Request.Header.Peek("Content-Encoding"); len(enc) > 0 && !bytes.EqualFold(enc, []byte("identity")) {
 		return c, &dialect.Error{Status: 415, Code: dialect.Unsupported, Message: "send the body without Content-Encoding"}
 	}
+	if route.PerAddress > 0 {
+		if err := s.countAddress(c); err != nil {
+			return c, err
+		}
+	}
 	if route.Open {
 		return c, nil
 	}
-	token, err := tokenOf(&ctx.Request.Header)
+	token, cookie, err := tokenOf(&ctx.Request.Header)
 	if err == nil {
 		c.Principal, err = s.authenticate(c.life, token)
+	}
+	switch {
+	case err != nil:
+	case c.Principal.Session:
+		err = s.admitSession(c, cookie)
+	case route.Session:
+		err = &dialect.Error{Status: 403, Code: dialect.Forbidden, Message: "this call is for who has logged in: send a session, not a key"}
 	}
 	if err != nil {
 		return c, err
@@ -282,18 +298,17 @@ func (s *Server) letIn(ctx *fasthttp.RequestCtx) (*Call, error) {
 var unauthorized = &dialect.Error{Status: 401, Code: dialect.Unauthorized,
 	Message: "send an API key as 'Authorization: Bearer sk_…' or 'X-API-Key: sk_…'"}
 
-// tokenOf takes the key out of the headers. It is never looked for in the URL,
-// which ends up in logs.
-func tokenOf(h *fasthttp.RequestHeader) (string, error) {
-	var token string
+// tokenOf takes the key, or else the session, out of the headers. It is never looked for
+// in the URL, which ends up in logs.
+func tokenOf(h *fasthttp.RequestHeader) (token string, cookie bool, err error) {
 	for _, value := range h.PeekAll("Authorization") {
 		scheme, t, _ := bytes.Cut(bytes.TrimSpace(value), []byte(" "))
 		t = bytes.TrimSpace(t)
 		if !bytes.EqualFold(scheme, []byte("Bearer")) || len(t) == 0 {
-			return "", unauthorized
+			return "", false, unauthorized
 		}
 		if token != "" && token != string(t) {
-			return "", twoKeys
+			return "", false, twoKeys
 		}
 		token = string(t)
 	}
@@ -302,14 +317,17 @@ func tokenOf(h *fasthttp.RequestHeader) (string, error) {
 			continue // as a client's template leaves it that has no key
 		}
 		if token != "" && token != string(value) {
-			return "", twoKeys
+			return "", false, twoKeys
 		}
 		token = string(value)
 	}
 	if token == "" {
-		return "", unauthorized
+		token, cookie = string(h.Cookie(sessionCookie)), true
 	}
-	return token, nil
+	if token == "" {
+		return "", false, unauthorized
+	}
+	return token, cookie, nil
 }
 
 var twoKeys = &dialect.Error{Status: 400, Code: dialect.BadRequest, Message: "the request has two different keys: send one"}

@@ -16,6 +16,7 @@
 //	owner.go    paths to the dialect in whose words they are refused
 //	call.go     one call: key, scope, answer
 //	limit.go    requests a minute
+//	session.go  sessions in cookies
 //	origin.go   what pages of other origins may read
 //	document.go what everybody may read
 //	metrics.go  what is counted
@@ -78,6 +79,8 @@ type Server struct {
 	owners  owners
 	metrics *metrics
 
+	addresses Limiter // by route and address
+
 	life context.Context // ends when what was still under way at the end of Shutdown is cut off
 	cut  context.CancelFunc
 
@@ -108,7 +111,7 @@ func New(cfg Config) *Server {
 	if cfg.Minutes == nil {
 		cfg.Minutes = new(usage.Minutes)
 	}
-	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), conns: make(map[*counted]struct{})}
+	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), conns: make(map[*counted]struct{}), addresses: Limiter{Most: mostAddresses}}
 	s.life, s.cut = context.WithCancel(context.Background())
 	s.http = &fasthttp.Server{
 		Handler:        s.handle,
@@ -193,7 +196,7 @@ func (s *Server) headerReceived(h *fasthttp.RequestHeader) (cfg fasthttp.Request
 		return cfg
 	}
 	if n := h.ContentLength(); !r.Open && (n < 0 || n > strangerBody) { // below, nothing is lost by reading on
-		token, err := tokenOf(h)
+		token, _, err := tokenOf(h)
 		if err == nil {
 			_, err = s.authenticate(s.life, token)
 		}

@@ -33,13 +33,15 @@ func TestMain(m *testing.M) {
 		goleak.IgnoreAnyFunction("github.com/valyala/fasthttp.(*workerPool).Start.func2"))
 }
 
-// access knows two keys.
+// access knows some keys, and a session.
 type access struct{ plan control.Plan }
 
 const (
 	full  = "full-key"
 	poor  = "poor-key"
 	bound = "bound-key" // for one network
+
+	session = "session-token"
 )
 
 func (a access) Authenticate(_ context.Context, token string) (*key.Principal, error) {
@@ -53,6 +55,9 @@ func (a access) Authenticate(_ context.Context, token string) (*key.Principal, e
 		return p, nil
 	case bound:
 		p.Scopes, p.Network = key.Scopes, "testnet"
+		return p, nil
+	case session:
+		p.Environment, p.Session = event.Live, true
 		return p, nil
 	case "expired":
 		return nil, control.ErrExpired

@@ -7,6 +7,7 @@
 //	message.go   reading what a client says on a WebSocket
 //	reply.go     what we say alike in all dialects
 //	route.go     Route: its HTTP calls, and what they may ask of the core
+//	account.go   people, who register and log in
 //	inbound.go   Inbound: webhooks of others, which become events
 //	own.go       calls that see no endpoints but those of their dialect
 //	active.go    endpoints that are active or aren't

@@ -16,6 +16,13 @@ type Route struct {
 	Method string
 	Path   string // segments in braces are parameters: /v1/webhooks/{id}
 	Scope  key.Scope
+	// Open calls are served without a key; Request.Principal is nobody.
+	Open bool
+	// Session calls are for who has logged in: a key isn't enough.
+	Session bool
+	// PerAddress bounds its calls in a minute from one address, which then don't count
+	// against the org's plan; 0: it doesn't, and they do.
+	PerAddress int
 	// Params are the parameters of the query that it takes; nil: others aren't looked at.
 	Params []string
 	Serve  func(ctx context.Context, core Core, r *Request) (*Response, error)
@@ -24,6 +31,7 @@ type Route struct {
 // Request is a call that was let in.
 type Request struct {
 	Principal key.Principal
+	From      string                   // the network address that it came from, of IPv6 a subscriber's range
 	Now       time.Time                // when it came
 	Used      int                      // requests of the org's in this minute of its plan's, this one among them
 	Param     func(name string) string // from the path
@@ -35,12 +43,14 @@ type Request struct {
 // shown to the client, any other is logged and becomes a 500.
 type Response struct {
 	Status int
-	Body   []byte // JSON; nil for none
+	Body   []byte  // JSON; nil for none
+	Cookie *Cookie // nil: a browser keeps the one it has
 }
 
 // Core is what a dialect's calls may ask for. Everything is scoped to the
 // principal's org and environment: what belongs to others doesn't exist.
 type Core interface {
+	Accounts
 	// Plan is the one that the principal's org is on.
 	Plan(p *key.Principal) plan.Plan
 	// Usage is what the caller's org used, in both environments together.

@@ -8,6 +8,7 @@
 //
 //	key.go     Scope, Principal
 //	token.go   the key itself: made, checked, hashed
+//	account.go passwords and addresses of people
 package key
 
 import (

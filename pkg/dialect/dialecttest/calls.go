@@ -85,7 +85,11 @@ func call(t *testing.T, d *dialect.Dialect, core dialect.Core, doc *openapitest.
 	if resp.Body != nil && !jsontext.Value(resp.Body).IsValid() {
 		t.Errorf("%s is answered with what isn't JSON: %s", line, resp.Body)
 	}
-	return r.Method + " " + r.Path, strings.TrimSpace(fmt.Sprintf("%d %s", resp.Status, resp.Body))
+	answer = strings.TrimSpace(fmt.Sprintf("%d %s", resp.Status, resp.Body))
+	if resp.Cookie != nil {
+		answer += fmt.Sprintf("\nkeeps %q until %s", string(resp.Cookie.Token), resp.Cookie.ExpiresAt.Format(time.DateTime))
+	}
+	return r.Method + " " + r.Path, answer
 }
 
 // principal is who calls.
@@ -319,6 +323,36 @@ func (c *stub) RevokeKey(_ context.Context, _ *key.Principal, id string) error {
 	if id != "key_a" {
 		return dialect.ErrNothing
 	}
+	return nil
+}
+
+// Register knows one user already.
+func (c *stub) Register(_ context.Context, r dialect.Registration) (*dialect.Account, error) {
+	c.ask("register %s with %d bytes as %q of %q %q, a key of %s", r.Email, len(r.Password), r.Name, r.Org, r.Slug, r.Brand)
+	switch {
+	case r.Email == "taken@example.com":
+		return nil, &dialect.Error{Status: 409, Code: dialect.Conflict, Message: "taken"}
+	case r.Org == "":
+		var issues []dialect.Issue
+		for _, member := range []string{"email", "password", "name", "org", "slug"} {
+			issues = append(issues, dialect.Issue{Path: []string{member}, Message: "is wrong"})
+		}
+		return nil, dialect.Invalid(issues...)
+	}
+	k := dialect.Key{ID: "key_made", Token: key.Token(key.Prefix(r.Brand, event.Live) + "abc0123"), Start: key.Prefix(r.Brand, event.Live) + "abc", Name: "registration", Environment: event.Live, CreatedAt: made}
+	return &dialect.Account{User: "usr_a", Email: r.Email, Name: r.Name, Org: "org_a", OrgName: r.Org, Slug: r.Slug, Key: &k}, nil
+}
+
+func (c *stub) Login(_ context.Context, from, email string, password key.Password) (*dialect.Session, error) {
+	c.ask("login from %q of %s with %d bytes", from, email, len(password))
+	if password == "wrong" {
+		return nil, &dialect.Error{Status: 401, Code: dialect.Unauthorized, Message: "wrong"}
+	}
+	return &dialect.Session{Account: dialect.Account{User: "usr_a", Email: email, Org: "org_a", OrgName: "A"}, Token: "session_live_abc0123", ExpiresAt: made.Add(12 * time.Hour)}, nil
+}
+
+func (c *stub) Logout(_ context.Context, p *key.Principal) error {
+	c.ask("logout")
 	return nil
 }
 
