@@ -40,10 +40,24 @@ func TestBadDialects(t *testing.T) {
 	if _, err := n.admin.call(t.Context(), "POST", "/admin/v1/orgs/"+a.org+"/keys", in, &live); err != nil {
 		t.Fatal(err)
 	}
+	registered := map[string]string{"email": "taken@example.com", "password": accountPassword, "organization_name": "Taken", "organization_slug": "taken"}
+	if _, err := a.call(t.Context(), "POST", "/auth/register", registered, nil); err != nil {
+		t.Fatal(err)
+	}
 	json := "Content-Type: application/json\r\n"
 	const transfer = `"type":"TRANSFER","network":"mainnet","address":"0x2000000000000000000000000000000000000001"`
 	filtered := func(filters string) string {
 		return `{"webhook_url":"` + somewhere + `",` + transfer + `,"filters":[` + filters + `]}`
+	}
+	const register, login = "POST /auth/register", "POST /auth/login"
+	account := func(more, instead string) string { // a registration, with one member instead of its own
+		email, password := `"email":"user@example.com"`, `"password":"`+accountPassword+`"`
+		if strings.HasPrefix(instead, `"email"`) {
+			email = instead
+		} else if instead != "" {
+			password = instead
+		}
+		return "{" + email + "," + password + `,"organization_name":"My Company"` + more + "}"
 	}
 	const listed = `{"url":"%s","events":["a.b"]}`
 	tenant := "X-Tenant-ID: " + a.org + "\r\n"
@@ -114,6 +128,26 @@ func TestBadDialects(t *testing.T) {
 				{name: "36 usage of a period that ends before it begins", line: "GET /api/v1/usage?start_date=2026-02-02&end_date=2026-02-01"},
 				{name: "36 usage by another parameter", line: "GET /api/v1/usage?from=2026-02-02"},
 				{name: "36 keys, offset -1", line: "GET /api/v1/api-keys?offset=-1"},
+				// One address may register thirty times in a minute.
+				{name: "54 register with nothing", line: register, key: "-", body: `{}`},
+				{name: "54 register an address that is none", line: register, key: "-", body: account("", `"email":"user at example.com"`)},
+				{name: "54 register with a password of 7 bytes", line: register, key: "-", body: account("", `"password":"1234567"`)},
+				{name: "54 register with a password of 1,025 bytes", line: register, key: "-", body: account("", `"password":"`+strings.Repeat("x", 1025)+`"`)},
+				{name: "54 register a slug that is a path", line: register, key: "-", body: account(`,"organization_slug":"../"`, "")},
+				{name: "54 register a slug of ours", line: register, key: "-", body: account(`,"organization_slug":"admin"`, "")},
+				{name: "54 register with a plan", line: register, key: "-", body: account(`,"plan":"pro"`, "")},
+				{name: "54 register an address that is taken", line: register, key: "-", body: account("", `"email":"TAKEN@example.com"`)},
+				{name: "54 register a slug that is taken", line: register, key: "-", body: account(`,"organization_slug":"taken"`, "")},
+				{name: "54 log in with nothing", line: login, key: "-", body: `{}`},
+				{name: "54 log in with a number", line: login, key: "-", body: `{"email":7,"password":"x"}`},
+				{name: "54 log in with a wrong password", line: login, key: "-", body: `{"email":"taken@example.com","password":"wrong"}`},
+				{name: "54 log in as nobody", line: login, key: "-", body: `{"email":"nobody@example.com","password":"wrong"}`},
+				{name: "54 log in with 8 kB", line: login, key: "-", body: `{"email":"taken@example.com","password":"` + strings.Repeat("x", 8<<10) + `"}`},
+				{name: "54 log in by another method", line: "GET /auth/login", key: "-"},
+				{name: "54 log out with a key", line: "POST /auth/logout"},
+				{name: "54 log out with none", line: "POST /auth/logout", key: "-"},
+				{name: "54 log out with a session that has ended", line: "POST /auth/logout", key: "-", headers: "Cookie: __Host-session=session_live_x\r\n"},
+				{name: "34 nothing at a path of accounts", line: "GET /auth/me"},
 				{name: "53 a change to a filter that is none", line: "PATCH /api/v1/subscriptions/{mine}", body: `{"filters":[{"type":"amount_min","value":""}]}`},
 			},
 		},

@@ -81,6 +81,9 @@ var publicCalls = map[string]isolated{
 	"GET /events/v1/webhooks/{id}/logs":    {own: []int{200}},
 	"GET /events/v1/stream, upgraded":      {stream: true},
 	"POST /standard-webhooks/v1/endpoints": {body: fmt.Sprintf(listedBody, "standardwebhooks"), own: []int{201}, makes: "standardwebhooks"},
+	"POST /auth/register":                  {open: true, foreign: 400},
+	"POST /auth/login":                     {open: true, foreign: 400},
+	"POST /auth/logout":                    {own: []int{403}, foreign: 403}, // sessions are ended, not keys
 	"POST /api/v1/subscriptions":           {body: subscription, own: []int{201}, makes: "tempo"},
 	"GET /api/v1/subscriptions":            {own: []int{200}},
 	"GET /api/v1/subscriptions/{id}":       {own: []int{200}},

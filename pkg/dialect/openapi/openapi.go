@@ -36,13 +36,15 @@ type Call struct {
 	Open         bool      // it takes no key
 	Socket       bool      // it is upgraded to a WebSocket
 	Uncounted    bool      // it doesn't count against the plan
+	Session      bool      // it takes no key either, but a session
+	Bounded      bool      // there may be so many of it in a minute from one address
 	RateHeaders  bool      // answers say how many requests are left
 }
 
 // Calls lists what a dialect serves.
 func Calls(d *dialect.Dialect) (calls []Call) {
 	for _, r := range d.Routes {
-		calls = append(calls, Call{Method: r.Method, Path: r.Path, Scope: r.Scope, RateHeaders: d.RateHeaders})
+		calls = append(calls, Call{Method: r.Method, Path: r.Path, Scope: r.Scope, Open: r.Open, Session: r.Session, Bounded: r.PerAddress > 0, RateHeaders: d.RateHeaders})
 	}
 	if d.Stream != nil {
 		for _, path := range d.Stream.Paths {
@@ -128,7 +130,7 @@ func (c *Call) complete(op object) {
 	case !c.Open:
 		refusals = append(refusals, "401", "403")
 	}
-	if !c.Open && !c.Uncounted {
+	if c.Bounded || !c.Open && !c.Uncounted {
 		refusals = append(refusals, "429")
 	}
 	if !c.Open && strings.Contains(c.Path, "{") {
@@ -138,12 +140,15 @@ func (c *Call) complete(op object) {
 		refusals = append(refusals, "409")
 	}
 	op["security"] = []any{}
-	if !c.Open {
+	switch {
+	case c.Session:
+		op["security"] = []any{map[string]any{"session": []any{}}}
+	case !c.Open:
 		scopes := []any{}
 		if c.Scope != "" {
 			scopes = append(scopes, string(c.Scope))
 		}
-		op["security"] = []any{map[string]any{"bearer": scopes}, map[string]any{"apiKey": scopes}}
+		op["security"] = []any{map[string]any{"bearer": scopes}, map[string]any{"apiKey": scopes}, map[string]any{"session": scopes}}
 	}
 	responses := op.in("responses")
 	if responses == nil {

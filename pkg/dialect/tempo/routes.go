@@ -14,6 +14,9 @@ import (
 const subscriptions = "/api/v1/subscriptions"
 
 var routes = dialect.Visible([]dialect.Route{
+	{Method: "POST", Path: "/auth/register", Open: true, PerAddress: registersPerAddress, Serve: register},
+	{Method: "POST", Path: "/auth/login", Open: true, PerAddress: loginsPerAddress, Serve: login},
+	{Method: "POST", Path: "/auth/logout", Session: true, PerAddress: loginsPerAddress, Serve: logout},
 	{Method: "POST", Path: subscriptions, Scope: key.Manage, Serve: create},
 	{Method: "GET", Path: subscriptions, Scope: key.Manage, Params: []string{"limit", "offset"}, Serve: list},
 	{Method: "GET", Path: subscriptions + "/{id}", Scope: key.Manage, Serve: get},
@@ -71,7 +74,7 @@ func create(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialec
 			Message: fmt.Sprintf("Your %s plan allows %d subscriptions. Please upgrade or remove inactive subscriptions.", p, atMost)}
 	}
 	if err != nil {
-		return nil, inOurWords(err)
+		return nil, inOurWords(err, endpointWords)
 	}
 	return &dialect.Response{Status: 201, Body: appendSubscription(nil, ep, true)}, nil
 }
@@ -171,7 +174,7 @@ func patch(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect
 		change.Options.Filter = &text
 	}
 	ep, err := dialect.PatchActive(ctx, core, &r.Principal, id, change, in.Active)
-	return shown(ep, inOurWords(err))
+	return shown(ep, inOurWords(err, endpointWords))
 }
 
 func remove(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.Response, error) {
@@ -216,8 +219,11 @@ func logs(ctx context.Context, core dialect.Core, r *dialect.Request) (*dialect.
 	return counted(body, total, offset+len(page) < total), nil
 }
 
-// inOurWords puts what the core says of an endpoint in the words of this API.
-func inOurWords(err error) error {
+// endpointWords are the members of an endpoint as this API has them.
+var endpointWords = map[string]string{"url": "webhook_url"}
+
+// inOurWords puts what the core says of members in the words of this API.
+func inOurWords(err error, words map[string]string) error {
 	var e *dialect.Error
 	if !errors.As(err, &e) {
 		return err
@@ -225,8 +231,8 @@ func inOurWords(err error) error {
 	said := *e
 	said.Issues = nil
 	for _, issue := range e.Issues {
-		if len(issue.Path) > 0 && issue.Path[0] == "url" {
-			issue.Path = []string{"webhook_url"}
+		if len(issue.Path) > 0 && words[issue.Path[0]] != "" {
+			issue.Path = append([]string{words[issue.Path[0]]}, issue.Path[1:]...)
 		}
 		said.Issues = append(said.Issues, issue)
 	}

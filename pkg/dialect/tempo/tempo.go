@@ -1,6 +1,7 @@
-// Package tempo speaks the API of Tempo's webhook service, as far as it needs no
-// accounts.
+// Package tempo speaks the API of Tempo's webhook service.
 //
+//	accounts    POST /auth/register → user, organization on the free plan, api_key for live; /auth/login →
+//	            a session's token, also set as a cookie; /auth/logout
 //	key         X-API-Key, or Authorization: Bearer; /api/v1/api-keys: create, list, delete; its own
 //	            begin tempo_live_ or tempo_test_, may expire, and may be for one network
 //	management  /api/v1/subscriptions: create, list, get, change, delete; /api/v1/webhooks/logs

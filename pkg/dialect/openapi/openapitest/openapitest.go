@@ -223,7 +223,8 @@ func (o *Operation) Keyed() bool {
 	said, _ := o.in()
 	streams, _ := o.in("responses", "200", "content", "text/event-stream")
 	keys, _ := said["security"].([]any)
-	return len(keys) > 0 && streams == nil
+	takesKey := slices.ContainsFunc(keys, func(way any) bool { return way.(object)["apiKey"] != nil })
+	return takesKey && streams == nil
 }
 
 // Example gives the body of its example; nil: it has none.
