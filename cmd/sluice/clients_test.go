@@ -157,7 +157,7 @@ func TestPublishedClients(t *testing.T) {
 		if err := p.call(t.Context(), "POST", "/v1/webhooks", "application/json", []byte(body), 201, &hook); err != nil {
 			t.Fatal(err)
 		}
-		publish(`{"type":"settlement.complete","data":{"settlement":{"amount":1000000.50,"note":"naïve \u2028 <b>&\"\\/","big":1e21,"small":1e-7,"2":0,"1":-0}}}`)
+		publish(`{"type":"settlement.complete","data":{"settlement":{"amount":1000000.50,"note":"naïve \u2028 <b>&\"\\/","big":1e21,"small":1e-7,"2":0,"1":-0},` + foreign + `,` + nasty[1:] + `}`)
 		for attempt := 1; attempt <= 2; attempt++ { // the second comes after 5 s
 			var seen struct {
 				Attempt, Header, Delivery  string

@@ -67,7 +67,7 @@ func tempoSnippets(s *snippets) {
 
 	transfer := func(id, network, hash, more string) {
 		s.publish(`{"id":"` + id + `","type":"chain.transfer","network":"` + network + `","data":{"transactionHash":"` + hash + `","token":"` + tempoToken +
-			`","from":"` + strings.ToLower(tempoSender) + `","amount":"1000000",` + more + nasty[1:] + `}`)
+			`","from":"` + strings.ToLower(tempoSender) + `","amount":"1000000",` + more + foreign + `,` + nasty[1:] + `}`)
 	}
 	s.publish(`{"id":"evt_small","type":"chain.transfer","network":"mainnet","data":{"token":"` + tempoToken + `","from":"` + tempoSender + `","amount":"999999"}}`)
 	s.publish(`{"id":"evt_mint","type":"chain.mint","network":"mainnet","data":{"token":"` + tempoToken + `","from":"` + tempoSender + `","amount":"1000000"}}`)

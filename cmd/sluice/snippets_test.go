@@ -62,10 +62,14 @@ func (s *snippets) publish(event string) {
 	}
 }
 
-// nasty is data that comes out of its parsers and writers as it went in, if it is
-// in their form: whole floats, exponents, names that look like numbers, all that
-// JSON escapes.
-const nasty = `{"whole":45000.0,"small":0.1,"large":1e21,"negative":-0,"b":1,"2":"two","1":"one","text":"\" \\ \/ \u001f </script>","big":"9007199254740993","deep":[[[{"a":[]}]]],"none":null}`
+// nasty is data that comes out of Node's and Python's parsers and writers as it went in,
+// if it is in their form: whole floats, exponents, names that look like numbers, all that
+// JSON escapes, and much in one another.
+var nasty = `{"whole":45000.0,"small":0.1,"large":1e21,"negative":-0,"b":1,"2":"two","1":"one","text":"\" \\ \/ \u001f </script>","big":"9007199254740993","deep":` +
+	strings.Repeat(`[{"a":`, 25) + `[]` + strings.Repeat(`}]`, 25) + `,"none":null}`
+
+// foreign is text that Python writes in another way than Node does.
+const foreign = `"note":"naïve 日本 𝒳 👩‍👩‍👧 \u2028","日本":1`
 
 // TestPrintedSnippets runs what the guides print against the product as a process.
 func TestPrintedSnippets(t *testing.T) {
@@ -95,7 +99,7 @@ func tenzroSnippets(s *snippets) {
 	stream := s.run("node", "-r", "./testdata/snippets/sockets.cjs", s.fill("tenzro-stream.js", "wss://api.platform.tenzro.com", "ws://"+s.p.address, "your-api-key", s.p.key))
 	awaitLine(s.t, stream, "subscribed")
 
-	s.publish(`{"id":"evt_confirmed","type":"transaction.confirmed","data":` + nasty + `}`)
+	s.publish(`{"id":"evt_confirmed","type":"transaction.confirmed","data":{` + foreign + `,` + nasty[1:] + `}`)
 	var got struct {
 		Genuine bool
 		Event   struct{ ID, Type string }
@@ -164,7 +168,7 @@ func quubSnippets(s *snippets) {
 	if err := s.p.call(s.t.Context(), "PATCH", "/v1/webhooks/"+second.WebhookID, "application/json", []byte(`{"asciiBody":true}`), 200, nil); err != nil {
 		s.t.Fatal(err)
 	}
-	s.publish(`{"id":"evt_naive","type":"deposit.completed","data":{"note":"naïve 日本 𝒳"}}`)
+	s.publish(`{"id":"evt_naive","type":"deposit.completed","data":{` + foreign + `}}`)
 	for _, lines := range []<-chan string{inNode, inPython} {
 		awaitLine(s.t, lines, "deposit.completed")
 	}
@@ -175,7 +179,12 @@ func quubSnippets(s *snippets) {
 	if len(first.Events) != 3 || first.Events[2] != "trade.executed" {
 		s.t.Errorf("changed to %+v", first)
 	}
-	s.curl("quub-create-ngrok.sh", "", atNode, &third)
+	practices := []string{"testdata/snippets/quub-practices.cjs"}
+	for _, name := range []string{"quub-quick.js", "quub-once.js", "quub-handle.js"} {
+		practices = append(practices, s.fill(name))
+	}
+	careful := s.run("node", practices...)
+	s.curl("quub-create-ngrok.sh", "", at(careful), &third)
 	if !strings.HasPrefix(third.Secret, "whsec_") {
 		s.t.Errorf("made %+v", third)
 	}
@@ -205,6 +214,8 @@ func quubSnippets(s *snippets) {
 		}
 		return nil
 	})
+	s.publish(`{"type":"order.filled","data":{"orderId":"ord_careful"}}`)
+	awaitLine(s.t, careful, `{"handled":{"orderId":"ord_careful"}}`)
 	for _, hook := range []quubHook{first, second, third} {
 		s.curl("quub-delete.sh", hook.WebhookID, "", nil)
 	}
