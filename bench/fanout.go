@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"sluice/pkg/freeport"
 )
 
 const (
@@ -73,7 +75,7 @@ const floorBytes = fanoutBytes + 4 // as much as a frame of a message has
 
 // startWriting starts such a floor, which writes so many messages at a time.
 func startWriting(ctx context.Context, cfg *Config, n, together int) (*writeFloor, error) {
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}

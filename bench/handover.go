@@ -18,6 +18,7 @@ import (
 
 	"sluice/pkg/delivery"
 	"sluice/pkg/event"
+	"sluice/pkg/freeport"
 	"sluice/pkg/key"
 )
 
@@ -90,7 +91,7 @@ func (r *relay) begin() (end func(), err error) {
 			ends[i]()
 		}
 	}
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return end, err
 	}

@@ -5,16 +5,25 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"sluice/pkg/freeport"
 )
 
 const (
 	idleConnections = 10_000
+	idleAlone       = 5000            // of them, which come one after another
+	idleAbreast     = 64              // of the others are on their way at any time
 	idleFor         = 3 * time.Second // before the memory is looked at
 )
 
 // What connections cost that get nothing. The floor accepts them and keeps them; the
-// product lets each in. That needs so many open files on both sides (ulimit -n).
+// product lets each in. That needs so many open files on both sides (ulimit -n). Those
+// who come alone wake a server that has gone to sleep at each step; those who come
+// together find it awake, unless it has them wait as a crowd.
 var (
 	idleRow = idleOf("idle", "connections, subscribed; CPU time of connect, upgrade, auth and subscribe", func(p *product) (net.Conn, error) {
 		conn, _, err := dialWebSocket(p.ws, p.key)
@@ -45,7 +54,7 @@ func idleOf(name, what string, dial func(*product) (net.Conn, error)) row {
 }
 
 func idleFloor(ctx context.Context, cfg *Config) (sample, error) {
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return sample{}, err
 	}
@@ -77,14 +86,21 @@ func idle(p *process, connect func() (net.Conn, error)) (sample, error) {
 		return sample{}, err
 	}
 	begun := time.Now()
-	for range idleConnections {
-		conn, err := connect()
-		if err != nil {
-			return sample{}, err
-		}
-		defer conn.Close()
+	alone, err := connectAll(idleAlone, 1, connect)
+	defer alone.close()
+	if err != nil {
+		return sample{}, err
 	}
 	took := time.Since(begun)
+	between, err := p.cpu()
+	if err != nil {
+		return sample{}, err
+	}
+	others, err := connectAll(idleConnections-idleAlone, idleAbreast, connect)
+	defer others.close()
+	if err != nil {
+		return sample{}, err
+	}
 	after, err := p.cpu()
 	if err != nil {
 		return sample{}, err
@@ -93,12 +109,40 @@ func idle(p *process, connect func() (net.Conn, error)) (sample, error) {
 	idled := p.rssMB()
 	later, err := p.cpu()
 	return sample{
-		cpu:   (after - before) / idleConnections * 1e6,
-		rate:  idleConnections / took.Seconds(),
+		cpu:   (between - before) / idleAlone * 1e6,
+		rate:  idleAlone / took.Seconds(),
 		rssMB: idled,
 		more: []figure{
+			{fmt.Sprintf("CPU-µs per connection where %d come at a time", idleAbreast), (after - between) / (idleConnections - idleAlone) * 1e6},
 			{"KiB of memory a connection", (idled - memory) * 1024 / idleConnections},
 			{"percent of a processor while idle", (later - after) / idleFor.Seconds() * 100},
 		},
 	}, err
+}
+
+// idlers are connections that are closed together.
+type idlers []net.Conn
+
+func (c idlers) close() {
+	for _, conn := range c {
+		if conn != nil {
+			conn.Close()
+		}
+	}
+}
+
+// connectAll makes so many connections, some of them at a time.
+func connectAll(many, abreast int, connect func() (net.Conn, error)) (made idlers, err error) {
+	made = make(idlers, many)
+	var next atomic.Int64
+	var group errgroup.Group
+	for range abreast {
+		group.Go(func() (err error) {
+			for i := next.Add(1) - 1; i < int64(many) && err == nil; i = next.Add(1) - 1 {
+				made[i], err = connect()
+			}
+			return err
+		})
+	}
+	return made, group.Wait()
 }

@@ -11,6 +11,8 @@ import (
 
 	"github.com/HdrHistogram/hdrhistogram-go"
 	"github.com/valyala/fasthttp"
+
+	"sluice/pkg/freeport"
 )
 
 const (
@@ -57,7 +59,7 @@ func (in ingest) asRow() row {
 }
 
 func (in ingest) runFloor(ctx context.Context, cfg *Config) (sample, error) {
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return sample{}, err
 	}

@@ -6,7 +6,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -19,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sluice/pkg/event"
+	"sluice/pkg/freeport"
 	"sluice/pkg/key"
 )
 
@@ -148,11 +148,11 @@ func serve(ctx context.Context, cfg *Config, data, token string, within time.Dur
 
 // serveWith starts one with these arguments.
 func serveWith(ctx context.Context, cfg *Config, token string, within time.Duration, hear io.Writer, args ...string) (*product, error) {
-	listen, err := freeAddress()
+	listen, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}
-	ops, err := freeAddress()
+	ops, err := freeport.Address()
 	if err != nil {
 		return nil, err
 	}
@@ -184,13 +184,4 @@ func (p *product) metric(name string) float64 {
 		}
 	}
 	return 0
-}
-
-func freeAddress() (string, error) {
-	ln, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", err
-	}
-	defer ln.Close()
-	return ln.Addr().String(), nil
 }

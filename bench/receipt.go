@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"golang.org/x/sync/errgroup"
+
+	"sluice/pkg/freeport"
 )
 
 const (
@@ -23,7 +25,7 @@ var receiptRow = row{
 	unit: "CPU-s per thousand",
 	floor: func(ctx context.Context, cfg *Config) (sample, error) {
 		return receipt(func(url string) (*process, func([]byte) error, error) {
-			address, err := freeAddress()
+			address, err := freeport.Address()
 			if err != nil {
 				return nil, nil, err
 			}

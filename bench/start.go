@@ -11,6 +11,8 @@ import (
 	"path/filepath"
 	"syscall"
 	"time"
+
+	"sluice/pkg/freeport"
 )
 
 // Start says how much there is when the row start begins.
@@ -41,7 +43,7 @@ var startRow = row{
 }
 
 func startFloor(ctx context.Context, cfg *Config) (sample, error) {
-	address, err := freeAddress()
+	address, err := freeport.Address()
 	if err != nil {
 		return sample{}, err
 	}

@@ -27,6 +27,7 @@ var arrows = []struct {
 }{
 	{"pkg/event", nil, []string{"sluice/..."}, "event is the ground: it imports nothing of ours"},
 	{"pkg/datadir", nil, []string{"sluice/..."}, "files and their directory know nothing of what is in them"},
+	{"pkg/freeport", nil, []string{"sluice/..."}, "ports are the system's: it imports nothing of ours"},
 	{"pkg/plan", nil, []string{"sluice/..."}, "plan is a table: it imports nothing of ours"},
 	{"pkg/key", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/eventlog/...", "sluice/pkg/control/...", "sluice/pkg/dialect/...", "sluice/pkg/endpoint/...", "sluice/pkg/delivery/..."}, "a noun stands on event alone"},
 	{"pkg/endpoint", nil, []string{"sluice/gateway/...", "sluice/dispatcher/...", "sluice/replay/...", "sluice/pkg/eventlog/...", "sluice/pkg/control/...", "sluice/pkg/dialect/...", "sluice/pkg/delivery/..."}, "a noun stands on event alone"},

@@ -4,11 +4,8 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"io"
-	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -16,13 +13,13 @@ import (
 	"slices"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog/eventlogtest"
+	"sluice/pkg/freeport"
 	"sluice/pkg/key"
 )
 
@@ -181,24 +178,11 @@ func eventually(t *testing.T, patience time.Duration, try func() error) {
 	}
 }
 
-var (
-	firstPort = rand.Uint32N(9_000)
-	given     atomic.Uint32 // addresses
-)
-
-// freeAddress is of a port that no system gives away by itself: one that it would
-// may be a connection's of another test before the process has it, or has it again.
-// From anywhere on one is given after the other, so that no two tests have one at once.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	for {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", 10_000+(firstPort+given.Add(1))%9_000))
-		if err == nil {
-			ln.Close()
-			return ln.Addr().String()
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			t.Fatal(err)
-		}
+	address, err := freeport.Address()
+	if err != nil {
+		t.Fatal(err)
 	}
+	return address
 }
