@@ -40,7 +40,7 @@ func (l *list) Bounds(context.Context, eventlog.Partition) (start, end int64, er
 	return 0, int64(len(l.records)), nil
 }
 
-func (l *list) Read(_ context.Context, _ eventlog.Partition, from int64, _ int) ([]eventlog.Record, error) {
+func (l *list) Read(_ context.Context, _ eventlog.Partition, from int64, most int) ([]eventlog.Record, error) {
 	l.mu.Lock()
 	l.reading++
 	l.most = max(l.most, l.reading)
@@ -52,7 +52,11 @@ func (l *list) Read(_ context.Context, _ eventlog.Partition, from int64, _ int) 
 	if from > int64(len(l.records)) {
 		return nil, eventlog.ErrPastEnd
 	}
-	return l.records[from:], nil
+	to := from
+	for bytes := 0; to < int64(len(l.records)) && (to == from || bytes+len(l.records[to].Value) <= most); to++ {
+		bytes += len(l.records[to].Value)
+	}
+	return l.records[from:to], nil
 }
 
 func (l *list) OffsetAt(_ context.Context, _ eventlog.Partition, t time.Time) (int64, error) {

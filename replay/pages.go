@@ -104,7 +104,10 @@ func (ps *pages) want(from int64, patient bool) (*page, want) {
 func (ps *pages) end(p *page) {
 	ps.mu.Lock()
 	defer ps.mu.Unlock()
-	at := slices.Index(ps.reading, p)
+	at, _ := slices.BinarySearchFunc(ps.reading, p.from, byPlace)
+	for ps.reading[at] != p { // who wouldn't wait begins there, too
+		at++
+	}
 	ps.reading = slices.Delete(ps.reading, at, at+1)
 	close(p.done)
 }

@@ -114,6 +114,52 @@ func TestCrowdSharesPages(t *testing.T) {
 	}
 }
 
+// TestReach: who reads so far behind a page that is being read that it won't be in there
+// isn't made to wait for it, and who reads near it is.
+func TestReach(t *testing.T) {
+	for name, c := range map[string]struct {
+		behind int64
+		took   time.Duration
+		read   float64
+	}{
+		"near": {1, time.Second, 1},
+		"far":  {40, time.Second, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				log := &list{slow: time.Second}
+				p := pastOf(t, log, 0)
+				for i := range 100 {
+					ev := published(fmt.Sprint(i), "a.b", "org_a")
+					ev.Data = []byte(`{"pad":"` + strings.Repeat("x", readBytes/8) + `"}`)
+					p.append(ev)
+				}
+				read := func(from int64) {
+					page, err := p.reader.Forward(t.Context(), from, from+1, Most{}, func(*event.Event) bool { return true })
+					if err != nil || len(page.Events) != 1 {
+						t.Errorf("from %d: %d events, %v", from, len(page.Events), err)
+					}
+				}
+				read(0) // how much a page holds is known from now on
+				before := wantedFrom(t, p.reader, "log")
+
+				began := time.Now()
+				var first sync.WaitGroup
+				first.Go(func() { read(20) })
+				synctest.Wait()
+				read(20 + c.behind)
+				if took := time.Since(began); took != c.took {
+					t.Errorf("it took %v, not %v", took, c.took)
+				}
+				first.Wait()
+				if n := wantedFrom(t, p.reader, "log") - before; n != c.read {
+					t.Errorf("the log was read %v times, not %v", n, c.read)
+				}
+			})
+		})
+	}
+}
+
 // Who waits for a page that can't be read, or that another gave up, reads it for itself.
 func TestPageGivenUp(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
