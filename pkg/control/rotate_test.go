@@ -28,6 +28,20 @@ func withKeys(t *testing.T, log eventlog.Log, path string, keys ...[]byte) (*con
 	return c, err
 }
 
+// sealedIn holds that the log gives the same state to whoever reads all of it, and that
+// no secret, all of which have canary in them, lies in it as it is.
+func sealedIn(t *testing.T, log eventlog.Log, c *control.Control, canary string) {
+	t.Helper()
+	again, err := withKeys(t, log, "", oldKey)
+	if err != nil {
+		t.Fatal(err)
+	}
+	sameState(t, c, again)
+	if strings.Contains(everything(t, log), canary) {
+		t.Error("a secret lies in the log")
+	}
+}
+
 // A new sealing key comes to all nodes before it is used, and then in front; what
 // was sealed before opens as ever.
 func TestSealingKeysRotate(t *testing.T) {
