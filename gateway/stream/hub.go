@@ -10,7 +10,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"sluice/gateway/stream/epoll"
 	"sluice/pkg/control"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog"
@@ -33,9 +32,6 @@ type Hub struct {
 	sharing  map[event.Environment]*sharing       // of their frames
 	position map[event.Environment]*atomic.Int64  // offset behind what the shards were given
 	doubles  map[event.Environment]*event.Doubles // each the tail's of its environment
-
-	pollOnce sync.Once
-	poll     *epoll.Poller // nil: connections aren't taken over; see poller
 
 	mu       sync.Mutex
 	open     sync.WaitGroup // connections served
@@ -125,9 +121,11 @@ func (h *Hub) Run(ctx context.Context) error {
 		s.inbox.close()
 	}
 	shards.Wait()
-	h.pollOnce.Do(func() {})
-	if h.poll != nil {
-		h.poll.Close()
+	for _, s := range h.shards {
+		s.pollOnce.Do(func() {})
+		if s.poll != nil {
+			s.poll.Close()
+		}
 	}
 	return failed
 }
@@ -165,17 +163,6 @@ func (h *Hub) giveBack(ctx context.Context) {
 		}
 		before = number
 	}
-}
-
-// poller is made for the first connection; nil: there is none on this system.
-func (h *Hub) poller() *epoll.Poller {
-	h.pollOnce.Do(func() {
-		var err error
-		if h.poll, err = epoll.New(); err != nil {
-			h.cfg.Logger.Warn("connections are served by goroutines of their own, which costs more memory", "error", err)
-		}
-	})
-	return h.poll
 }
 
 // begin sets each environment's place to the end of its events, and recalls those

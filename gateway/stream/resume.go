@@ -75,12 +75,13 @@ func (t *catchUp) do(c *conn) error {
 			return err
 		}
 	}
+	var bufs [][]byte
 	for at := last.From; at < t.to; {
 		frames, next, err := c.chunk(ctx, at, t.to, t.wants)
 		if err != nil {
 			return t.failed(c, at, err)
 		}
-		var bufs [][]byte
+		bufs = slices.Grow(bufs[:0], len(frames)) // those before are written
 		for _, f := range frames {
 			bufs = append(bufs, f.bytes)
 		}
@@ -138,6 +139,7 @@ func (c *conn) chunk(ctx context.Context, from, to int64, wants func(*event.Even
 		if err != nil {
 			return err
 		}
+		frames = make([]frame, 0, len(page.Events))
 		for _, ev := range page.Events {
 			frames = c.appendFrame(frames, ev)
 		}

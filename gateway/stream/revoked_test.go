@@ -25,6 +25,11 @@ func (b *between) Authenticate(ctx context.Context, token string) (*key.Principa
 	return p, err
 }
 
+func (b *between) Known(token string) *key.Principal {
+	p, _ := b.Authenticate(context.Background(), token)
+	return p
+}
+
 // A key that is revoked when it was looked up, and nobody knows yet whose
 // connection it will be, leaves none open.
 func TestRevokedWhileAuthenticating(t *testing.T) { carried(t, testRevokedWhileAuthenticating) }
@@ -72,6 +77,11 @@ func (b bound) Authenticate(ctx context.Context, token string) (*key.Principal, 
 		of.Network, p = "testnet", &of
 	}
 	return p, err
+}
+
+func (b bound) Known(token string) *key.Principal {
+	p, _ := b.Authenticate(context.Background(), token)
+	return p
 }
 
 // A stream has events of all networks, so a key that is for one isn't let in.

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"io"
 	"math/big"
 	"net"
 	"testing"
@@ -45,6 +46,24 @@ func TestSecurePause(t *testing.T) {
 		v.want(opText, `"dropped"`, 20*time.Second)
 		for range 4 {
 			v.want(opText, "rfq.created", 20*time.Second)
+		}
+	})
+}
+
+// TestSecureEnd: who reads to the end on TLS has it right behind the close frame, while
+// its own last words are waited for.
+func TestSecureEnd(t *testing.T) {
+	bubble(t, anybody{}, securePipe(t), func(v *virtual) {
+		v.join()
+		if _, err := v.nc.Write([]byte{0x81, 0x01, 'x'}); err != nil { // not masked
+			v.t.Fatal(err)
+		}
+		v.want(opClose, closed(1002), 0)
+		if _, _, err := v.frame(); err != io.EOF {
+			v.t.Fatalf("%v, and not the end", err)
+		}
+		if took := time.Since(v.began); took > 0 {
+			v.t.Fatalf("the end came after %v", took)
 		}
 	})
 }

@@ -31,6 +31,9 @@ type shard struct {
 
 	batch  batch // what taken connections write from
 	writer epoll.Writer
+
+	pollOnce sync.Once
+	poll     *epoll.Poller // of its taken connections; nil: none are; see poller
 }
 
 func newShard(h *Hub) *shard {
@@ -156,9 +159,7 @@ func (s *shard) flush() {
 // Who calls holds no lock.
 func (s *shard) call(fn func()) bool {
 	if s.inbox.enter(false) {
-		fn()
-		s.turn()
-		s.inbox.leave(len(s.dirty) > 0)
+		s.be(work{fn: fn})
 		return true
 	}
 	ran := make(chan struct{})
@@ -167,6 +168,33 @@ func (s *shard) call(fn func()) bool {
 	}
 	<-ran // a closed inbox is still worked off
 	return true
+}
+
+// perform is call where nobody waits: the shard's goroutine does it, or its caller.
+func (s *shard) perform(w work) {
+	if !s.inbox.enter(false) {
+		s.inbox.post(w)
+		return
+	}
+	s.be(w)
+}
+
+// be has who has entered be the shard for that work and what comes of it.
+func (s *shard) be(w work) {
+	s.do(&w)
+	s.turn()
+	s.inbox.leave(len(s.dirty) > 0)
+}
+
+// poller is made for the first connection; nil: there is none on this system.
+func (s *shard) poller() *epoll.Poller {
+	s.pollOnce.Do(func() {
+		var err error
+		if s.poll, err = epoll.New(); err != nil {
+			s.hub.cfg.Logger.Warn("connections are served by goroutines of their own, which costs more memory", "error", err)
+		}
+	})
+	return s.poll
 }
 
 // add makes the connection one of the shard's.

@@ -24,8 +24,8 @@
 //   - Everything that goes out, control frames too, goes through a connection's queue,
 //     so frames never mix. Who takes it from there is the connection's carrier. Of a
 //     plain socket the descriptor is taken over (epoll): the shard itself writes, all
-//     that a connection is to have with one system call, and a reader exists only
-//     while there is something to read. Anything else, such as TLS, has a goroutine
+//     that a connection is to have with one system call, and the shard's poller reads,
+//     until it would have to wait: then another polls on. Anything else, such as TLS, has a goroutine
 //     that reads and one that writes.
 //
 // Reading order: hub.go shard.go index.go filter.go bearers.go; upgrade.go admit.go conn.go
@@ -56,6 +56,8 @@ import (
 type Access interface {
 	// Authenticate waits some seconds at most.
 	Authenticate(ctx context.Context, token string) (*key.Principal, error)
+	// Known is Authenticate where nothing has to be waited for; nil: ask that.
+	Known(token string) *key.Principal
 	// Key gives a key that stands; nil: it was taken away. It doesn't wait.
 	Key(id string) *control.Key
 	// Watch tells of every change from now on, keys taken away among them.

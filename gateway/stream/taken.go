@@ -13,9 +13,10 @@ import (
 // taken carries a connection whose descriptor was taken over from the server. Its
 // shard writes, and nobody else, so that an event costs a write() and no switch
 // to another goroutine; what the client doesn't take at once is left over, and
-// the rest waits in the queue. A reader exists while there is something to read:
+// the rest waits in the queue. Its shard's poller reads, and leaves the polling to
+// another goroutine before it waits for anything:
 //
-//	poller ─ in ──► read, in a goroutine of its own ─► heard ─► …
+//	poller ─ in ──► readInto ─► heard ─► …
 //	       └ out ─┐
 //	wake, events ┴► shard ─► flush: left over, else a batch of the queue ─► write()
 //	tasks ◄──────────────────┘ and what they hand over, or else what is said aside
@@ -29,6 +30,7 @@ type taken struct {
 	posted  atomic.Bool  // flush is in the shard's inbox
 	held    atomic.Bool  // it isn't to be for now: who reads has more to say
 	wanted  atomic.Bool  // it would be, else
+	polls   bool         // who reads is the poller; the reader's own
 
 	// The shard's own.
 	closed  bool       // the descriptor is
@@ -63,7 +65,7 @@ type leftOver struct {
 // nothing was done.
 func (h *Hub) take(c *conn, nc net.Conn) bool {
 	tcp, ok := below(nc).(*net.TCPConn)
-	if !ok || h.poller() == nil {
+	if !ok || c.shard.poller() == nil {
 		return false
 	}
 	tcp.SetWriteBuffer(h.limits.SendBuffer)
@@ -76,7 +78,7 @@ func (h *Hub) take(c *conn, nc net.Conn) bool {
 	k.input.Store(reading)
 	c.carrier = k
 	alive := c.shard.call(func() {
-		if err = h.poll.Add(fd, k); err == nil {
+		if err = c.shard.poll.Add(fd, k); err == nil {
 			k.leave = outlive(nc)
 			c.shard.add(c)
 		}
@@ -117,8 +119,18 @@ func (k *taken) wake() {
 }
 
 func (k *taken) hold(held bool) {
+	if !held {
+		k.passOn()
+	}
 	if k.held.Store(held); !held && k.wanted.Swap(false) {
 		k.wake()
+	}
+}
+
+// letGo has what was held written, by who reads, where the shard has nothing to do.
+func (k *taken) letGo() {
+	if k.held.Store(false); k.wanted.Swap(false) && k.posted.CompareAndSwap(false, true) {
+		k.c.shard.perform(work{flush: k})
 	}
 }
 
@@ -202,7 +214,7 @@ func (k *taken) push(frames [][]byte) (left [][]byte, n int, err error) {
 		took, err := w.Write(k.fd, frames)
 		if errors.Is(err, epoll.ErrAgain) {
 			k.blocked.Store(true) // first: the poller may say at once that it isn't
-			if err = k.c.hub.poll.AwaitRoom(k.fd); err == nil {
+			if err = k.c.shard.poll.AwaitRoom(k.fd); err == nil {
 				break
 			}
 		}
@@ -342,7 +354,7 @@ func (k *taken) settle(now time.Time) {
 	}
 	k.closed = true
 	k.c.shard.remove(k.c)
-	k.c.hub.poll.Remove(k.fd)
+	k.c.shard.poll.Remove(k.fd)
 	k.leave()
 	k.c.hub.dismiss(k.c)
 }

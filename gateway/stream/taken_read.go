@@ -12,7 +12,7 @@ import (
 
 // What input says.
 const (
-	quiet   = iota // nobody reads; what comes starts a reader
+	quiet   = iota // nobody reads; the poller does what comes
 	reading        // a reader is at it
 	again          // and there is more since
 	shut           // there is nothing to be read any more
@@ -50,7 +50,8 @@ func (k *taken) Ready(in, out bool) {
 		switch k.input.Load() {
 		case quiet:
 			if k.input.CompareAndSwap(quiet, reading) {
-				go k.read()
+				k.polls = true
+				k.readInto(chunks.Get().(*[chunkBytes]byte))
 				return
 			}
 		case reading:
@@ -63,20 +64,24 @@ func (k *taken) Ready(in, out bool) {
 	}
 }
 
-func (k *taken) read() { k.readInto(chunks.Get().(*[chunkBytes]byte)) }
+// chunksInARow is how much the poller reads of one connection before another polls on.
+const chunksInARow = 4
 
 // readInto reads until there is nothing. It waits for nothing but what the client
 // asked for. What is said to all that came goes out together.
 func (k *taken) readInto(buf *[chunkBytes]byte) {
 	defer chunks.Put(buf)
-	for {
+	for chunk := 0; ; chunk++ {
+		if chunk >= chunksInARow {
+			k.passOn()
+		}
 		k.hold(true)
 		k.c.awaitRoom()
 		n, err := k.fd.Read(buf[:])
 		if err == nil && k.c.heard(buf[:n]) && n < len(buf) { // of one that has ended, without looking
 			continue
 		}
-		k.hold(false)
+		k.letGo()
 		switch {
 		case err == nil:
 		case !errors.Is(err, epoll.ErrAgain):
@@ -96,5 +101,13 @@ func (k *taken) readInto(buf *[chunkBytes]byte) {
 		default:
 			k.input.Store(reading)
 		}
+	}
+}
+
+// passOn has another goroutine poll, if who reads is the poller.
+func (k *taken) passOn() {
+	if k.polls {
+		k.polls = false
+		k.c.shard.poll.Leave()
 	}
 }

@@ -32,6 +32,9 @@ func (a anybody) Authenticate(_ context.Context, token string) (*key.Principal, 
 	return &key.Principal{Org: "org_a", Environment: event.Sandbox, KeyID: "key_a", Scopes: key.Scopes, ExpiresAt: a.expires}, nil
 }
 
+// Known knows nobody: each look-up may have to wait.
+func (anybody) Known(string) *key.Principal { return nil }
+
 func (anybody) Key(string) *control.Key { return new(control.Key) }
 
 func (anybody) Watch(func(control.Change)) func() { return func() {} }

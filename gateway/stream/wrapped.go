@@ -130,8 +130,11 @@ func (w *wrapped) run() {
 		case nil:
 		case closing:
 			if last := c.closeFrame(); len(last) > 0 {
-				w.send([][]byte{last}) // who doesn't take it is closed without
+				if w.send([][]byte{last}) != nil {
+					return // who doesn't take it is closed without
+				}
 			}
+			w.closeWrite()
 			return
 		case *readOn: // it writes nothing: others needn't wait for it
 			t := b.task
@@ -142,6 +145,14 @@ func (w *wrapped) run() {
 				return
 			}
 		}
+	}
+}
+
+// closeWrite tells the client that nothing more comes. Its own last words may, but who
+// reads to the end needn't wait until these were waited for.
+func (w *wrapped) closeWrite() {
+	if half, ok := w.nc.(interface{ CloseWrite() error }); ok && !w.c.over(time.Now()) {
+		half.CloseWrite() // on TLS it gives up by itself, too
 	}
 }
 

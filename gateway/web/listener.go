@@ -98,6 +98,8 @@ const (
 // stream until it is known better: a crowd says what it wants only once all are in. Where
 // nobody waits there is no crowd.
 //
+// Some come in together: to wake for each would take as long as to let it in.
+//
 // How long others take is more than the newcomers' number tells: garbage is collected, or
 // the machine has other work. Then its own turn comes late, and what was lost isn't made
 // good, but waited for once more.
@@ -112,11 +114,14 @@ func (l *listener) pace() {
 		l.next = earliest
 	}
 	l.next = l.next.Add(came * apart)
-	for l.due = now; !l.hurry.Load() && now.Before(l.next); l.due = l.next {
+	l.due, l.crowd = now, crowd
+	if l.next.Sub(now) < inARow*l.apart {
+		return
+	}
+	for ; !l.hurry.Load() && now.Before(l.next); l.due = l.next {
 		time.Sleep(min(l.next.Sub(now), 10*time.Millisecond))
 		now = time.Now()
 	}
-	l.crowd = crowd
 }
 
 // awaitRoom waits until there may be one more connection. Those who come wait in

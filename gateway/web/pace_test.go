@@ -56,6 +56,15 @@ func TestCrowdComesInAtAPace(t *testing.T) {
 	}
 }
 
+// A crowd comes in by the few, so that it isn't woken for each.
+func TestCrowdComesInByTheFew(t *testing.T) {
+	came := make(map[time.Time]int)
+	n := takes(t, always{}, time.Second, func(*listener, *counted) { came[time.Now()]++ })
+	if most := n/inARow + 1; len(came) > most {
+		t.Errorf("%d came in at %d times, not %d", n, len(came), most)
+	}
+}
+
 // Where the processors are busy a crowd comes in more slowly than they allow, and comes in
 // all the same.
 func TestCrowdGivesWay(t *testing.T) {

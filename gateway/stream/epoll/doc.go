@@ -17,8 +17,9 @@ import "errors"
 // ErrAgain says that the socket can't do more now.
 var ErrAgain = errors.New("socket isn't ready")
 
-// Watcher is told of one descriptor. Ready is called on the poller's goroutine,
-// which must not be held up; it may come once more after the descriptor was closed.
+// Watcher is told of one descriptor. Ready is called on the poller's goroutine: who
+// would hold it up calls Leave first. It may come once more after the descriptor was
+// closed.
 type Watcher interface {
 	Ready(in, out bool)
 }

@@ -103,14 +103,23 @@ func (w *Writer) writev(fd FD, frames [][]byte) (int, error) {
 }
 
 // Poller tells the watchers of many descriptors when it is worth trying again.
-// Its methods may be called by any number of goroutines.
+// Its methods, but for Leave, may be called by any number of goroutines.
 type Poller struct {
 	file *os.File // of the epoll descriptor
 	raw  syscall.RawConn
 	done chan struct{}
+	turn *turn // of the goroutine that polls, and its own
 
 	mu       sync.Mutex
 	watchers []Watcher // by descriptor
+}
+
+// turn is what epoll said last, of which the watchers from next on are to be told yet.
+type turn struct {
+	events  [256]unix.EpollEvent
+	told    [256]Watcher
+	next, n int
+	left    *bool // the goroutine whose turn it is has left it to another
 }
 
 // New makes a poller, which works until Close.
@@ -120,7 +129,7 @@ func New() (*Poller, error) {
 		return nil, fmt.Errorf("make epoll: %w", err)
 	}
 	unix.SetNonblock(fd, true) // by which the runtime knows that it can watch it
-	p := &Poller{file: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{})}
+	p := &Poller{file: os.NewFile(uintptr(fd), "epoll"), done: make(chan struct{}), turn: new(turn)}
 	if p.raw, err = p.file.SyscallConn(); err != nil {
 		p.file.Close()
 		return nil, fmt.Errorf("watch epoll: %w", err)
@@ -129,45 +138,68 @@ func New() (*Poller, error) {
 	return p, nil
 }
 
-// inARow is how many watchers are told before the readers that they start, and all
-// other goroutines, get their turn: a crowd doesn't go before who is there.
+// inARow is how many watchers are told before all other goroutines get their turn: a
+// crowd doesn't go before who is there.
 const inARow = 8
 
-// run waits for what is ready, until the file is closed.
+// run polls until the file is closed, or the turn is left to another goroutine.
 func (p *Poller) run() {
-	defer close(p.done)
-	var events [256]unix.EpollEvent
-	var told [256]Watcher
+	t, left := p.turn, false
+	t.left = &left
 	for {
-		var n int
-		err := p.raw.Read(func(fd uintptr) bool {
-			for {
-				var err error
-				if n, err = unix.EpollWait(int(fd), events[:], 0); err != unix.EINTR {
-					return n > 0
-				}
+		for t.next < t.n {
+			t.next++
+			if t.tell(t.next - 1); left {
+				return // t is another's by now
 			}
-		})
-		if err != nil {
-			return
-		}
-		p.mu.Lock()
-		for i := range events[:n] {
-			told[i] = p.watchers[events[i].Fd]
-		}
-		p.mu.Unlock()
-		for i, w := range told[:n] {
-			if w != nil {
-				e := events[i].Events
-				const gone = unix.EPOLLHUP | unix.EPOLLERR
-				w.Ready(e&(unix.EPOLLIN|unix.EPOLLRDHUP|gone) != 0, e&(unix.EPOLLOUT|gone) != 0)
-			}
-			told[i] = nil
-			if i%inARow == inARow-1 {
+			if t.next%inARow == 0 {
 				runtime.Gosched()
 			}
 		}
+		if p.await(t) != nil {
+			close(p.done)
+			return
+		}
 	}
+}
+
+// tell tells one watcher.
+func (t *turn) tell(i int) {
+	w, e := t.told[i], t.events[i].Events
+	t.told[i] = nil
+	if w != nil {
+		const gone = unix.EPOLLHUP | unix.EPOLLERR
+		w.Ready(e&(unix.EPOLLIN|unix.EPOLLRDHUP|gone) != 0, e&(unix.EPOLLOUT|gone) != 0)
+	}
+}
+
+// await waits for what is ready.
+func (p *Poller) await(t *turn) error {
+	t.next, t.n = 0, 0
+	err := p.raw.Read(func(fd uintptr) bool {
+		for {
+			var err error
+			if t.n, err = unix.EpollWait(int(fd), t.events[:], 0); err != unix.EINTR {
+				return t.n > 0
+			}
+		}
+	})
+	if err != nil {
+		return err
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for i := range t.events[:t.n] {
+		t.told[i] = p.watchers[t.events[i].Fd]
+	}
+	return nil
+}
+
+// Leave is called by a watcher within Ready, once, before it waits for anything or
+// does what takes long: another goroutine polls on.
+func (p *Poller) Leave() {
+	*p.turn.left = true
+	go p.run()
 }
 
 // Add has the watcher told when there is something to read, of what is there already too.

@@ -211,3 +211,38 @@ func TestEnd(t *testing.T) {
 		t.Error("it watches on")
 	}
 }
+
+// leaver holds up the goroutine that tells it, until it is let go.
+type leaver struct {
+	p    *epoll.Poller
+	free chan struct{}
+}
+
+func (l leaver) Ready(bool, bool) {
+	l.p.Leave()
+	<-l.free
+}
+
+// TestLeave: who leaves holds up nobody, of those who were ready with it neither.
+func TestLeave(t *testing.T) {
+	p, err := epoll.New()
+	ok(t, err)
+	defer p.Close()
+	slow := leaver{p, make(chan struct{})}
+	defer close(slow.free)
+	for range 20 {
+		ours, theirs := pair(t)
+		fd := take(t, ours)
+		theirs.Write([]byte("x"))
+		ok(t, p.Add(fd, slow))
+		defer p.Remove(fd)
+
+		ours, theirs = pair(t)
+		fd = take(t, ours)
+		theirs.Write([]byte("x"))
+		w := make(watcher, 1)
+		ok(t, p.Add(fd, w))
+		defer p.Remove(fd)
+		w.want(t, 0)
+	}
+}

@@ -46,5 +46,8 @@ func (*Poller) AwaitRoom(FD) error { return errors.ErrUnsupported }
 // Remove does nothing.
 func (*Poller) Remove(FD) {}
 
+// Leave does nothing.
+func (*Poller) Leave() {}
+
 // Close does nothing.
 func (*Poller) Close() {}
