@@ -44,6 +44,7 @@ type Config struct {
 	Control    *control.Control
 	Sender     attempt.Sender
 	Usage      *usage.Meter // counts attempts; nil: nobody does
+	Quota      *usage.Quota // bounds those that are metered, as plans say; nil: nothing does
 	Dialects   []*dialect.Dialect
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer // nil: metrics aren't shown
@@ -103,6 +104,7 @@ func New(cfg Config) *Dispatcher {
 			Logger:  cfg.Logger,
 			Metrics: lane.NewMetrics(cfg.Registerer),
 			Usage:   cfg.Usage,
+			Quota:   cfg.Quota,
 			Clock:   lane.NewClock(cfg.Wall),
 			Drain:   cfg.Drain,
 			Trim:    cfg.Trim,

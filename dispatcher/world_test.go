@@ -181,12 +181,20 @@ type world struct {
 	keeps   bool                  // dispatchers trim nothing but snapshots, as on brokers
 	perLane int                   // requests under way in a lane of the next dispatcher; 0: as in production
 	meter   *usage.Meter          // of the next dispatcher; nil: nobody counts
+	quota   *usage.Quota          // of the next dispatcher; nil: nothing is held for it
 	heldFor time.Duration         // after which the next dispatcher gives up what it holds; 0: as in production
 }
 
 func inWorld(t *testing.T, fn func(t *testing.T, w *world), more ...*dialect.Dialect) {
 	t.Helper()
+	inWorldFrom(t, time.Time{}, fn, more...)
+}
+
+// inWorldFrom runs what happens from a moment on.
+func inWorldFrom(t *testing.T, moment time.Time, fn func(t *testing.T, w *world), more ...*dialect.Dialect) {
+	t.Helper()
 	synctest.Test(t, func(t *testing.T) {
+		time.Sleep(time.Until(moment)) // before there is a log, whose own timers would go all the while
 		w := newWorld(t, more...)
 		defer func() { w.control.Close() }() // a test may have put another in its place
 		defer func() {
@@ -212,7 +220,7 @@ func inWorlds(t *testing.T, worlds, whenShort uint64, fn func(w *world, seed uin
 }
 
 func topics(more ...*dialect.Dialect) []eventlog.Topic {
-	all := []eventlog.Topic{control.Topic, idem.Topic,
+	all := []eventlog.Topic{control.Topic, idem.Topic, usage.Topic,
 		{Name: "events.sandbox", Partitions: 1, Retention: delivery.Retention},
 		{Name: "events.live", Partitions: 1, Retention: delivery.Retention}}
 	return append(all, dispatcher.Topics(append(more, testDialect))...)
@@ -266,7 +274,7 @@ func (w *world) startOn(log eventlog.Log, wait bool) {
 func (w *world) run(log eventlog.Log, sender attempt.Sender) (d *dispatcher.Dispatcher, stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	d = dispatcher.New(dispatcher.Config{
-		Log: log, Control: w.control, Sender: sender, Dialects: w.speaks, Registerer: w.metrics, Usage: w.meter,
+		Log: log, Control: w.control, Sender: sender, Dialects: w.speaks, Registerer: w.metrics, Usage: w.meter, Quota: w.quota,
 		Trim: !w.keeps, Wall: w.wall, Logger: logger(),
 	})
 	d.PerLane(w.perLane)

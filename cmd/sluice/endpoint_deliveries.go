@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -19,13 +20,14 @@ type delivered struct {
 	Status        string
 	Attempts      int
 	Outcome       string
+	Reason        string
 	HTTPStatus    *int
 	CreatedAt     time.Time
 	NextAttemptAt *time.Time
 }
 
 func (d *delivered) row() []string {
-	outcome, next := d.Outcome, ""
+	outcome, next := cmp.Or(d.Outcome, d.Reason), ""                                     // without an attempt, why there was none
 	if d.HTTPStatus != nil && !strings.HasSuffix(outcome, strconv.Itoa(*d.HTTPStatus)) { // as http_500 has it
 		outcome += " " + strconv.Itoa(*d.HTTPStatus)
 	}

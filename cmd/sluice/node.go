@@ -53,6 +53,7 @@ type node struct {
 	control           *control.Control
 	meter             *usage.Meter
 	minutes           usage.Minutes
+	quota             usage.Quota
 	totals            *usage.Totals // nil where nobody asks for them
 	server            *web.Server   // nil where nothing is public
 	admin             string        // token
@@ -150,7 +151,7 @@ func (n *node) bind(context.Context) (err error) {
 }
 
 func (n *node) take(flag, address string) (net.Listener, error) {
-	ln, err := net.Listen("tcp", address)
+	ln, err := web.Listen(address)
 	switch {
 	case errors.Is(err, syscall.EADDRINUSE):
 		return nil, fmt.Errorf("%s: %w: stop what listens there, or give %s another address", flag, err, flag)
@@ -206,13 +207,13 @@ func (n *node) openControl(ctx context.Context) error {
 // startUsage counts what orgs use, and keeps up with what all nodes counted. It
 // stops after all that counts, so that nothing is left out.
 func (n *node) startUsage(context.Context) error {
-	n.meter = usage.NewMeter(usage.MeterConfig{Log: n.log, Logger: n.cfg.Logger, Minutes: &n.minutes})
+	n.meter = usage.NewMeter(usage.MeterConfig{Log: n.log, Logger: n.cfg.Logger, Minutes: &n.minutes, Quota: &n.quota})
 	stop := n.start("usage", n.meter.Run)
 	n.onStop(func(context.Context) error { stop(); return nil })
-	if !n.cfg.Roles.has(roleAPI) {
+	if !n.cfg.Roles.has(roleAPI) && !n.cfg.Roles.has(roleDispatcher) {
 		return nil
 	}
-	n.totals = usage.NewTotals(usage.TotalsConfig{Log: n.log, Logger: n.cfg.Logger, Registerer: n.metrics, Minutes: &n.minutes})
+	n.totals = usage.NewTotals(usage.TotalsConfig{Log: n.log, Logger: n.cfg.Logger, Registerer: n.metrics, Minutes: &n.minutes, Quota: &n.quota})
 	stopTotals := n.start("usage", n.totals.Run)
 	n.onStop(func(context.Context) error { stopTotals(); return nil })
 	n.ops.require("usage", func(context.Context) error {

@@ -24,7 +24,7 @@ func (n *node) startDispatcher(context.Context) error {
 	n.onStop(func(context.Context) error { sender.Close(); return nil })
 
 	cfg := dispatcher.Config{
-		Log: n.log, Control: n.control, Sender: sender, Usage: n.meter, Dialects: all.Dialects,
+		Log: n.log, Control: n.control, Sender: sender, Usage: n.meter, Quota: &n.quota, Dialects: all.Dialects,
 		Logger: n.cfg.Logger, Registerer: n.metrics, Trim: len(n.cfg.Brokers) == 0,
 	}
 	// On brokers a lane goes to the next process that can take it, and soon.
@@ -32,7 +32,14 @@ func (n *node) startDispatcher(context.Context) error {
 		cfg.Drain = n.cfg.Drain / 2
 	}
 	d := dispatcher.New(cfg)
-	stop := n.start("dispatcher", d.Run)
+	stop := n.start("dispatcher", func(ctx context.Context) error {
+		select {
+		case <-n.totals.Ready(): // what isn't known can't be held to
+		case <-ctx.Done():
+			return nil
+		}
+		return d.Run(ctx)
+	})
 	n.onStop(func(context.Context) error { stop(); return nil })
 	n.ops.require("dispatcher", func(context.Context) error { return d.Healthy() })
 	return nil

@@ -23,7 +23,8 @@ func (orgUsageCmd) Help() string {
     DELIVERED  those that succeeded
     STREAMED   events sent on its streams, one for each connection
     REQUESTS   API requests, those that count against its plan
-    METERED    deliveries that count against its plan's quota of the month, for endpoints of an API that has one
+    METERED    deliveries that count against its plan's quota of the month, for endpoints of an API that has one;
+               past it those of the free plan are held, and the last line says so
 
 All processes count, and what they counted shows up about a second later. One that is killed loses its last second.
 
@@ -45,7 +46,10 @@ func (c *orgUsageCmd) Run(ctx context.Context, s std) error {
 	if err != nil {
 		return err
 	}
-	var used struct{ Months, Days []usageRow }
+	var used struct {
+		Months, Days []usageRow
+		Holds        string
+	}
 	answer, err := api.call(ctx, http.MethodGet, "/admin/v1/orgs/"+url.PathEscape(c.Org)+"/usage", nil, &used)
 	switch {
 	case err != nil:
@@ -64,5 +68,9 @@ func (c *orgUsageCmd) Run(ctx context.Context, s std) error {
 		}
 		rows = append(rows, row)
 	}
-	return printTable(s.Out, rows...)
+	if err := printTable(s.Out, rows...); err != nil || used.Holds == "" {
+		return err
+	}
+	_, err = fmt.Fprintf(s.Out, "\nOf %s %s.\n", c.Org, used.Holds)
+	return err
 }

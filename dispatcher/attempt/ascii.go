@@ -11,12 +11,16 @@ const (
 	longEscape  = 2 * shortEscape
 )
 
-// escapeNonASCII writes all that is beyond ASCII in a JSON text as \u escapes, with
-// lower-case digits, in place. It can only stand in strings.
+// del is the first character that is escaped: Python does so with it, though it is ASCII.
+const del = 0x7F
+
+// escapeNonASCII writes all that isn't printable ASCII in a JSON text as \u escapes, with
+// lower-case digits, in place. It can only stand in strings; what is below a blank is
+// escaped there already.
 func escapeNonASCII(b []byte) []byte {
 	more := 0
 	for i := 0; i < len(b); {
-		if b[i] < utf8.RuneSelf {
+		if b[i] < del {
 			i++
 			continue
 		}
@@ -31,7 +35,7 @@ func escapeNonASCII(b []byte) []byte {
 	from, to := len(b), len(b)+more
 	b = slices.Grow(b, more)[:to]
 	for from > 0 && from < to {
-		if b[from-1] < utf8.RuneSelf {
+		if b[from-1] < del {
 			from, to = from-1, to-1
 			b[to] = b[from]
 			continue

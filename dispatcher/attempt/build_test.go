@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 	"time"
-	"unicode/utf8"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 
@@ -111,13 +110,13 @@ func TestBuildWithOptions(t *testing.T) {
 }
 
 func FuzzEscapeNonASCII(f *testing.F) {
-	for _, s := range []string{"", "plain", "é", "😀a", "a\u2028b\uffff", "\U0010ffff", "\xff\xe2\x82", "日本語"} {
+	for _, s := range []string{"", "plain", "\x7f", "é", "😀a", "a\u2028b\uffff", "\U0010ffff", "\xff\xe2\x82", "日本語"} {
 		f.Add(s)
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		got := escapeNonASCII([]byte(s))
-		if bytes.ContainsFunc(got, func(r rune) bool { return r >= utf8.RuneSelf }) {
-			t.Fatalf("%q has more than ASCII", got)
+		if bytes.ContainsFunc(got, func(r rune) bool { return r >= 0x7F }) {
+			t.Fatalf("%q has more than printable ASCII", got)
 		}
 		quoted, err := json.Marshal(s)
 		if err != nil {

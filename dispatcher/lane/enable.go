@@ -14,14 +14,16 @@ import (
 	"sluice/pkg/endpoint"
 )
 
-// changes gathers the endpoints of a lane that control changed. It is told from
-// outside the lane's goroutine and never makes control wait.
+// changes gathers the endpoints of a lane that control changed, and whether an org
+// has another plan. It is told from outside the lane's goroutine and never makes
+// control wait.
 type changes struct {
 	lane int32
 	news chan struct{} // capacity 1
 
-	mu  sync.Mutex
-	ids map[string]struct{}
+	mu    sync.Mutex
+	ids   map[string]struct{}
+	plans bool // some org has another
 }
 
 func (c *changes) note(ch control.Change) {
@@ -34,14 +36,19 @@ func (c *changes) note(ch control.Change) {
 	case ch.Replay != nil:
 		id = ch.Replay.Endpoint
 	}
-	if id == "" || delivery.Lane(id) != c.lane {
+	plan := ch.Org != nil && ch.OrgBefore != nil && ch.Org.Plan != ch.OrgBefore.Plan
+	if !plan && (id == "" || delivery.Lane(id) != c.lane) {
 		return
 	}
 	c.mu.Lock()
-	if c.ids == nil {
-		c.ids = make(map[string]struct{})
+	if plan {
+		c.plans = true
+	} else {
+		if c.ids == nil {
+			c.ids = make(map[string]struct{})
+		}
+		c.ids[id] = struct{}{}
 	}
-	c.ids[id] = struct{}{}
 	c.mu.Unlock()
 	select {
 	case c.news <- struct{}{}:
@@ -49,17 +56,21 @@ func (c *changes) note(ch control.Change) {
 	}
 }
 
-func (c *changes) take() map[string]struct{} {
+func (c *changes) take() (ids map[string]struct{}, plans bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ids := c.ids
-	c.ids = nil
-	return ids
+	ids, plans = c.ids, c.plans
+	c.ids, c.plans = nil, false
+	return ids, plans
 }
 
 // syncChanged brings what the lane knows of endpoints up to control's state.
 func (l *Lane) syncChanged() {
-	for id := range l.changes.take() {
+	ids, plans := l.changes.take()
+	if plans {
+		l.quotas.hurry()
+	}
+	for id := range ids {
 		if t := l.targets[id]; t != nil {
 			l.sync(t, l.cfg.Control.Endpoint(id))
 		} else if len(l.cfg.Control.Replays(id)) > 0 {

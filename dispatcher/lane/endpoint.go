@@ -133,8 +133,11 @@ func (l *Lane) route(j *job, now time.Time) {
 		l.drop(j, reasonCancelled)
 	case l.skipped(j):
 		l.miss(j)
-	case j.delivery.ByHand() && !t.open():
-		l.drop(j, "it was asked for by hand, and its endpoint gets nothing now")
+	case j.delivery.ByHand() && (!t.open() || t.spent() && j.counts()):
+		l.drop(j, reasonByHand)
+	case t.spent() && j.counts():
+		l.shedSpent(now) // they are older
+		l.hold(j)
 	case !t.open(), t.failing() && !j.retry() && (t.behind() || !t.mayProbe(now)):
 		l.hold(j)
 	case !j.retry() && (t.behind() && !j.older() || t.ep.Options.Ordered): // behind those that are held
@@ -225,7 +228,7 @@ func (l *Lane) stays(j *job, now time.Time) (until time.Time, stays bool) {
 }
 
 // shed takes out of memory what may not go out any more: when the endpoint isn't
-// open, all but tests; when it fails, all but retries, too. What was read from
+// open, all but tests; when it fails, or its org's quota is used up, all but retries, too. What was read from
 // held is there still; the rest goes there.
 func (l *Lane) shed(t *target) {
 	l.shedQueue(t, &t.queue)
@@ -273,7 +276,7 @@ func (l *Lane) shedQueue(t *target, q *queue) {
 			at, _ := slices.BinarySearch(fed, j.offset)
 			fed = slices.Delete(fed, at, at+1)
 		case j.delivery.ByHand():
-			l.drop(j, "it was asked for by hand, and its endpoint gets nothing now")
+			l.drop(j, reasonByHand)
 		default:
 			l.hold(j)
 		}

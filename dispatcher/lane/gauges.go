@@ -37,6 +37,7 @@ type standing struct {
 	overdue                          time.Duration    // of the retry that is most
 	untaken, unfinished              time.Time        // when the log took the oldest record of the first tier that the lane hasn't taken, or finished; zero: none
 	held                             map[string]int64 // by org
+	past                             int64            // of them, those whose org's quota is used up
 }
 
 func laneGauge(name, help string) *prometheus.Desc {
@@ -49,6 +50,7 @@ var (
 	gaugeLagFor   = laneGauge("lag_seconds", "Age of the oldest of them: what is ours to answer for, whatever receivers do.")
 	gaugeOldest   = laneGauge("oldest_seconds", "Age of the oldest delivery whose first attempt hasn't ended and that isn't held.")
 	gaugeHeld     = laneGauge("held", "Deliveries held.")
+	gaugePast     = laneGauge("held_quota", "Of those held, those whose org has used up its plan's deliveries of the month.")
 	gaugeFull     = laneGauge("window_full", "Tiers that aren't read on because their head is unfinished for too long.")
 	gaugeRetries  = laneGauge("retries_due", "Retries that are due and wait for the lane, or for room.")
 	gaugeReplays  = laneGauge("replays", "Replays that run, or wait for their endpoint.")
@@ -63,7 +65,7 @@ const mostHeld = 10
 
 // Describe implements prometheus.Collector.
 func (g *gauges) Describe(ch chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{gaugeInflight, gaugeLag, gaugeLagFor, gaugeOldest, gaugeHeld, gaugeFull, gaugeRetries, gaugeOverdue, gaugeReplays, gaugeHeldOrg, gaugeHeldOrgs} {
+	for _, d := range []*prometheus.Desc{gaugeInflight, gaugeLag, gaugeLagFor, gaugeOldest, gaugeHeld, gaugePast, gaugeFull, gaugeRetries, gaugeOverdue, gaugeReplays, gaugeHeldOrg, gaugeHeldOrgs} {
 		ch <- d
 	}
 }
@@ -95,6 +97,7 @@ func (g *gauges) Collect(ch chan<- prometheus.Metric) {
 		set(gaugeLagFor, age(st.untaken))
 		set(gaugeOldest, max(age(st.unfinished), age(st.untaken)))
 		set(gaugeHeld, float64(held))
+		set(gaugePast, float64(st.past))
 		set(gaugeFull, float64(st.full))
 		set(gaugeRetries, float64(st.retries))
 		set(gaugeReplays, float64(st.replays))
@@ -146,6 +149,9 @@ func (l *Lane) measure(now time.Time) {
 	for _, t := range l.targets {
 		if t.held.count > 0 {
 			st.held[t.ep.Org] += t.held.count
+			if t.spent() {
+				st.past += t.held.count
+			}
 		}
 		st.retries += len(t.retries.jobs)
 	}

@@ -212,7 +212,7 @@ const (
 // wants reports whether the endpoint can take a record of held.
 func (l *Lane) wants(t *target, now time.Time) bool {
 	switch {
-	case t.gone || !t.held.unfed() || !t.open() || t.fresh > 0 || len(t.held.order) >= maxFed || l.sources[0].at < t.held.after:
+	case t.gone || !t.held.unfed() || !t.open() || t.spent() || t.fresh > 0 || len(t.held.order) >= maxFed || l.sources[0].at < t.held.after:
 		return false
 	case t.failing():
 		return t.mayProbe(now)

@@ -25,6 +25,7 @@
 //	notice.go     whose org is to be told of them
 //	held.go       what can't go now, and how it goes later
 //	ordered.go    one at a time of each key
+//	quota.go      what is past a month's quota
 //	enable.go     changes of control: disabling, enabling, dead letters sent again
 //	replay.go     what its owner asks to have sent once more (replay_read.go)
 //	journal.go    appending in groups
@@ -83,6 +84,7 @@ type Config struct {
 	Logger  *slog.Logger
 	Metrics *Metrics
 	Usage   *usage.Meter // counts attempts; nil: nobody does
+	Quota   *usage.Quota // bounds those that are metered, as plans say; nil: nothing does
 	Clock   *Clock       // of all lanes of the process; nil: of this life alone
 
 	PerEndpoint int // requests under way to one endpoint [32]
@@ -146,6 +148,7 @@ type Lane struct {
 	requeue requeue
 	replays replays
 	alarms  alarms
+	quotas  quotas
 	journal journal
 	fanOut  fanOut
 
@@ -187,6 +190,7 @@ func Run(ctx context.Context, cfg Config, share eventlog.Share, ready func()) er
 		end()
 		l.workers.end()
 		l.running.Wait()
+		l.refundAll()
 	}()
 	// First told, then looked at: no change falls between.
 	stop := cfg.Control.Watch(l.changes.note)
@@ -245,11 +249,13 @@ func (l *Lane) loop(ctx context.Context) error {
 		now := l.cfg.Clock.now()
 		l.syncChanged() // before anything is sent: to the URL, and with the secret, of now
 		l.overdue(now)
+		l.look(now)
 		l.pumpWaiting()
 		l.advance(now)
 		l.ring(now)
 		l.read(now)
 		l.advanceReplays(now)
+		l.shedSpent(now)
 		l.write(now)
 		l.measure(now)
 		timer.Reset(l.untilNext(now))

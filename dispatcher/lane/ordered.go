@@ -120,9 +120,12 @@ func (l *Lane) free(t *target, k *line) {
 }
 
 // ripens reports whether the next of a line may be read: while its endpoint fails,
-// only what was tried before, and a probe.
+// only what was tried before, and a probe; of a quota that is used up, not even that.
 func (t *target) ripens(k *line, now time.Time) bool {
-	return len(k.parked) > 0 && t.open() && (!t.failing() || t.tries[k.parked[0]] != nil || t.mayProbe(now))
+	if len(k.parked) == 0 || !t.open() {
+		return false
+	}
+	return t.tries[k.parked[0]] != nil || !t.spent() && (!t.failing() || t.mayProbe(now))
 }
 
 // mayUnpark reports whether a line's next may be read.
@@ -133,7 +136,7 @@ func (t *target) mayUnpark(now time.Time) bool {
 // mayUnparkNew reports whether a line's next may be read that wasn't tried before, if
 // anything new may go.
 func (t *target) mayUnparkNew() bool {
-	return slices.ContainsFunc(t.ripe, func(k *line) bool { return len(k.parked) > 0 && t.tries[k.parked[0]] == nil })
+	return !t.spent() && slices.ContainsFunc(t.ripe, func(k *line) bool { return len(k.parked) > 0 && t.tries[k.parked[0]] == nil })
 }
 
 // ripest gives a line whose next is to be read; nil: there is none.

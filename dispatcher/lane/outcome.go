@@ -105,7 +105,7 @@ func (l *Lane) unmade(j *job) {
 		l.settle(t)
 	case l.cancelled(j.delivery):
 		l.drop(j, reasonCancelled)
-	case t.open():
+	case t.open() && l.afford(j):
 		l.start(j)
 	default:
 		l.hold(j)
@@ -205,7 +205,7 @@ func (l *Lane) settle(t *target) {
 	if t.streak.enough(t.hook) {
 		l.disable(t)
 	}
-	if !t.open() || t.failing() {
+	if !t.open() || t.failing() || t.spent() {
 		l.shed(t)
 		if t.failing() {
 			l.setAlarm(t, t.probeAt())
@@ -250,8 +250,9 @@ func (l *Lane) count(j *job) {
 	}
 	used := l.cfg.Usage.Of(res.ep.Org, res.ep.Environment)
 	used.Add(usage.Attempts, 1)
-	if res.hook.Metered && j.delivery.Attempts == 0 {
+	if j.counts() {
 		used.Add(usage.Metered, 1)
+		l.settled(j)
 	}
 	if res.outcome.OK() {
 		used.Add(usage.Delivered, 1)

@@ -240,7 +240,7 @@ func (l *Lane) advanceReplays(now time.Time) {
 	var reads *cursor // the first that could send something, and has nothing ready
 	for i := 0; i < len(r.running); {
 		c := r.running[i]
-		if !c.target.open() {
+		if !c.target.open() || c.target.spent() {
 			l.rewind(c)
 		}
 		if l.sendReplay(c, now) {
@@ -270,12 +270,16 @@ func (l *Lane) mostReplayed() int { return max(1, l.cfg.PerLane/16) }
 func (l *Lane) sendReplay(c *cursor, now time.Time) (sent bool) {
 	for len(c.ready) > 0 && l.mayReplay(c, now) {
 		j := c.ready[0]
+		if !l.afford(j) {
+			return false
+		}
 		c.ready[0] = nil
 		c.ready = c.ready[1:]
 		c.bytes -= j.bytes
 		l.replays.bytes -= j.bytes
 		c.order = append(c.order, fed{offset: j.offset})
 		if c.replay.FailedOnly && !c.first(j.delivery.Event.Offset) {
+			l.refund(j)
 			c.finish(j)
 			continue
 		}
@@ -294,7 +298,7 @@ func (l *Lane) mayReplay(c *cursor, now time.Time) bool {
 	t := c.target
 	of := t.class(false)
 	switch {
-	case c.replay.Cancelled, !t.open(), t.behind(), t.waiting() > 0, l.journal.bytes >= busy/2:
+	case c.replay.Cancelled, !t.open(), t.spent(), t.behind(), t.waiting() > 0, l.journal.bytes >= busy/2:
 		return false
 	case l.cfg.Log.Scarce():
 		l.setAlarm(t, now.Add(tryAgain)) // nobody tells when there is room

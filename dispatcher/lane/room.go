@@ -39,6 +39,8 @@ type org struct {
 	waiting              [classes][]*target // for room that the org or the lane lacks, by class
 	turn                 class              // which of them is first to get what comes free
 	listed               bool               // in the lane's crowded
+	spent                bool               // its quota of the month was used up when the lane last looked
+	taken                int                // of the quota, by what is under way
 }
 
 // class tells apart what has bounds of its own.
@@ -214,6 +216,7 @@ func (l *Lane) release(j *job) {
 	if j.class&retried == 0 {
 		j.target.probes--
 	}
+	l.refund(j)
 	l.share(j, j.class, -1)
 	if j.overdue {
 		j.overdue = false
@@ -272,11 +275,20 @@ func (l *Lane) sendNext(t *target, q *queue, turn bool) bool {
 		l.await(t, q)
 		return false
 	}
-	j := q.jobs[0]
+	j, nobody := q.jobs[0], ""
+	switch {
+	case l.cancelled(j.delivery):
+		nobody = reasonCancelled
+	case l.afford(j):
+	case retry:
+		nobody = reasonByHand // a retry was counted with its first attempt
+	default:
+		return false
+	}
 	q.pop()
 	l.unqueued(j)
-	if l.cancelled(j.delivery) {
-		l.drop(j, reasonCancelled)
+	if nobody != "" {
+		l.drop(j, nobody)
 		return true
 	}
 	t.began(now)

@@ -54,6 +54,7 @@ type job struct {
 	under    bool   // it has room in its endpoint, its org and the lane
 	class    class  // then: whose room it has
 	overdue  bool   // it has that of the slow because it takes so long
+	taken    bool   // it has one of its org's quota, and isn't counted yet
 
 	worker chan<- *job // makes the attempt
 	result result      // of it
@@ -309,7 +310,10 @@ func (j *job) generation() uint64 {
 	return j.marker
 }
 
-const reasonDeleted = "its endpoint was deleted"
+const (
+	reasonDeleted = "its endpoint was deleted"
+	reasonByHand  = "it was asked for by hand, and its endpoint gets nothing now"
+)
 
 // drop ends a delivery that nobody is owed any more.
 func (l *Lane) drop(j *job, why string) {
@@ -343,6 +347,7 @@ func (l *Lane) untilNext(now time.Time) time.Duration {
 	if len(l.young) > 0 && len(l.crowded) > 0 {
 		sooner(l.young[0].at.Add(quick + time.Millisecond))
 	}
+	sooner(l.quotas.again)
 	sooner(l.untilTold())
 	if !l.idle {
 		sooner(l.measured.Add(measureEvery))

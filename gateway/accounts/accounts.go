@@ -26,6 +26,7 @@ import (
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
 	"sluice/pkg/key"
+	"sluice/pkg/usage"
 )
 
 // The bounds of logins on one process in a minute, whatever becomes of them. Who guesses
@@ -57,8 +58,8 @@ type Accounts struct {
 	cfg       Config
 	passwords hasher
 	decoy     string
-	pairs     web.Limiter // by account and address
-	accounts  web.Limiter
+	pairs     usage.Minutes // by account and address
+	accounts  usage.Minutes
 	logins    *prometheus.CounterVec
 }
 
@@ -78,7 +79,7 @@ func New(cfg Config) *Accounts {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
 	a := &Accounts{
-		cfg: cfg, passwords: newHasher(), decoy: decoy(), pairs: web.Limiter{Most: mostWindows}, accounts: web.Limiter{Most: mostWindows},
+		cfg: cfg, passwords: newHasher(), decoy: decoy(), pairs: usage.Minutes{Most: mostWindows}, accounts: usage.Minutes{Most: mostWindows},
 		logins: prometheus.NewCounterVec(prometheus.CounterOpts{Name: "sluice_logins_total", Help: "Logins by how they ended: in, wrong, limited, failed."}, []string{"outcome"}),
 	}
 	for _, outcome := range []string{letIn, wrong, limited, failed} {

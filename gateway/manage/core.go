@@ -54,6 +54,7 @@ type Core struct {
 	log      Log
 	checkURL func(url string) error
 	signed   map[string]bool // headers that dialects sign with, in lower case
+	metered  map[string]bool // dialects whose deliveries count
 	totals   *usage.Totals   // nil: nobody asks for what orgs use
 }
 
@@ -61,11 +62,12 @@ type Core struct {
 // can't go to a URL. What the dialects' webhooks send as headers no endpoint may
 // have as its own. What orgs use is what totals say, which may be nil where nobody asks.
 func NewCore(c *control.Control, log Log, checkURL func(url string) error, dialects []*dialect.Dialect, totals *usage.Totals) *Core {
-	core := &Core{control: c, log: log, checkURL: checkURL, signed: make(map[string]bool), totals: totals}
+	core := &Core{control: c, log: log, checkURL: checkURL, signed: make(map[string]bool), metered: make(map[string]bool), totals: totals}
 	for _, d := range dialects {
 		if d.Webhook == nil {
 			continue
 		}
+		core.metered[d.Name] = d.Webhook.Metered
 		for _, h := range d.Webhook.AppendHeaders(nil, &dialect.Attempt{}) {
 			core.signed[strings.ToLower(h.Name)] = true
 		}

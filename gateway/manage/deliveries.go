@@ -96,11 +96,12 @@ func (d *Deliveries) List(ctx context.Context, p *key.Principal, id string, quer
 		return nil, err
 	}
 	dst := append(make([]byte, 0, 512+400*len(page.Rows)), `{"data":[`...)
+	usedUp := d.usedUp(ep.Org)
 	for i := range page.Rows {
 		if i > 0 {
 			dst = append(dst, ',')
 		}
-		dst = append(appendRow(dst, &page.Rows[i], ep), '}')
+		dst = append(appendRow(dst, &page.Rows[i], ep, d.waits(&page.Rows[i], ep, usedUp)), '}')
 	}
 	return append(dialect.AppendNext(append(dst, ']'), formatDeliveryPlace(&page.Next)), '}'), nil
 }
@@ -130,9 +131,9 @@ func (d *Deliveries) Deliveries(ctx context.Context, p *key.Principal, id, curso
 	if err != nil {
 		return nil, "", d.refusal(err)
 	}
-	list := make([]dialect.Delivery, len(page.Rows))
+	list, usedUp := make([]dialect.Delivery, len(page.Rows)), d.usedUp(ep.Org)
 	for i := range page.Rows {
-		if list[i], err = d.told(ctx, &page.Rows[i], ep); err != nil {
+		if list[i], err = d.told(ctx, &page.Rows[i], ep, usedUp); err != nil {
 			return nil, "", d.refusal(err)
 		}
 	}
@@ -144,7 +145,7 @@ func (d *Deliveries) Recent(ctx context.Context, p *key.Principal, ids []string,
 	if d.View == nil {
 		return nil, 0, unlisted
 	}
-	endpoints := make(map[string]*endpoint.Endpoint, len(ids))
+	endpoints, usedUp := make(map[string]*endpoint.Endpoint, len(ids)), d.usedUp(p.Org)
 	for _, id := range ids {
 		ep, err := d.Endpoint(ctx, p, id)
 		if err != nil {
@@ -162,7 +163,7 @@ func (d *Deliveries) Recent(ctx context.Context, p *key.Principal, ids []string,
 	}
 	list := make([]dialect.Delivery, len(rows))
 	for i := range rows {
-		if list[i], err = d.told(ctx, &rows[i], endpoints[rows[i].Endpoint]); err != nil {
+		if list[i], err = d.told(ctx, &rows[i], endpoints[rows[i].Endpoint], usedUp); err != nil {
 			return nil, 0, d.refusal(err)
 		}
 	}
@@ -170,10 +171,10 @@ func (d *Deliveries) Recent(ctx context.Context, p *key.Principal, ids []string,
 }
 
 // told says what is known of a delivery, and of its newest attempt.
-func (d *Deliveries) told(ctx context.Context, row *attempts.Row, ep *endpoint.Endpoint) (dialect.Delivery, error) {
+func (d *Deliveries) told(ctx context.Context, row *attempts.Row, ep *endpoint.Endpoint, usedUp string) (dialect.Delivery, error) {
 	t := dialect.Delivery{
 		ID: row.Delivery, Endpoint: row.Endpoint, EventID: row.EventID, EventType: row.Type, At: row.Created, Attempts: row.Number,
-		Status: statusOf(row, ep), HTTPStatus: row.HTTP,
+		Status: statusOf(row, ep), HTTPStatus: row.HTTP, Waits: d.waits(row, ep, usedUp),
 	}
 	if len(row.Attempts) == 0 {
 		return t, nil
@@ -202,7 +203,7 @@ func (d *Deliveries) One(ctx context.Context, p *key.Principal, id, deliveryID s
 	if err != nil {
 		return nil, err
 	}
-	dst := append(appendRow(nil, row, ep), `,"history":[`...)
+	dst := append(appendRow(nil, row, ep, d.waits(row, ep, d.usedUp(ep.Org))), `,"history":[`...)
 	for i, a := range made {
 		if i > 0 {
 			dst = append(dst, ',')
@@ -244,6 +245,7 @@ func (d *Deliveries) Retry(ctx context.Context, p *key.Principal, id, deliveryID
 	conflict := func(message string) error {
 		return &dialect.Error{Status: 409, Code: dialect.Conflict, Message: message}
 	}
+	held := d.waits(row, ep, d.usedUp(ep.Org))
 	switch {
 	case row.Test:
 		return nil, conflict("this was a test, whose event isn't kept: send another with POST …/test")
@@ -251,6 +253,8 @@ func (d *Deliveries) Retry(ctx context.Context, p *key.Principal, id, deliveryID
 		return nil, conflict(`the endpoint is paused: send PATCH {"status":"active"} first`)
 	case ep.Status != endpoint.Active:
 		return nil, conflict("the endpoint is disabled: enable it with POST …/enable, and what it is owed is delivered")
+	case held != "":
+		return nil, conflict(held)
 	case row.Step.Status() == attempts.Pending:
 		return nil, conflict("its first attempt is yet to be made")
 	}

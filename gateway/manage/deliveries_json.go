@@ -2,6 +2,7 @@ package manage
 
 import (
 	"bytes"
+	"cmp"
 	"slices"
 	"strconv"
 	"time"
@@ -32,8 +33,8 @@ func statusOf(row *attempts.Row, ep *endpoint.Endpoint) dialect.DeliveryStatus {
 	return dialect.Failed // nothing but an attempt by hand is known
 }
 
-// appendRow adds a delivery, without its last brace.
-func appendRow(dst []byte, row *attempts.Row, ep *endpoint.Endpoint) []byte {
+// appendRow adds a delivery, without its last brace, and why it waits.
+func appendRow(dst []byte, row *attempts.Row, ep *endpoint.Endpoint, waits string) []byte {
 	dst = append(dst, `{"id":`...)
 	dst = dialect.AppendString(dst, row.Delivery)
 	dst = appendText(dst, "eventId", row.EventID)
@@ -48,8 +49,8 @@ func appendRow(dst []byte, row *attempts.Row, ep *endpoint.Endpoint) []byte {
 		dst = appendText(dst, "outcome", row.Class.Name(row.HTTP))
 		dst = appendStatus(dst, row.HTTP)
 	}
-	if row.Reason != "" {
-		dst = appendText(dst, "reason", row.Reason)
+	if reason := cmp.Or(row.Reason, waits); reason != "" {
+		dst = appendText(dst, "reason", reason)
 	}
 	dst = appendText(dst, "createdAt", stamp(row.Created))
 	dst = appendText(dst, "updatedAt", stamp(row.Updated))

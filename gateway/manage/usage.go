@@ -23,7 +23,7 @@ func (c *Core) Usage(_ context.Context, p *key.Principal) (*dialect.Usage, error
 	}
 	now := time.Now().UTC()
 	used := &dialect.Usage{Since: usage.FirstDay(now), Days: together(days)}
-	used.Month.Start = time.Date(now.Year(), now.Month(), 1, 0, 0, 0, 0, time.UTC)
+	used.Month.Start = usage.NextMonth(now).AddDate(0, -1, 0)
 	for _, m := range together(months) {
 		if m.Start.Equal(used.Month.Start) {
 			used.Month = m
@@ -51,11 +51,13 @@ func (c *Core) CountEndpoints(p *key.Principal, dialect string) (all, active int
 }
 
 // usageJSON is what an org used: rows of months and of days, the oldest first,
-// one for each environment in which something was counted.
+// one for each environment in which something was counted; holds says that what more
+// there is to deliver waits, and until when.
 type usageJSON struct {
 	Org    string     `json:"org"`
 	Months []usageRow `json:"months"`
 	Days   []usageRow `json:"days"`
+	Holds  string     `json:"holds,omitzero"`
 }
 
 type usageRow struct {
@@ -94,6 +96,7 @@ func (a *Admin) showUsage(r *http.Request, totals *usage.Totals) (int, any, erro
 		shown.Day = row.Start.Format(time.DateOnly)
 		out.Days = append(out.Days, shown)
 	}
+	out.Holds = holds(o, totals)
 	return http.StatusOK, out, nil
 }
 

@@ -110,27 +110,6 @@ func TestOpenCalls(t *testing.T) {
 	}
 }
 
-// Windows are bounded in number: who would need one more waits until the next sweep.
-func TestLimiter(t *testing.T) {
-	l := web.Limiter{Most: 2}
-	at := time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC)
-	for _, c := range []struct {
-		id    string
-		after time.Duration
-		left  int
-		ends  time.Duration
-	}{
-		{"a", 0, 1, time.Minute}, {"b", time.Second, 1, 61 * time.Second}, {"c", 2 * time.Second, -1, time.Minute},
-		{"a", 3 * time.Second, 0, time.Minute}, {"a", 4 * time.Second, -1, time.Minute},
-		{"c", time.Minute, 1, 2 * time.Minute}, {"a", time.Minute, -1, 2 * time.Minute}, {"b", 61 * time.Second, 1, 121 * time.Second},
-	} {
-		left, ends := l.Take(c.id, 2, at.Add(c.after))
-		if left != c.left || !ends.Equal(at.Add(c.ends)) {
-			t.Errorf("%s after %v: %d left until %v", c.id, c.after, left, ends.Sub(at))
-		}
-	}
-}
-
 func TestNetwork(t *testing.T) {
 	for address, want := range map[string]string{
 		"192.0.2.1": "192.0.2.1/32", "::ffff:192.0.2.1": "192.0.2.1/32", "2001:db8:1:2:3:4:5:6": "2001:db8:1:2::/64",

@@ -79,7 +79,7 @@ type Server struct {
 	owners  owners
 	metrics *metrics
 
-	addresses Limiter // by route and address
+	addresses usage.Minutes // by route and address, of this server alone
 
 	life context.Context // ends when what was still under way at the end of Shutdown is cut off
 	cut  context.CancelFunc
@@ -111,7 +111,7 @@ func New(cfg Config) *Server {
 	if cfg.Minutes == nil {
 		cfg.Minutes = new(usage.Minutes)
 	}
-	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), conns: make(map[*counted]struct{}), addresses: Limiter{Most: mostAddresses}}
+	s := &Server{cfg: cfg, metrics: newMetrics(cfg.Metrics), conns: make(map[*counted]struct{}), addresses: usage.Minutes{Most: mostAddresses}}
 	s.life, s.cut = context.WithCancel(context.Background())
 	s.http = &fasthttp.Server{
 		Handler:        s.handle,

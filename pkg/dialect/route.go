@@ -156,6 +156,7 @@ type Delivery struct {
 	At        time.Time // when its newest attempt began, or when it was made if there was none
 	Attempts  int       // made so far
 	Status    DeliveryStatus
+	Waits     string // for people: why it waits though its endpoint could be sent to, and until when; empty: it doesn't
 
 	// Of the newest attempt, as long as that is kept.
 	HTTPStatus int           // 0: there was no answer

@@ -22,7 +22,7 @@ type Options struct {
 	Headers []Header
 	// Filter is a condition on events' data as package filter writes it; empty: none.
 	Filter string
-	// ASCIIBody has bodies without any byte beyond ASCII.
+	// ASCIIBody has bodies without any byte that isn't printable ASCII.
 	ASCIIBody bool
 }
 

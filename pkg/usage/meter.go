@@ -17,6 +17,7 @@ type MeterConfig struct {
 	Log     eventlog.Appender
 	Logger  *slog.Logger // nil: none
 	Minutes *Minutes     // whose counts here others are told; nil: nobody's
+	Quota   *Quota       // whose takers count here; nil: none
 }
 
 // Meter counts what this process does for orgs. All methods but Run may be called
@@ -70,6 +71,9 @@ func NewMeter(cfg MeterConfig) *Meter {
 	m := &Meter{log: cfg.Log, logger: cfg.Logger, minutes: cfg.Minutes, counters: make(map[account]*Counter), writer: rand.Text()}
 	if m.minutes != nil {
 		m.minutes.writer = m.writer
+	}
+	if cfg.Quota != nil {
+		cfg.Quota.writer = m.writer
 	}
 	return m
 }

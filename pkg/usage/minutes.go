@@ -5,14 +5,17 @@ import (
 	"time"
 )
 
-// Minutes counts API requests in windows of a minute, for as many processes as there
+// Minutes counts calls in windows of a minute, by whatever they are counted by: an org,
+// an address, an account. API requests of orgs it counts for as many processes as there
 // are: each counts its own at once, and what the others' deltas say as soon as it lies in
-// the log. An org's window begins with the first request in any of them; those that
-// began apart, before they heard of one another, become the one that began first.
+// the log. A window begins with the first call in any of them; those that began apart,
+// before they heard of one another, become the one that began first.
 //
 // The zero value counts for one process. All methods may be called from any number of
 // goroutines.
 type Minutes struct {
+	Most int // windows at one time; who would need another waits. 0: any number
+
 	mu      sync.Mutex
 	windows map[string]*window
 	swept   time.Time
@@ -35,17 +38,20 @@ type heard struct {
 
 const windowLen = time.Minute
 
-// Take counts a request of the org's where it may make so many in a minute, and gives how
-// many more it may until its window ends; below zero: this was one too many, and isn't
+// Take counts a call where there may be so many in a minute, and gives how many more
+// there may be until its window ends; below zero: this was one too many, and isn't
 // counted.
-func (m *Minutes) Take(org string, most int, now time.Time) (left int, ends time.Time) {
+func (m *Minutes) Take(id string, most int, now time.Time) (left int, ends time.Time) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.sweep(now)
-	w := m.windows[org]
+	w := m.windows[id]
 	if w == nil || now.Sub(w.began) >= windowLen {
+		if w == nil && m.Most > 0 && len(m.windows) >= m.Most {
+			return -1, m.swept.Add(windowLen)
+		}
 		w = &window{began: now}
-		m.windows[org] = w
+		m.windows[id] = w
 	}
 	left, ends = most-w.count-1, w.began.Add(windowLen)
 	if left >= 0 {
@@ -64,9 +70,9 @@ func (m *Minutes) sweep(now time.Time) {
 		return
 	}
 	m.swept = now
-	for org, w := range m.windows {
+	for id, w := range m.windows {
 		if now.Sub(w.began) >= windowLen {
-			delete(m.windows, org)
+			delete(m.windows, id)
 		}
 	}
 	for writer, h := range m.heard {

@@ -12,9 +12,10 @@ import (
 	"sluice/pkg/usage"
 )
 
-// limited is a process that limits API requests.
+// limited is a process that limits API requests, and deliveries.
 type limited struct {
 	usage.Minutes
+	quota usage.Quota
 	meter *usage.Meter
 	stop  func()
 }
@@ -23,8 +24,8 @@ type limited struct {
 func startLimited(t *testing.T, log eventlog.Log) *limited {
 	t.Helper()
 	p := new(limited)
-	p.meter = usage.NewMeter(usage.MeterConfig{Log: log, Minutes: &p.Minutes})
-	tt := usage.NewTotals(usage.TotalsConfig{Log: log, Minutes: &p.Minutes})
+	p.meter = usage.NewMeter(usage.MeterConfig{Log: log, Minutes: &p.Minutes, Quota: &p.quota})
+	tt := usage.NewTotals(usage.TotalsConfig{Log: log, Minutes: &p.Minutes, Quota: &p.quota})
 	stopMeter, stopTotals := run(t, p.meter), run(t, tt)
 	p.stop = func() { stopMeter(); stopTotals() }
 	<-tt.Ready()
@@ -105,6 +106,27 @@ func TestMinutesCountOnce(t *testing.T) {
 			t.Errorf("%d of 100 are left, not 89", left)
 		}
 	})
+}
+
+// Windows are bounded in number: who would need one more waits until the next sweep.
+func TestMinutesAreBounded(t *testing.T) {
+	m := usage.Minutes{Most: 2}
+	at := time.Date(2026, 11, 22, 3, 4, 5, 0, time.UTC)
+	for _, c := range []struct {
+		id    string
+		after time.Duration
+		left  int
+		ends  time.Duration
+	}{
+		{"a", 0, 1, time.Minute}, {"b", time.Second, 1, 61 * time.Second}, {"c", 2 * time.Second, -1, time.Minute},
+		{"a", 3 * time.Second, 0, time.Minute}, {"a", 4 * time.Second, -1, time.Minute},
+		{"c", time.Minute, 1, 2 * time.Minute}, {"a", time.Minute, -1, 2 * time.Minute}, {"b", 61 * time.Second, 1, 121 * time.Second},
+	} {
+		left, ends := m.Take(c.id, 2, at.Add(c.after))
+		if left != c.left || !ends.Equal(at.Add(c.ends)) {
+			t.Errorf("%s after %v: %d left until %v", c.id, c.after, left, ends.Sub(at))
+		}
+	}
 }
 
 // A month turns: what was used before stays there, each request counts in one of the

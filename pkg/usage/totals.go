@@ -29,6 +29,7 @@ type TotalsConfig struct {
 	Logger     *slog.Logger          // nil: none
 	Registerer prometheus.Registerer // nil: metrics aren't shown
 	Minutes    *Minutes              // are told what other processes counted; nil: nobody is
+	Quota      *Quota                // goes by these totals; nil: none
 }
 
 // Totals is what all processes counted, by org. All methods but Run may be called
@@ -37,6 +38,7 @@ type Totals struct {
 	log     Log
 	logger  *slog.Logger
 	minutes *Minutes
+	quota   *Quota
 	skipped prometheus.Counter
 	ready   chan struct{} // closed when the book is as new as the log was at the start, or will never be
 	kept    int64         // keep's: where its newest checkpoint ends; one that isn't read yet is not repeated
@@ -51,8 +53,11 @@ func NewTotals(cfg TotalsConfig) *Totals {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.DiscardHandler)
 	}
-	t := &Totals{log: cfg.Log, logger: cfg.Logger, minutes: cfg.Minutes, ready: make(chan struct{}), skipped: prometheus.NewCounter(prometheus.CounterOpts{
+	t := &Totals{log: cfg.Log, logger: cfg.Logger, minutes: cfg.Minutes, quota: cfg.Quota, ready: make(chan struct{}), skipped: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "sluice_usage_records_skipped_total", Help: "Records of usage that can't be read and were passed over."})}
+	if t.quota != nil {
+		t.quota.totals = t
+	}
 	if cfg.Registerer != nil {
 		cfg.Registerer.MustRegister(t.skipped)
 	}
@@ -209,6 +214,7 @@ func (f *follower) fold(records []eventlog.Record) error {
 		f.book.fold(rec, r.Offset, r.Time, len(r.Value))
 		if rec.Delta != nil {
 			f.minutes.hear(rec.Delta, time.Now())
+			f.quota.hear(rec.Delta)
 		}
 	}
 	return nil

@@ -1,15 +1,17 @@
 // Package usage counts what orgs use, on however many processes, and tells each
-// node with the role api what it comes to.
+// node with the role api or dispatcher what it comes to.
 //
 //	web, ingest, lanes, streams ─► Meter ─ twice a second ─► "usage" ─► Totals ─► months and days of each org
 //	                          atomic adds   a delta        ▲    │    │
 //	                                 ▲                     │    │    │
-//	                          web ─► Minutes ◄─────────────│────┘    │ what others counted
+//	                          web ─► Minutes ◄─────────────│────┤    │ what others counted
+//	                        lanes ─► Quota ◄───────────────│────┘    │
 //	                                                       └─────────┘ now and then: a checkpoint
 //
 //	usage.go       what is counted
 //	meter.go       Meter: counts here, and deltas of them to the log
 //	minutes.go     Minutes: API requests in a minute, by which they are limited
+//	quota.go       Quota: deliveries in a month, by which they are limited
 //	record.go      what lies in the topic
 //	book.go        deltas folded
 //	totals.go      Totals: the book of all there are, kept up with the log
@@ -28,7 +30,8 @@
 // appended: about half a second after what it counts.
 //
 // Processes that have an org's requests at once let in more than its plan allows until
-// they have heard of one another, which takes them less than a second.
+// they have heard of one another, which takes them less than a second. So it is with
+// the deliveries of a month: past the quota may go what others began within that.
 package usage
 
 import (

@@ -74,5 +74,8 @@ func appendLog(dst []byte, d *dialect.Delivery) []byte {
 	if d.Failure != "" {
 		dst = dialect.AppendMember(dst, "error", d.Failure)
 	}
+	if d.Waits != "" {
+		dst = dialect.AppendMember(dst, "held", d.Waits)
+	}
 	return append(dst, '}')
 }

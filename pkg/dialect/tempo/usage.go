@@ -95,21 +95,25 @@ func warnings(ctx context.Context, core dialect.Core, r *dialect.Request) (*dial
 		return nil, err
 	}
 	limits := core.Plan(&r.Principal).Limits()
+	beyond := "" // what becomes of webhooks past the quota
+	if limits.Holds {
+		beyond = ": more are held until " + used.Month.Start.AddDate(0, 1, 0).Format(time.DateOnly) + ", or until your plan changes, for seven days at most"
+	}
 	subscriptions, _ := core.CountEndpoints(&r.Principal, name)
 	dst := []byte{'['}
 	for _, q := range []struct {
-		kind, quota string
-		used, limit int64
+		kind, quota, beyond string
+		used, limit         int64
 	}{
-		{"webhooks", "monthly webhook quota", used.Month.Deliveries, int64(limits.Deliveries)},
-		{"subscriptions", "subscription quota", int64(subscriptions), int64(limits.Subscriptions)},
+		{"webhooks", "monthly webhook quota", beyond, used.Month.Deliveries, int64(limits.Deliveries)},
+		{"subscriptions", "subscription quota", "", int64(subscriptions), int64(limits.Subscriptions)},
 	} {
 		if q.limit == 0 || q.used*100 < q.limit*warnFrom {
 			continue
 		}
 		message := fmt.Sprintf("You're using %d%% of your %s", q.used*100/q.limit, q.quota)
 		if q.used >= q.limit {
-			message = "You've used all of your " + q.quota
+			message = "You've used all of your " + q.quota + q.beyond
 		}
 		if len(dst) > 1 {
 			dst = append(dst, ',')
