@@ -239,7 +239,5 @@ func testRevokedWhileStuck(t *testing.T) {
 	eventually(t, "its queue is full", func() bool { return s.count("sluice_stream_events_dropped_total", "") > 0 })
 	s.revoke(id)
 	eventually(t, "it is gone", func() bool { return s.count("sluice_stream_connections", "authenticated") == 0 })
-	if n := s.count("sluice_stream_endings_total", "revoked"); n != 1 {
-		t.Errorf("%v endings", n)
-	}
+	s.wantCount("sluice_stream_endings_total", "revoked", 1)
 }

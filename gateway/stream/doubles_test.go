@@ -26,9 +26,7 @@ func testDoubles(t *testing.T) {
 	for _, n := range []int64{0, 1, 3, 5} {
 		c.wantN(n)
 	}
-	if n := s.count("sluice_stream_doubles_total", ""); n != 2 {
-		t.Errorf("%v counted", n)
-	}
+	s.wantCount("sluice_stream_doubles_total", "", 2)
 }
 
 // So is one of which the first copy was there when the hub began.

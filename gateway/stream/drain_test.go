@@ -35,9 +35,7 @@ func testDrain(t *testing.T) {
 	if _, err := s.tryDial(nil); err == nil || !strings.Contains(err.Error(), "503") {
 		t.Errorf("while draining: %v", err)
 	}
-	if n := s.count("sluice_stream_endings_total", "drain"); n != 21 {
-		t.Errorf("%v endings", n)
-	}
+	s.wantCount("sluice_stream_endings_total", "drain", 21)
 }
 
 func TestDrainNothing(t *testing.T) { carried(t, testDrainNothing) }

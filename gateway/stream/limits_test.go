@@ -99,9 +99,7 @@ func testTooManyOfAnOrg(t *testing.T) {
 	from("127.0.0.2", 1)
 	from("127.0.0.3", 1)
 	from("127.0.0.4", 0)
-	if n := s.count("sluice_stream_refused_total", "full"); n != 2 {
-		t.Errorf("%v were refused because all was full", n)
-	}
+	s.wantCount("sluice_stream_refused_total", "full", 2)
 	first[0].ws.CloseNow()
 	eventually(t, "a place is free", func() bool { return s.count("sluice_stream_connections", "unauthenticated") == 3 })
 	from("127.0.0.1", 0)
@@ -176,9 +174,7 @@ func testTooManyPatternsOfAnOrg(t *testing.T) {
 	eventually(t, "it is gone", func() bool { return s.count("sluice_stream_connections", "authenticated") == 1 })
 	s.read("?types=a.1,a.2,a.3,a.4,a.5")
 	full()
-	if n := s.count("sluice_stream_refused_total", "patterns"); n != 14 {
-		t.Errorf("%v were counted", n)
-	}
+	s.wantCount("sluice_stream_refused_total", "patterns", 14)
 }
 
 // TestConditionsOfAnOrg: a filter counts as ten patterns of its org, and gives them back.

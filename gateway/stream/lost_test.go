@@ -64,9 +64,7 @@ func testPlaceLost(t *testing.T) {
 		c = resume(cursor) // at once
 		c.wantN(n+1, n+2, n+3)
 	}
-	if n := s.count("sluice_stream_endings_total", "log_lost"); n != rounds {
-		t.Errorf("%v endings", n)
-	}
+	s.wantCount("sluice_stream_endings_total", "log_lost", rounds)
 	n := s.publish("rfq.created")
 	c.wantN(n)
 }
@@ -90,7 +88,5 @@ func testRetentionPasses(t *testing.T) {
 	d.say(`{"type":"subscribe","channels":["rfq.*"],"cursor":"` + s.cursor(3) + `"}`)
 	d.want("subscribe.ok")
 	d.wantN(3, 4, n)
-	if n := s.count("sluice_stream_replays_total", "expired"); n != 1 {
-		t.Errorf("%v counted", n)
-	}
+	s.wantCount("sluice_stream_replays_total", "expired", 1)
 }

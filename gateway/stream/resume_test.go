@@ -93,9 +93,8 @@ func testResumeTruncated(t *testing.T) {
 	c.want("subscribe.ok")
 	c.wantN(1398, 1399, 1500)
 	c.silentlyOpen()
-	if s.count("sluice_stream_replays_total", "truncated") != 1 || s.count("sluice_stream_replays_total", "whole") != 1 {
-		t.Error("replays aren't counted")
-	}
+	s.wantCount("sluice_stream_replays_total", "truncated", 1)
+	s.wantCount("sluice_stream_replays_total", "whole", 1)
 }
 
 // TestCrowdResumes: clients that come back at once, with cursors near one another
@@ -206,9 +205,7 @@ func testResumeSources(t *testing.T) {
 	}
 	c.silentlyOpen()
 	for source, want := range map[string]float64{"log": 2, "window": 2, "none": 1} {
-		if n := s.count("sluice_stream_resumes_total", source); n != want {
-			t.Errorf("%v from %s, want %v", n, source, want)
-		}
+		s.wantCount("sluice_stream_resumes_total", source, want)
 	}
 }
 

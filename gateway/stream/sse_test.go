@@ -200,9 +200,7 @@ func testEvents(t *testing.T) {
 		r.nc.Write([]byte("GET / HTTP/1.1\r\n\r\n"))
 		r.wantEnd()
 	})
-	if n := s.count("sluice_stream_endings_total", "spoke"); n != 1 {
-		t.Errorf("%v spoke", n)
-	}
+	s.wantCount("sluice_stream_endings_total", "spoke", 1)
 }
 
 func TestEventsRefused(t *testing.T) {
@@ -443,7 +441,5 @@ func testEventsRevoked(t *testing.T) {
 	if r, err := s.tryRead(""); err != nil || r.resp.StatusCode != 401 {
 		t.Errorf("%v, %v", r.resp, err)
 	}
-	if got := s.count("sluice_stream_endings_total", "revoked"); got != 1 {
-		t.Errorf("%v endings", got)
-	}
+	s.wantCount("sluice_stream_endings_total", "revoked", 1)
 }

@@ -281,6 +281,22 @@ func (s *stage) count(name, label string) (sum float64) {
 	return sum
 }
 
+// wantCount waits until the metric is what it should be: what a client is sent may
+// reach it before it is counted.
+func (s *stage) wantCount(name, label string, want float64) {
+	s.t.Helper()
+	for deadline := time.Now().Add(patience); ; time.Sleep(2 * time.Millisecond) {
+		got := s.count(name, label)
+		if got == want {
+			return
+		}
+		if got > want || time.Now().After(deadline) {
+			s.t.Errorf("%s of %q is %v, want %v", name, label, got, want)
+			return
+		}
+	}
+}
+
 // client is a WebSocket client of another library than the server's.
 type client struct {
 	t  testing.TB

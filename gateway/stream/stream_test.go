@@ -348,9 +348,7 @@ func testPoisonedRecord(t *testing.T) {
 	if m := c.wantN(1); m.Cursor != s.cursor(7) {
 		t.Error(m.text)
 	}
-	if n := s.count("sluice_stream_records_poisoned_total", "sandbox"); n != 5 {
-		t.Errorf("%v counted", n)
-	}
+	s.wantCount("sluice_stream_records_poisoned_total", "sandbox", 5)
 }
 
 func TestOrigins(t *testing.T) { carried(t, testOrigins) }
