@@ -43,7 +43,7 @@ func (c *serveCmd) Run(ctx context.Context, s std) error {
 	// Two thirds of what is alive are the logs' buffers, which a collection doesn't look
 	// into: to let as much again gather before the next would buy little for its memory.
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(75)
+		debug.SetGCPercent(65)
 	}
 	logger := newLogger(s.Err, c.LogFormat, slog.LevelInfo)
 	// Caught in any case: where there is nothing to read again it mustn't end the process.
