@@ -153,6 +153,11 @@ func (n *node) serveAPI(server *web.Server, past map[event.Environment]*replay.R
 	if err != nil {
 		return err
 	}
+	own, err := ownDocument(server.Routes())
+	if err != nil {
+		return err
+	}
+	server.Handle(web.Document("/openapi/"+ownName+".json", own))
 	calls.Accounts = accounts.New(accounts.Config{Control: n.control, Closed: n.cfg.RegistrationClosed, Logger: n.cfg.Logger, Registerer: n.metrics})
 	hooks := inbound.New(inbound.Config{Secrets: n.control, DefaultOrg: control.DefaultOrg, Logger: n.cfg.Logger, Registerer: n.metrics,
 		Publish: func(ctx context.Context, ev *event.Event) (bool, error) { return in.PublishOnce(ctx, ev) }})

@@ -363,6 +363,7 @@ func deliveries(id string) []dialect.Delivery {
 		{ID: "dlv_2", Endpoint: id, EventID: "evt_2", EventType: "order.filled", At: made, Attempts: 3, Status: dialect.Retrying, HTTPStatus: 500, Took: 5 * time.Second, Failure: "Internal server error"},
 		{ID: "dlv_3", Endpoint: id, EventID: "evt_3", EventType: "order.filled", At: made, Attempts: 2, Status: dialect.Dead, Took: 30 * time.Second, Failure: `timeout: "no answer" in 30s`},
 		{ID: "dlv_4", Endpoint: id, EventID: "evt_4", EventType: "order.filled", At: made, Status: dialect.Pending},
+		{ID: "dlv_5", Endpoint: id, EventID: "evt_5", EventType: "order.filled", At: made, Status: dialect.Held, Waits: "the month is used up"},
 	}
 }
 

@@ -46,7 +46,8 @@ func described(t *testing.T, d *dialect.Dialect, dir string) {
 	if !slices.Equal(served, said) {
 		t.Errorf("served: %v\ndescribed: %v", served, said)
 	}
-	names := memberNames(t, dir)
+	// Its own, and those that it has in common with others.
+	names := openapitest.NamesInSources(t, "`json:\"([^\"]+)\"`", os.DirFS(filepath.Join(dir, "..", "..")), os.DirFS(filepath.Join(dir, "..", "..", "..")))
 	for i := range d.Routes {
 		members(t, d, &d.Routes[i], doc, names)
 		parameters(t, d, &d.Routes[i], doc)
@@ -86,27 +87,6 @@ func hold(t *testing.T, op *openapitest.Operation, line string, query url.Values
 	if err := op.Answer(resp.Status, resp.Body); err != nil {
 		t.Errorf("%s is answered otherwise than the document says: %v", line, err)
 	}
-}
-
-// memberNames gives all names of members that stand in the structs of a dialect, and in
-// those that it has in common with others.
-func memberNames(t *testing.T, dir string) (names []string) {
-	for _, folder := range []string{filepath.Join(dir, "..", ".."), filepath.Join(dir, "..", "..", "..")} {
-		files, err := filepath.Glob(filepath.Join(folder, "*.go"))
-		if err != nil || len(files) == 0 {
-			t.Fatalf("sources in %s: %v %v", folder, files, err)
-		}
-		for _, file := range files {
-			source, err := os.ReadFile(file)
-			if err != nil {
-				t.Fatal(err)
-			}
-			for _, found := range regexp.MustCompile("`json:\"([^\"]+)\"`").FindAllStringSubmatch(string(source), -1) {
-				names = append(names, found[1])
-			}
-		}
-	}
-	return append(names, "no_such_member")
 }
 
 // members has a call take each member that is described, and no other.

@@ -6,8 +6,10 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"maps"
 	"net/url"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -163,14 +165,43 @@ func (o *Operation) Body(body []byte) error {
 	return nil
 }
 
-// Members gives the names of what its body may have; nil: it takes none.
+// Members gives the names of what its body may have, in whichever of its forms; nil: it
+// takes none.
 func (o *Operation) Members() map[string]any {
-	schema, _ := o.in("requestBody", "content", "application/json", "schema")
-	if schema == nil {
-		return nil
-	}
+	schema, place := o.in("requestBody", "content", "application/json", "schema")
 	members, _ := schema["properties"].(object)
+	forms, _ := schema["anyOf"].([]any)
+	for i := range forms {
+		form, _ := o.doc.at(append(slices.Clone(place), "anyOf", strconv.Itoa(i))...)
+		if members == nil {
+			members = make(object)
+		}
+		maps.Copy(members, form["properties"].(object))
+	}
 	return members
+}
+
+// NamesInSources gives the names that a member of a body could have, and one that no call
+// knows: what the groups of an expression find in the sources in these folders.
+func NamesInSources(t *testing.T, expression string, folders ...fs.FS) []string {
+	t.Helper()
+	names := []string{"no_such_member"}
+	for _, folder := range folders {
+		files, err := fs.Glob(folder, "*.go")
+		if err != nil || len(files) == 0 {
+			t.Fatalf("sources in %v: %v %v", folder, files, err)
+		}
+		for _, file := range files {
+			source, err := fs.ReadFile(folder, file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, found := range regexp.MustCompile(expression).FindAllStringSubmatch(string(source), -1) {
+				names = append(names, strings.Join(found[1:], ""))
+			}
+		}
+	}
+	return names
 }
 
 // Answer holds an answer to what is said of its status.
@@ -240,16 +271,15 @@ func (o *Operation) Example() []byte {
 	return text
 }
 
-// Link leads from an answer to a call about what was made: the parameter of its path,
-// and where in the answer that stands.
-type Link struct {
-	To        *Operation
-	Parameter string
-	Names     []string // of members, from the top
+// Step is a call about what another was answered with.
+type Step struct {
+	To   *Operation
+	Path string // with what its parameters stand for
 }
 
-// Links gives those of an answer of that status. What takes away comes last.
-func (o *Operation) Links(status int) (links []Link) {
+// Steps gives the calls that an answer leads to, where the path was called. What takes
+// away comes last.
+func (o *Operation) Steps(path string, status int, answer []byte) (steps []Step, err error) {
 	said, _ := o.in("responses", strconv.Itoa(status), "links")
 	for _, to := range o.doc.Operations() {
 		called, _ := to.in()
@@ -258,15 +288,51 @@ func (o *Operation) Links(status int) (links []Link) {
 			if link["operationId"] != called["operationId"] {
 				continue
 			}
+			leads := to.Path
 			for name, from := range link["parameters"].(object) {
-				pointer := strings.TrimPrefix(from.(string), "$response.body#/")
-				links = append(links, Link{to, name, strings.Split(pointer, "/")})
+				value, err := o.evaluate(from.(string), path, answer)
+				if err != nil {
+					return nil, err
+				}
+				leads = strings.Replace(leads, "{"+name+"}", value, 1)
 			}
+			steps = append(steps, Step{to, leads})
 		}
 	}
-	slices.SortStableFunc(links, func(a, b Link) int {
+	slices.SortStableFunc(steps, func(a, b Step) int {
 		rank := map[bool]int{true: 1}
 		return rank[a.To.Method == "DELETE"] - rank[b.To.Method == "DELETE"]
 	})
-	return links
+	return steps, nil
+}
+
+// evaluate gives what an expression of a link stands for: a parameter of the path that
+// was called, or a text in its answer.
+func (o *Operation) evaluate(expression, path string, answer []byte) (string, error) {
+	if name, ok := strings.CutPrefix(expression, "$request.path."); ok {
+		at := slices.Index(strings.Split(o.Path, "/"), "{"+name+"}")
+		if at < 0 {
+			return "", fmt.Errorf("%s: %s has no such parameter", expression, o.Path)
+		}
+		return strings.Split(path, "/")[at], nil
+	}
+	var v any
+	if err := json.Unmarshal(answer, &v); err != nil {
+		return "", err
+	}
+	for name := range strings.SplitSeq(strings.TrimPrefix(expression, "$response.body#/"), "/") {
+		switch holder := v.(type) {
+		case object:
+			v = holder[name]
+		case []any:
+			if n, err := strconv.Atoi(name); err == nil && n < len(holder) {
+				v = holder[n]
+			}
+		}
+	}
+	text, ok := v.(string)
+	if !ok {
+		return "", fmt.Errorf("%s isn't in %s", expression, answer)
+	}
+	return text, nil
 }
