@@ -35,7 +35,7 @@ var (
 )
 
 func buildBinary() (string, error) {
-	dir, err := os.MkdirTemp("", "sluice-loadtest-")
+	dir, err := os.MkdirTemp("", "sluice-soak-binary-")
 	if err != nil {
 		return "", err
 	}

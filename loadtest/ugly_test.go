@@ -106,9 +106,15 @@ func openHouse(t *testing.T, secure bool) *host {
 	h.start = h.steady.cursor()
 	go h.follow()
 	for range 3 {
-		h.publish(t, bytes.Repeat([]byte(`{"type":"ugly.old","data":{"pad":"`+strings.Repeat("x", 2000)+`"}}`+"\n"), 50), 50)
+		h.publish(t, bytes.Repeat([]byte(uglyEvent("old")+"\n"), 50), 50)
 	}
 	return h
+}
+
+// uglyEvent is so large that who doesn't read a replay has not all of it in the
+// kernel's hands, and who reads some of it doesn't come to the end.
+func uglyEvent(name string) string {
+	return `{"type":"ugly.` + name + `","data":{"pad":"` + strings.Repeat("x", 2000) + `"}}`
 }
 
 // certify makes a certificate, and gives the flags that name it.
@@ -207,7 +213,7 @@ func crowd(t *testing.T, hosts []*host, total int, seed uint64) (came []atomic.I
 				}
 				if i%100 == 0 {
 					for _, h := range hosts {
-						h.publish(t, []byte(`{"type":"ugly.new","data":{}}`), 1)
+						h.publish(t, []byte(uglyEvent("new")), 1)
 					}
 				}
 				rnd := mrand.New(mrand.NewPCG(seed, uint64(i)))

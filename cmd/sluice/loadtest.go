@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/url"
+	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -25,6 +27,7 @@ type loadtestCmd struct {
 	Seed       *uint64  `placeholder:"N" help:"Decides who stalls, leaves, fails and hangs, what is broken, and when. Default: another one each time; it is printed."`
 	Receive    address  `default:"127.0.0.1:0" placeholder:"HOST:PORT" help:"Listen for webhooks here. Default: ${default}, a free port."`
 	ReceiveURL string   `name:"receive-url" placeholder:"URL" help:"How sluice reaches that, as in http://10.0.0.7:8900. Default: by the address of --receive."`
+	Processes  int      `default:"1" placeholder:"N" help:"Drive the load from so many processes of this machine, which have equal shares of publishers, streams and receivers. Default: ${default}."`
 	Metrics    []string `placeholder:"HOST:PORT,…" help:"Addresses of --ops of the deployment's processes: their CPU time, memory and lag are read each second, for --report and --json."`
 	Brokers    brokers  `placeholder:"HOST:PORT,…" group:"own" help:"Brokers for the processes that a scenario starts itself, which share a log there. Settings of theirs, as of sluice serve, are taken from the environment."`
 	Logs       string   `type:"path" placeholder:"DIR" group:"own" help:"Keep there what these processes say, and their data, of one run. Default: a new directory, which is named."`
@@ -45,7 +48,7 @@ verdict: what was acknowledged must have come to everybody it is for, once it is
 nobody else; what a slow stream lost must have been declared. The exit code is 1 unless all of that holds.
 
 Times count from when a request was due, whether it could be sent then or not. Where this process and not sluice
-was the limit, that is said. Ctrl-C ends it early, with what was seen so far.
+was the limit, that is said: --processes 4 has four of them share the load, whose account is one. Ctrl-C ends it early, with what was seen so far.
 
 A scenario with processes, as chaos, starts a deployment itself, of this program, with orgs of its own, and breaks it
 meanwhile as the seed says; --url and --key have no part in that. All of it ends with this process, whatever ends that.
@@ -60,6 +63,7 @@ Examples:
 
     sluice loadtest steady --key sk_test_…
     sluice loadtest crowd --duration 10m --json crowd.json --report crowd.html --metrics 10.0.0.7:9090,10.0.0.8:9090
+    sluice loadtest crowd --processes 4
     sluice loadtest steady --show > mine.yaml && sluice loadtest ./mine.yaml --seed 7
     sluice loadtest chaos --brokers kafka-1:9092 --seed 7 --logs chaos`
 }
@@ -80,6 +84,8 @@ func (c *loadtestCmd) Validate() (err error) {
 	}
 	own := len(c.scenario.Processes) > 0
 	switch {
+	case c.Processes < 1 || c.Processes > drive.MostProcesses:
+		return fmt.Errorf("--processes must be 1 to %d", drive.MostProcesses)
 	case c.Show:
 		return nil
 	case !own && (len(c.Brokers) > 0 || c.Logs != "" || c.From != ""):
@@ -110,7 +116,7 @@ func (c *loadtestCmd) Validate() (err error) {
 			return fmt.Errorf("--metrics %q is no address: give host:port, as of --ops", a)
 		}
 	}
-	if u, err := url.Parse(c.ReceiveURL); c.ReceiveURL != "" && (err != nil || u.Host == "") {
+	if u, err := url.Parse(c.ReceiveURL); c.ReceiveURL != "" && (err != nil || u.Host == "" || u.Port() == "" && c.Processes > 1) {
 		return fmt.Errorf("--receive-url %q is no address: give http://host:port", c.ReceiveURL)
 	}
 	return nil
@@ -151,7 +157,7 @@ func (c *loadtestCmd) load(ctx context.Context, progress *loadProgress) (result 
 	cfg := drive.Config{
 		Scenario: c.scenario, Name: c.Scenario, URL: strings.TrimSuffix(c.URL, "/"), Keys: append([]string{c.Key}, c.OtherKeys...),
 		ReceiveOn: string(c.Receive), ReceiveAt: strings.TrimSuffix(c.ReceiveURL, "/"), Seed: rand.Uint64() >> 32,
-		Say: progress.say, Each: progress.second,
+		Say: progress.say, Each: progress.second, Processes: c.Processes,
 	}
 	if c.Seed != nil {
 		cfg.Seed = *c.Seed
@@ -169,12 +175,24 @@ func (c *loadtestCmd) load(ctx context.Context, progress *loadProgress) (result 
 	for _, address := range c.Metrics {
 		cfg.Metrics = append(cfg.Metrics, "http://"+address+"/metrics")
 	}
-	cfg.Call = func(ctx context.Context, org int, method, path string, in, out any) error {
-		api := client{base: cfg.URL, token: cfg.Keys[org], address: "--url", secret: "--key"}
+	cfg.Call = callsOf(cfg.URL, cfg.Keys)
+	if cfg.Processes > 1 {
+		binary, err := os.Executable()
+		if err != nil {
+			return nil, err
+		}
+		cfg.Command = func() *exec.Cmd { return exec.Command(binary, "loadtest-process") }
+	}
+	return drive.Run(ctx, cfg)
+}
+
+// callsOf makes calls of the API with these keys.
+func callsOf(url string, keys []string) drive.Call {
+	return func(ctx context.Context, org int, method, path string, in, out any) error {
+		api := client{base: url, token: keys[org], address: "--url", secret: "--key"}
 		_, err := api.call(ctx, method, path, in, out)
 		return err
 	}
-	return drive.Run(ctx, cfg)
 }
 
 // tell prints what came of it, and writes the files that were asked for.

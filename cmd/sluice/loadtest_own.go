@@ -54,7 +54,7 @@ func (c *loadtestCmd) startOwn(ctx context.Context, cfg *drive.Config) (*ownFlee
 // logs gives the directory for what processes keep and say.
 func (c *loadtestCmd) logs() (string, error) {
 	if c.Logs == "" {
-		return os.MkdirTemp("", "sluice-loadtest-")
+		return os.MkdirTemp("", "sluice-loadtest-logs-")
 	}
 	dir, err := filepath.Abs(c.Logs)
 	if err == nil {

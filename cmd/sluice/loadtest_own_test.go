@@ -1,15 +1,12 @@
 package main
 
 import (
-	"encoding/json"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 	"strings"
 	"syscall"
 	"testing"
-	"time"
 
 	"sluice/loadtest/drive"
 )
@@ -37,33 +34,18 @@ receivers:
 
 // ownRun is a run that has started its own deployment, as a process.
 type ownRun struct {
-	cmd           *exec.Cmd
-	out, messages lockedBuffer
-	logs, figures string
+	*loadRun
+	logs string
 }
 
 func runOwn(t *testing.T, scenario string) *ownRun {
 	t.Helper()
-	path, err := binary()
-	if err != nil {
-		t.Fatal(err)
-	}
-	dir := t.TempDir()
-	r := &ownRun{logs: filepath.Join(dir, "logs"), figures: filepath.Join(dir, "figures.json")}
-	file := filepath.Join(dir, "own.yaml")
-	if err := os.WriteFile(file, []byte(scenario), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	r.cmd = exec.Command(path, "loadtest", file, "--seed", "7", "--logs", r.logs, "--json", r.figures)
-	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.messages
-	if err := r.cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
+	r := &ownRun{logs: filepath.Join(t.TempDir(), "logs")}
+	r.loadRun = startLoad(t, scenario, "--seed", "7", "--logs", r.logs)
 	t.Cleanup(func() {
-		r.cmd.Process.Kill()
 		if t.Failed() {
 			log, _ := os.ReadFile(filepath.Join(r.logs, "all-1.log"))
-			t.Logf("it said %s%s\nand its process %s", r.out.String(), r.messages.String(), log[max(0, len(log)-2000):])
+			t.Logf("its process said %s", log[max(0, len(log)-2000):])
 		}
 	})
 	return r
@@ -73,29 +55,15 @@ func runOwn(t *testing.T, scenario string) *ownRun {
 // deployment may be left.
 func (r *ownRun) end(t *testing.T) (code int, result *drive.Result) {
 	t.Helper()
-	ended := make(chan struct{})
-	go func() {
-		defer close(ended)
-		r.cmd.Wait()
-	}()
-	select {
-	case <-ended:
-	case <-time.After(loadEnds):
-		t.Fatalf("it hasn't ended after %v", loadEnds)
-	}
-	text, err := os.ReadFile(r.figures)
-	if err == nil {
-		err = json.Unmarshal(text, &result)
-	}
-	if err != nil {
-		t.Fatal(err)
+	if code, result = r.loadRun.end(t); result == nil {
+		t.Fatal("it has no figures")
 	}
 	log, err := os.ReadFile(filepath.Join(r.logs, "all-1.log"))
 	lines := strings.Split(strings.TrimSpace(string(log)), "\n")
 	if last := lines[len(lines)-1]; err != nil || !strings.Contains(last, `"msg":"stopped"`) {
 		t.Errorf("its process hasn't stopped in the end: %v, %s", err, last)
 	}
-	return r.cmd.ProcessState.ExitCode(), result
+	return code, result
 }
 
 // TestLoadTestOwn breaks a process that the run has started itself, in each way. All

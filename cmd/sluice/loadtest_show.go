@@ -136,6 +136,10 @@ func loadWords(r *drive.Result) string {
 	c := &r.Client
 	fmt.Fprintf(&b, "client    %.0f%% of %d processors, %.0f%% at most; timers late by p50 %s, p99 %s, %s at most\n", 100*c.CPU, c.Processors, 100*c.CPUPeak,
 		millis(c.TimersLate.P50), millis(c.TimersLate.P99), millis(c.TimersLate.Max))
+	for i, p := range r.Clients {
+		fmt.Fprintf(&b, "          process %d of them: %.0f%%, %.0f%% at most; timers late by p50 %s, p99 %s, %s at most\n", i+1, 100*p.CPU, 100*p.CPUPeak,
+			millis(p.TimersLate.P50), millis(p.TimersLate.P99), millis(p.TimersLate.Max))
+	}
 	for _, limit := range c.Limits {
 		fmt.Fprintf(&b, "          THE CLIENT WAS THE LIMIT: %s. The times are its own, too: give it processors of its own, or share the load among several\n", limit)
 	}
@@ -158,6 +162,9 @@ func loadWords(r *drive.Result) string {
 	}
 	if len(r.Receivers) > 0 {
 		fmt.Fprintf(&b, "; %s of %s deliveries arrived, %s are still owed, %s came again", count(v.Delivered), count(v.Deliveries), count(v.StillOwed), count(v.Repeats))
+	}
+	if v.NotKnown > 0 {
+		fmt.Fprintf(&b, ", %s not known", count(v.NotKnown))
 	}
 	b.WriteString("\n")
 	fmt.Fprintf(&b, "verdict   %s", v)

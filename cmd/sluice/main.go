@@ -17,7 +17,8 @@
 //	tail.go (stream_reader.go: a stream, over reconnects), listen.go (listen_forward.go: its webhooks)
 //	org.go key.go endpoint.go lane.go bench.go version.go
 //	loadtest.go (loadtest_show.go: what is shown of it, loadtest_own.go: a deployment
-//	that it starts itself), report.go: a page of both
+//	that it starts itself, loadtest_process.go: other processes that it has a share of
+//	the load), report.go: a page of both
 //	ready.go config_check.go topics.go: for operators, the last two offline
 package main
 
@@ -53,6 +54,7 @@ type cli struct {
 
 	Bench    benchCmd    `cmd:"" help:"Measure this machine: sluice, beside the least that the same work can cost."`
 	Loadtest loadtestCmd `cmd:"" help:"Load a sluice that runs, and hold what comes out against what went in."`
+	LoadProc loadProcCmd `cmd:"" name:"loadtest-process" hidden:"" help:"Take a share of a load; what sluice loadtest --processes starts."`
 	Report   reportCmd   `cmd:"" help:"Make a page of what bench and loadtest measured."`
 	Version  versionCmd  `cmd:"" help:"Print the version."`
 }

@@ -29,7 +29,11 @@
 //   - Where all faults are known (Judge), a delivery comes again only when one of them
 //     may be why, and no more of them than were in flight (Repeated).
 //
-// Reading order: book.go stream.go endpoint.go repeats.go check.go.
+// Where several processes load together, each has a book of who is in it, and all
+// share what there is of events (Share): what one of them publishes another can hold
+// against what it receives, with no message between them.
+//
+// Reading order: book.go stream.go endpoint.go repeats.go check.go; share.go.
 package book
 
 import (
@@ -57,6 +61,8 @@ type Book struct {
 	publishers []publisher
 	name       func(number int) string
 	events     []entry
+	places     []atomic.Int64 // of events in the log, plus 1; nil: no other process shares them
+	second     bool           // another process judges what all of them share
 
 	mu        sync.Mutex // taken last
 	classes   []*Class

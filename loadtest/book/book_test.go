@@ -357,6 +357,26 @@ func TestRepeatsAreJudged(t *testing.T) {
 				try(2*i, 22+float64(i)/10)
 			}
 		}},
+		{"it is taken up by who is hit by the next", "", func(b *Book, e *Endpoint, try func(int, float64)) {
+			b.Class("org 1", 0, both).Begin("s", 0, true).saw(0, 2, 4)
+			b.Broke(ledger.Fault{From: second(b, 28), Until: second(b, 29), Repeats: true})
+			try(0, 20)
+			try(0, 38)
+		}},
+		{"it was taken up between, since what lies behind it came", "repeated: event 0, e, at 38s", func(b *Book, e *Endpoint, try func(int, float64)) {
+			b.Class("org 1", 0, both).Begin("s", 0, true).saw(0, 2, 4)
+			b.Broke(ledger.Fault{From: second(b, 28), Until: second(b, 29), Repeats: true})
+			try(0, 20)
+			try(4, 24)
+			try(0, 38)
+		}},
+		{"what came between lies before it", "", func(b *Book, e *Endpoint, try func(int, float64)) {
+			b.Class("org 1", 0, both).Begin("s", 0, true).saw(0, 2, 4)
+			b.Broke(ledger.Fault{From: second(b, 28), Until: second(b, 29), Repeats: true})
+			try(4, 20)
+			try(2, 24)
+			try(4, 38)
+		}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			b := twoOrgs(100)

@@ -32,7 +32,7 @@ func (b *Book) Check() *ledger.Report {
 		e.check(&r)
 	}
 	if b.judging != nil {
-		b.judge(&r, endpoints)
+		b.judge(&r, classes, endpoints)
 	}
 	return &r
 }
@@ -40,9 +40,15 @@ func (b *Book) Check() *ledger.Report {
 func (c *Class) check(r *ledger.Report) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	c.adopt(r)
 	seen := make(set, (len(c.book.events)+63)/64)
 	order := c.book.inOrder()
 	for _, p := range c.log {
+		c.elsewhere(r, p)
+		if c.book.second {
+			seen.add(p.number)
+			continue
+		}
 		if seen.has(p.number) {
 			r.Add(c.book.violation(ledger.Twice, p.number, c.name, fmt.Sprintf("it is at offset %d, and at another before", p.offset)))
 		}
@@ -131,6 +137,8 @@ func (e *Endpoint) check(r *ledger.Report) {
 			r.Delivered++
 		case e.owed.has(number):
 			r.Admitted++
+		case e.silent:
+			r.NotKnown++
 		default:
 			r.Add(e.book.violation(ledger.Lost, number, e.name, "it was acknowledged and never arrived"))
 		}

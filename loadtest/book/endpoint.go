@@ -19,7 +19,9 @@ type Endpoint struct {
 	mu                        sync.Mutex
 	seen, arrived, owed       set
 	attempts, failed, repeats int
+	silent                    bool     // nobody says what it is owed
 	times                     []span32 // of the last attempt of each event; nil: nobody judges
+	firsts                    []uint32 // when the first attempt of each event began, in milliseconds since the book did; 0: none came
 	repeated                  []repeat // the first of them
 }
 
@@ -37,7 +39,7 @@ func (b *Book) Endpoint(name string, org int, wants []bool, ordered bool) *Endpo
 		e.order = b.inOrder()
 	}
 	if b.judging != nil {
-		e.times = make([]span32, len(b.events))
+		e.times, e.firsts = make([]span32, len(b.events)), make([]uint32, len(b.events))
 	}
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -67,6 +69,9 @@ func (e *Endpoint) Attempt(number, attempt int, began, ended time.Time, success 
 	}
 	if e.times != nil {
 		e.times[number] = at
+		if attempt == 1 && e.firsts[number] == 0 {
+			e.firsts[number] = max(1, at.from)
+		}
 	}
 	e.seen.add(number)
 	if success {
@@ -83,10 +88,20 @@ func (e *Endpoint) Attempt(number, attempt int, began, ended time.Time, success 
 func (e *Endpoint) Owes(numbers []int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	e.silent = false
 	clear(e.owed)
 	for _, n := range numbers {
 		e.owed.add(n)
 	}
+}
+
+// Silent writes down that the deployment doesn't say what it owes to the endpoint: what
+// hasn't arrived may be lost or not.
+func (e *Endpoint) Silent() {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.silent = true
+	clear(e.owed)
 }
 
 // Seen says whether an attempt of the event came.

@@ -88,6 +88,9 @@ func (s *Stream) Frame(number int, offset int64) bool {
 		c.book.Violated(why, number, s.name, "it is at offset %d", offset)
 		return false
 	}
+	if c.book.places != nil {
+		c.book.places[number].CompareAndSwap(0, offset+1)
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	s.frames++

@@ -1,14 +1,15 @@
-// Runs sluice and a browser, as run says; the arguments are the binary and a directory
-// for its data. A page can't give its EventSource a key: the browser adds it to every
-// request, as a proxy in front would.
+// Runs sluice and a browser, as run says; the arguments are the binary, a directory for
+// its data, and the line that the guide prints. A page can't give its EventSource a key:
+// the browser adds it to every request, as a proxy in front would; or somebody logs in.
 import chromium from "@sparticuz/chromium";
 import puppeteer from "puppeteer-core";
 import { spawn, execFileSync } from "node:child_process";
 import { createServer } from "node:http";
 import { once } from "node:events";
+import { readFileSync } from "node:fs";
 import assert from "node:assert/strict";
 
-const [binary, data] = process.argv.slice(2);
+const [binary, data, snippet] = process.argv.slice(2);
 const key = execFileSync(binary, ["key", "new"], { encoding: "utf8" }).match(/sk_test_\w+/)[0];
 
 // A page of another origin, which the operator names, and one that he doesn't.
@@ -25,25 +26,23 @@ async function serve() {
     stdio: ["ignore", "ignore", "pipe"],
   });
   let said = "";
-  for await (const text of sluice.stderr) {
-    said += text;
-    const ready = said.match(/"msg":"ready".*?"listen":"http:\/\/([^"]+)"/);
-    if (ready) {
-      address = ready[1];
-      sluice.stderr.resume();
-      return;
-    }
-  }
-  throw new Error(`sluice didn't start: ${said}`);
+  await new Promise((ready, failed) => {
+    sluice.once("exit", () => failed(new Error(`sluice didn't start: ${said}`)));
+    sluice.stderr.on("data", (text) => { // read to the end: whose log nobody reads dies of it
+      said += text;
+      const at = said.match(/"msg":"ready".*?"listen":"http:\/\/([^"]+)"/);
+      if (at) ready((address = at[1]));
+    });
+  });
 }
 async function kill() {
   sluice.kill("SIGKILL");
   await once(sluice, "exit");
 }
-async function publish(type, data) {
+async function publish(type, data, as = key) {
   const response = await fetch(`http://${address}/v1/events`, {
     method: "POST",
-    headers: { Authorization: `Bearer ${key}`, "Content-Type": "application/json" },
+    headers: { Authorization: `Bearer ${as}`, "Content-Type": "application/json" },
     body: JSON.stringify({ type, data }),
   });
   assert.equal(response.status, 202, await response.text());
@@ -119,6 +118,40 @@ try {
   await until("refused", () => stranger.evaluate(() => window.failed > 0));
   assert.equal(await stranger.evaluate(() => window.opened), 0);
   console.log("a page of an origin that isn't named: refused by the browser");
+
+  // Somebody logs in on a page of the server's: the browser keeps the session, and the
+  // guide's line needs nothing else, until they log out.
+  const member = await browser.newPage();
+  const printed = [];
+  member.on("console", async (message) => printed.push(await Promise.all(message.args().map((arg) => arg.jsonValue()))));
+  await member.goto(`http://${address}/nothing`);
+  const call = (path, body) => member.evaluate(async (path, body) => {
+    const response = await fetch(path, { method: "POST", headers: { "Content-Type": "application/json" }, body: body && JSON.stringify(body) });
+    return { status: response.status, ...(await response.json().catch(() => ({}))) };
+  }, path, body);
+  const account = { email: "user@example.com", password: "securepass123" };
+  const made = await call("/auth/register", { ...account, full_name: "John Doe", organization_name: "My Company" });
+  assert.equal(made.status, 201);
+  assert.equal((await call("/auth/login", account)).status, 200);
+  assert.equal(await member.evaluate(() => document.cookie), ""); // no script gets to see it
+  await member.evaluate(() => {
+    const Source = window.EventSource;
+    window.EventSource = class extends Source {
+      constructor(...given) {
+        super(...given);
+        window.es = this;
+      }
+    };
+  });
+  await member.addScriptTag({ content: readFileSync(snippet, "utf8") });
+  await until("a stream with a session", () => member.evaluate(() => window.es.readyState === 1));
+  await publish("order.created", { nobody: "listens to this" }, made.api_key.key);
+  await publish("payment.succeeded", { amount: 10.5 }, made.api_key.key);
+  await until("what the guide's line prints", () => printed.some(([name]) => name === "payment.succeeded"));
+  assert.deepEqual(printed.filter(([name]) => name !== undefined), [["payment.succeeded", { amount: 10.5 }]]);
+  assert.equal((await call("/auth/logout")).status, 204);
+  await until("the stream's end behind a logout", () => member.evaluate(() => window.es.readyState === 2));
+  console.log("a page whose user has logged in: the guide's line as it is printed, until they log out");
 } finally {
   await browser.close();
   sluice.kill("SIGKILL");

@@ -18,9 +18,13 @@
 // Where the deployment is a fleet that it has started itself, processes are broken
 // meanwhile, by the seed, and the book is told.
 //
-// Reading order: scenario.go drive.go; publish.go; stream.go websocket.go events.go;
-// receive.go owed.go; faults.go; mark.go meter.go headroom.go servers.go; seconds.go settle.go result.go. What is
-// held against what is in sluice/loadtest/book.
+// Where one process isn't enough, others of the same program have each a share of all
+// that (team.go): what events are, all have in one piece of memory, and what else the
+// first must know they tell it when nothing waits for that.
+//
+// Reading order: scenario.go drive.go strangers.go; publish.go; stream.go websocket.go events.go;
+// receive.go owed.go; faults.go; mark.go meter.go headroom.go servers.go; seconds.go settle.go result.go;
+// share.go team.go member.go seat.go. What is held against what is in sluice/loadtest/book.
 package drive
 
 import (
@@ -28,9 +32,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net"
-	"net/http"
+	"os/exec"
 	"slices"
 	"sync"
 	"time"
@@ -52,20 +57,29 @@ type Config struct {
 	Binary   string       // what those that are restarted run from then on; empty: what they did
 	Keys     []string     // one of each org
 	// Call makes a request of the API with the key of an org.
-	Call    func(ctx context.Context, org int, method, path string, in, out any) error
+	Call    Call
 	Metrics []string // where processes of the deployment show their metrics, MostServers at most; empty: none is looked at
 	Seed    uint64   // decides who fails, stalls and leaves when
 
 	ReceiveOn string // where to listen for webhooks: host:port
 	ReceiveAt string // how the deployment reaches that; empty: by that address
 
+	Processes int              // that share the load, this one among them; 0: 1
+	Command   func() *exec.Cmd // of another, which calls Join with its standard input and output, and its file 3
+
 	Say  func(text string) // is told how far it is
 	Each func(Second)      // is told what came in each second
 }
 
-// run is one run.
+// Call makes a request of the API with the key of an org.
+type Call func(ctx context.Context, org int, method, path string, in, out any) error
+
+// run is one run, or this process's share of it.
 type run struct {
 	Config
+	share
+	peers    peers
+	team     *team // the other processes, if this is the first of several
 	scenario *Scenario
 	marks    *marks
 	book     *book.Book
@@ -82,6 +96,7 @@ type run struct {
 	server     *fasthttp.Server
 	port       net.Listener // the server's
 
+	listening  context.Context         // ends when all is over, or it has failed
 	cancel     context.CancelCauseFunc // ends it as failed
 	wanted     context.Context         // ends when the run is interrupted
 	patience   context.Context         // until then what was begun is tried again
@@ -91,6 +106,7 @@ type run struct {
 	peace      chan struct{}           // closed when nothing is published or broken any more
 	dialing    chan struct{}
 	background sync.WaitGroup // all that goes on beside publishing
+	watch      func(context.Context, *seconds)
 
 	mu     sync.Mutex
 	byPath map[string]*endpoint
@@ -111,30 +127,52 @@ const mostDials = 64
 // Run does what the scenario says, until it is done or ctx ends; then it waits for
 // what is still on its way, takes its endpoints away and gives what it saw. An error
 // says that there was no run, or that it couldn't go on.
-func Run(ctx context.Context, cfg Config) (*Result, error) {
-	r := &run{Config: cfg, scenario: cfg.Scenario, byPath: make(map[string]*endpoint), settled: make(chan struct{}), over: make(chan struct{}), peace: make(chan struct{}),
-		dialing: make(chan struct{}, mostDials), notes: make(map[string]int)}
-	b := cfg.Scenario.book(len(cfg.Keys), func(n int) string { return r.marks.id(n) })
-	r.book, r.marks = b, newMarks(newRun(), cfg.Scenario, len(cfg.Keys), b)
-	r.Stream = cmp.Or(r.Stream, r.URL)
+func Run(ctx context.Context, cfg Config) (result *Result, err error) {
+	r := newRun(ctx, cfg, newName(), share{0, max(1, cfg.Processes)})
 	if r.Fleet != nil {
-		b.Judge(fleet.Rules, fleet.InFlight)
+		r.book.Judge(fleet.Rules, fleet.InFlight)
 		r.nemesis.Broke, r.nemesis.Say, r.nemesis.Binary = r.broke, r.Say, r.Binary
 	}
+	if r.of > 1 {
+		r.team = &team{run: r}
+		r.peers = r.team
+		defer context.AfterFunc(ctx, r.team.stop)()
+	}
+	err = r.perform(ctx, func(ctx context.Context, s *seen) (err error) {
+		result, err = r.conclude(ctx, s)
+		return err
+	})
+	return result, errors.Join(err, r.team.end())
+}
+
+// newRun makes a process's share of the run of a name.
+func newRun(ctx context.Context, cfg Config, name string, of share) *run {
+	r := &run{Config: cfg, share: of, peers: alone{}, scenario: cfg.Scenario, byPath: make(map[string]*endpoint), settled: make(chan struct{}), over: make(chan struct{}),
+		peace: make(chan struct{}), dialing: make(chan struct{}, mostDials), notes: make(map[string]int)}
+	r.book = cfg.Scenario.book(len(cfg.Keys), func(n int) string { return r.marks.id(n) })
+	r.marks = newMarks(name, cfg.Scenario, len(cfg.Keys), r.book)
+	r.Stream = cmp.Or(r.Stream, r.URL)
+	r.watch = func(ctx context.Context, w *seconds) { w.watch(ctx) }
 	most := 0
 	for i := range cfg.Scenario.Publishers {
-		p := &cfg.Scenario.Publishers[i]
-		most += p.InFlight
-		r.publishers = append(r.publishers, &publishing{Publisher: p, run: r, index: i, meter: newMeter()})
+		p := &publishing{Publisher: &cfg.Scenario.Publishers[i], run: r, index: i, meter: newMeter()}
+		p.slots = r.part(p.InFlight)
+		most += p.slots
+		r.publishers = append(r.publishers, p)
 	}
 	r.http = fasthttp.Client{MaxConnsPerHost: most, NoDefaultUserAgentHeader: true}
-	defer r.http.CloseIdleConnections()
-
 	// Ctrl-C ends publishing; who listens goes on until everything is there.
-	listening, cancel := context.WithCancelCause(context.WithoutCancel(ctx))
-	defer cancel(nil)
-	r.cancel = cancel
+	r.listening, r.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	r.wanted = ctx
+	return r
+}
+
+// perform does this process's share, has conclude make of it what it wants, and takes
+// its endpoints away.
+func (r *run) perform(ctx context.Context, conclude func(context.Context, *seen) error) error {
+	defer r.http.CloseIdleConnections()
+	listening := r.listening
+	defer r.cancel(nil)
 	var forgo context.CancelFunc
 	r.patience, forgo = context.WithCancel(listening)
 	defer forgo()
@@ -149,9 +187,13 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		}
 	})()
 
-	result, err := r.do(publishing, listening, forgo)
+	s, err := r.do(publishing, listening, forgo)
+	if err == nil {
+		err = conclude(listening, s)
+	}
 	close(r.over)
-	cancel(nil)
+	r.team.dismiss()
+	r.cancel(nil)
 	removing, enough := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
 	defer enough()
 	err = errors.Join(err, r.remove(removing))
@@ -160,7 +202,7 @@ func Run(ctx context.Context, cfg Config) (*Result, error) {
 		r.port.Close() // of which the server doesn't know if it hasn't begun: then it begins now, and ends
 	}
 	r.background.Wait()
-	return result, err
+	return err
 }
 
 // hurry is how long an interrupted run waits for what is still on its way.
@@ -169,9 +211,22 @@ const hurry = 10 * time.Second
 // removeWithin is how long it may take to take endpoints away.
 const removeWithin = 30 * time.Second
 
-// do prepares, publishes, waits, and sums up.
-func (r *run) do(publishing, listening context.Context, forgo context.CancelFunc) (*Result, error) {
-	if err := r.prepare(publishing, listening); err != nil {
+// seen is what a process has of a run when all is over.
+type seen struct {
+	*seconds
+	published   time.Duration
+	interrupted bool
+	client      Client
+	report      *ledger.Report
+}
+
+// do prepares, publishes, and waits.
+func (r *run) do(publishing, listening context.Context, forgo context.CancelFunc) (*seen, error) {
+	err := r.prepare(publishing, listening)
+	if err == nil {
+		err = r.meet(publishing, inPlace)
+	}
+	if err != nil {
 		return nil, cmp.Or(context.Cause(listening), err)
 	}
 	r.Say(fmt.Sprintf("run %s: everybody is in place; publishing for %v", r.marks.run, time.Duration(r.scenario.Duration)))
@@ -180,37 +235,67 @@ func (r *run) do(publishing, listening context.Context, forgo context.CancelFunc
 	r.background.Go(func() { r.headroom.run(timing) })
 	w := &seconds{run: r, began: time.Now()}
 	var watched sync.WaitGroup
-	watched.Go(func() { w.watch(timing) })
+	watched.Go(func() { r.watch(timing, w) })
 	watched.Go(func() { watchServers(timing, r.servers, w.began) })
 	breaking, calm := context.WithTimeout(publishing, time.Duration(r.scenario.Duration))
 	defer calm()
 	r.background.Go(func() {
-		r.rage(breaking)
+		if r.Fleet != nil {
+			r.rage(breaking)
+		}
 		<-breaking.Done()
+		r.meet(listening, peaceful) // who fails is told below
 		close(r.peace)
 		time.AfterFunc(time.Duration(r.scenario.Settle), forgo)
 	})
-	published := r.publish(publishing)
+	took := r.publish(publishing)
 	calm()
 	<-r.peace
+	r.meet(listening, published)
 	report := r.settle(listening, forgo)
 	stop()
 	watched.Wait()
-	client := r.headroom.client()
-	if err := context.Cause(listening); err != nil {
+	s := &seen{w, took, publishing.Err() != nil, r.headroom.client(), report}
+	return s, context.Cause(listening)
+}
+
+// conclude sums up what all processes saw.
+func (r *run) conclude(ctx context.Context, s *seen) (*Result, error) {
+	parts, err := r.team.collect(ctx)
+	if err != nil {
 		return nil, err
 	}
-	return r.result(w, published, publishing.Err() != nil, client, report), nil
+	for _, p := range parts {
+		s.report.Join(p.Report)
+		s.published = max(s.published, p.Took)
+	}
+	result := r.result(s)
+	for _, p := range parts {
+		result.join(p.Result)
+	}
+	if len(parts) > 0 {
+		result.Clients = []Client{s.client}
+		for _, p := range parts {
+			result.Clients = append(result.Clients, p.Result.Client)
+		}
+		result.Client = together(result.Clients, r.headroom.together)
+	}
+	return result, nil
 }
 
 // prepare has everybody in place who is to see what is published.
 func (r *run) prepare(ctx, listening context.Context) error {
 	var err error
-	if r.servers, err = servers(ctx, r.Metrics); err != nil {
-		return err
-	}
-	if err := r.strangers(ctx); err != nil {
-		return err
+	if r.number == 0 {
+		if r.servers, err = servers(ctx, r.Metrics); err != nil {
+			return err
+		}
+		if err := errors.Join(r.strangers(ctx), ctx.Err()); err != nil {
+			return err
+		}
+		if err := r.team.start(); err != nil {
+			return err
+		}
 	}
 	if err := r.serve(); err != nil {
 		return err
@@ -249,60 +334,13 @@ func (r *run) connect(ctx, listening context.Context) error {
 			select {
 			case <-f.began:
 			case <-late:
-				return fmt.Errorf("streams %s: %d of %d had begun after %v: %v", s.Name, i, s.Connections, connectWithin, s.reasons())
+				return fmt.Errorf("streams %s: %d of %d had begun after %v: %v", s.Name, i, len(s.followers), connectWithin, s.reasons())
 			case <-ctx.Done():
 				return ctx.Err()
 			}
 		}
 	}
 	return nil
-}
-
-// probeWithin is how long it may take until what was acknowledged can be read.
-const probeWithin = 30 * time.Second
-
-// strangers makes sure that no key sees what is for the org of another: that is held
-// against who receives it, later.
-func (r *run) strangers(ctx context.Context) error {
-	if len(r.Keys) == 1 {
-		return nil
-	}
-	for org := range r.Keys {
-		id := fmt.Sprintf("load_%s_probe%d", r.marks.run, org)
-		in := map[string]any{"type": r.marks.typ("probe"), "id": id, "data": map[string]any{}}
-		if err := r.Call(ctx, org, http.MethodPost, "/v1/events", in, nil); err != nil {
-			return err
-		}
-		// That others don't see it says nothing as long as nobody can.
-		for until := time.Now().Add(probeWithin); ; {
-			if seen, err := r.sees(ctx, org, id); err != nil {
-				return err
-			} else if seen {
-				break
-			}
-			if time.Now().After(until) {
-				return fmt.Errorf("event %s was acknowledged and couldn't be read %v later with key %d", id, probeWithin, org+1)
-			}
-			if err := pause(ctx, 100*time.Millisecond); err != nil {
-				return err
-			}
-		}
-		for other := range org {
-			if seen, err := r.sees(ctx, other, id); err != nil {
-				return err
-			} else if seen {
-				return fmt.Errorf("keys %d and %d see one another's events: give keys of different orgs", other+1, org+1)
-			}
-		}
-	}
-	return nil
-}
-
-// sees says whether an org's key can read a probe.
-func (r *run) sees(ctx context.Context, org int, id string) (bool, error) {
-	var list struct{ Data []struct{ ID string } }
-	err := r.Call(ctx, org, http.MethodGet, "/v1/events?types="+r.marks.typ("probe"), nil, &list)
-	return slices.ContainsFunc(list.Data, func(e struct{ ID string }) bool { return e.ID == id }), err
 }
 
 // class gives the class of streams of an org that want these publishers' events.
@@ -340,7 +378,7 @@ func (r *run) random() *rand.Rand {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.seeds++
-	return rand.New(rand.NewPCG(r.Seed, r.seeds))
+	return rand.New(rand.NewPCG(r.Seed, uint64(r.number)<<32|r.seeds))
 }
 
 // fail ends the run.
@@ -353,6 +391,12 @@ func (r *run) note(text string) {
 	if len(r.notes) < 20 || r.notes[text] > 0 {
 		r.notes[text]++
 	}
+}
+
+func (r *run) noted() map[string]int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return maps.Clone(r.notes)
 }
 
 func (r *run) settling() bool {

@@ -112,6 +112,7 @@ func (r *run) victim(s strike) *fleet.Node {
 // broke writes down a fault that is over.
 func (r *run) broke(f ledger.Fault) {
 	r.book.Broke(f)
+	r.team.broke(f)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.faults = append(r.faults, f)

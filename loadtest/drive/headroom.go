@@ -16,10 +16,10 @@ type headroom struct {
 	held  atomic.Int64 // requests that began late since all that may be under way were
 	began time.Time
 
-	used   time.Duration // CPU time when it began
-	looked time.Time
-	last   time.Duration
-	peak   float64
+	used     time.Duration // CPU time when it began
+	usage    usage
+	peak     float64
+	together float64 // the same, with other processes of the run
 }
 
 // When a process is said to have been the limit: it used more than this of its
@@ -32,7 +32,7 @@ const (
 
 func newHeadroom() *headroom {
 	now, used := time.Now(), cpuTime()
-	return &headroom{late: newMeter(), began: now, used: used, looked: now, last: used}
+	return &headroom{late: newMeter(), began: now, used: used, usage: usage{now, used}}
 }
 
 // run times timers until ctx ends.
@@ -53,17 +53,30 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// look gives the share of the processors that was used since the last look. Of less
-// than half a second it is no peak.
-func (h *headroom) look() float64 {
+// usage is what this process had used when somebody looked last.
+type usage struct {
+	looked time.Time
+	used   time.Duration
+}
+
+// look gives the share of the processors that was used since the last look, and how long
+// ago that was.
+func (u *usage) look() (share float64, took time.Duration) {
 	now, used := time.Now(), cpuTime()
-	took := now.Sub(h.looked)
-	share := (used - h.last).Seconds() / took.Seconds() / float64(runtime.GOMAXPROCS(0))
+	took = now.Sub(u.looked)
+	share = (used - u.used).Seconds() / took.Seconds() / float64(runtime.GOMAXPROCS(0))
+	u.looked, u.used = now, used
+	return share, took
+}
+
+// look gives the share of the processors that was used since the last look, with what
+// others did meanwhile. Of less than half a second it is no peak.
+func (h *headroom) look(others float64) float64 {
+	share, took := h.usage.look()
 	if took > time.Second/2 {
-		h.peak = max(h.peak, share)
+		h.peak, h.together = max(h.peak, share), max(h.together, share+others)
 	}
-	h.looked, h.last = now, used
-	return share
+	return share + others
 }
 
 // Client is what the load took of the process that made it.
@@ -89,4 +102,25 @@ func (h *headroom) client() Client {
 		c.Limits = append(c.Limits, fmt.Sprintf("one in a hundred of its timers was %v late, or later", late.Round(100*time.Microsecond)))
 	}
 	return c
+}
+
+// together is what the load took of several processes. Timers are those of the one whose
+// were latest.
+func together(all []Client, peak float64) Client {
+	sum := Client{Processors: all[0].Processors, CPUPeak: peak, Limits: []string{}}
+	for _, c := range all {
+		sum.CPU, sum.CPUSeconds, sum.Held = sum.CPU+c.CPU, sum.CPUSeconds+c.CPUSeconds, sum.Held+c.Held
+		if c.TimersLate.P99 >= sum.TimersLate.P99 {
+			sum.TimersLate = c.TimersLate
+		}
+	}
+	if sum.CPU > mostCPU {
+		sum.Limits = append(sum.Limits, fmt.Sprintf("its processes together used %.0f%% of the %d processors", 100*sum.CPU, sum.Processors))
+	}
+	for i, c := range all {
+		for _, limit := range c.Limits {
+			sum.Limits = append(sum.Limits, fmt.Sprintf("process %d: %s", i+1, limit))
+		}
+	}
+	return sum
 }

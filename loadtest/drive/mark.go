@@ -25,8 +25,8 @@ type marks struct {
 	of     func(number int) (publisher, org int, known bool)
 }
 
-// newRun gives a name that no other run has: types of events may have it.
-func newRun() string { return "r" + strings.ToLower(rand.Text()[:12]) }
+// newName gives a name that no other run has: types of events may have it.
+func newName() string { return "r" + strings.ToLower(rand.Text()[:12]) }
 
 func newMarks(run string, s *Scenario, orgs int, b *book.Book) *marks {
 	m := &marks{run: run, head: []byte(`{"type":"load.` + run + `.`), byName: make(map[string]int), of: b.Of}

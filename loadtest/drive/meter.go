@@ -54,6 +54,39 @@ func (m *meter) look(to *hdrhistogram.Histogram) (n int64) {
 	return n
 }
 
+// take gives what came since the last look, for another process to add; the next look
+// has none of it.
+func (m *meter) take() Lapse {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	l := Lapse{Count: m.lap}
+	if m.recent.TotalCount() > 0 {
+		l.Times = m.recent.Export()
+	}
+	m.recent.Reset()
+	m.lap = 0
+	return l
+}
+
+// add adds what came to another process.
+func (m *meter) add(l Lapse) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.count += l.Count
+	m.lap += l.Count
+	if l.Times != nil {
+		times := hdrhistogram.Import(l.Times)
+		m.all.Merge(times)
+		m.recent.Merge(times)
+	}
+}
+
+// Lapse is what came to a meter since somebody looked last.
+type Lapse struct {
+	Count int64
+	Times *hdrhistogram.Snapshot // nil: none was timed
+}
+
 func (m *meter) total() (n int64, q Quantiles) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

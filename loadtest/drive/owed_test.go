@@ -3,6 +3,7 @@ package drive
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ func owing(t *testing.T, ordered bool, status string, next time.Duration) (r *ru
 	if err != nil {
 		t.Fatal(err)
 	}
-	r = &run{scenario: s, wanted: t.Context(), settled: make(chan struct{}), notes: make(map[string]int)}
+	r = &run{scenario: s, peers: alone{}, share: share{of: 1}, wanted: t.Context(), settled: make(chan struct{}), notes: make(map[string]int)}
 	r.Keys = []string{"k"}
 	r.book = s.book(1, func(n int) string { return fmt.Sprint(n) })
 	r.marks = newMarks("rtest", s, 1, r.book)
@@ -55,6 +56,7 @@ func TestOwed(t *testing.T) {
 		next    time.Duration // of what is retried
 		do      func(r *run, e *endpoint)
 		lost    bool
+		silent  bool // and that nobody says
 		early   bool // it is believed before patience ends
 	}{
 		{name: "it is pending, and everything else was taken long ago", status: "pending", lost: true},
@@ -84,6 +86,18 @@ func TestOwed(t *testing.T) {
 		{name: "it is dead", status: "dead", early: true, do: func(_ *run, e *endpoint) { e.book.Attempt(0, 1, time.Now(), time.Now(), false) }},
 		{name: "it is dead, and was never tried", status: "dead", lost: true},
 		{name: "nothing is said of it", status: "none", lost: true},
+		{name: "nobody says what is owed", status: "none", silent: true, do: func(r *run, _ *endpoint) {
+			r.Call = func(context.Context, int, string, string, any, any) error { return errors.New("503") }
+		}},
+		{name: "it is said at last", status: "held", lost: true, do: func(r *run, _ *endpoint) {
+			says, from := r.Call, time.Now().Add(settle-10*time.Second)
+			r.Call = func(ctx context.Context, org int, method, path string, in, out any) error {
+				if time.Now().Before(from) {
+					return errors.New("503")
+				}
+				return says(ctx, org, method, path, in, out)
+			}
+		}},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			r, e := owing(t, c.ordered, c.status, c.next)
@@ -94,7 +108,7 @@ func TestOwed(t *testing.T) {
 			r.patience = patience
 			began := time.Now()
 			report := r.settle(t.Context(), forgo)
-			if lost := report.Count[ledger.Lost] == 1; lost != c.lost || len(report.Count) > 1 {
+			if lost := report.Count[ledger.Lost] == 1; lost != c.lost || len(report.Count) > 1 || c.silent != (report.NotKnown == 1) || report.OK() == (c.lost || c.silent) {
 				t.Errorf("%s: %s", c.name, report)
 			}
 			if took := time.Since(began); c.early != (took < settle-idle) {

@@ -23,9 +23,11 @@ type publishing struct {
 	*Publisher
 	run   *run
 	index int
+	slots int    // requests that this process may have under way
 	meter *meter // from due to acknowledged
 
 	sent, retries, unanswered atomic.Int64
+	others                    atomic.Int64 // retries of other processes
 }
 
 // request is one POST: the i-th.
@@ -37,9 +39,9 @@ type request struct {
 // publish sends what is due until the scenario's time is over, or ctx ends. It
 // returns when all that was sent is answered, or r.patience ends.
 func (p *publishing) publish(ctx context.Context) {
-	slots, requests := make(chan struct{}, p.InFlight), make(chan request, p.InFlight)
+	slots, requests := make(chan struct{}, p.slots), make(chan request, p.slots)
 	var workers sync.WaitGroup
-	for range p.InFlight {
+	for range p.slots {
 		workers.Go(func() {
 			w := worker{publishing: p, rnd: p.run.random()}
 			for r := range requests {
@@ -65,14 +67,17 @@ func (p *publishing) publish(ctx context.Context) {
 	workers.Wait()
 }
 
-// pace begins each request when it is due, or as soon as it may after that.
+// pace begins each request when it is due, or as soon as it may after that. Each of
+// several processes has every so-manieth: evenly, theirs lie between one another's; those
+// at random are at random together.
 func (p *publishing) pace(ctx context.Context, begin func(request)) {
 	rnd := p.run.random()
-	gap := float64(p.Batch) / p.Rate * float64(time.Second)
+	apart := float64(p.Batch) / p.Rate * float64(time.Second) // of all
+	gap := apart * float64(p.run.of)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
-	begun, at := time.Now(), rnd.Float64()*gap
-	for i := range p.run.scenario.requests(p.Publisher) {
+	begun, at := time.Now(), (float64(p.run.number)+rnd.Float64())*apart
+	for i := p.run.number; i < p.run.scenario.requests(p.Publisher); i += p.run.of {
 		due := begun.Add(time.Duration(at))
 		if wait := time.Until(due); wait > 0 {
 			timer.Reset(wait)

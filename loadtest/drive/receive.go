@@ -1,6 +1,7 @@
 package drive
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -9,6 +10,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"sync"
 	"time"
@@ -70,11 +72,14 @@ func (r *run) serve() error {
 		return nil
 	}
 	var err error
-	if r.port, err = net.Listen("tcp", r.ReceiveOn); err != nil {
+	if r.port, err = net.Listen("tcp", r.beside(r.ReceiveOn)); err != nil {
 		return fmt.Errorf("listen for webhooks: %w: --receive names another address", err)
 	}
 	if r.ReceiveAt == "" {
 		r.ReceiveAt = "http://" + r.port.Addr().String()
+	} else if at, err := url.Parse(r.ReceiveAt); err == nil && r.number > 0 {
+		at.Host = r.beside(at.Host)
+		r.ReceiveAt = at.String()
 	}
 	r.server = &fasthttp.Server{Handler: r.receive, ReadTimeout: 2 * time.Minute, CloseOnShutdown: true, Logger: log.New(io.Discard, "", 0)}
 	r.background.Go(func() { r.server.Serve(r.port) })
@@ -85,6 +90,9 @@ func (r *run) serve() error {
 // comes of the others.
 func (r *run) register(ctx context.Context, s *receivers) error {
 	for i := range s.Endpoints {
+		if !r.has(i) {
+			continue
+		}
 		e := &endpoint{of: s, org: i % len(r.Keys), name: fmt.Sprintf("%s-%d", s.Name, i+1)}
 		var made struct{ ID, Secret string }
 		in := map[string]any{"url": r.ReceiveAt + "/" + e.name, "events": r.marks.patterns(s.Publishers),
@@ -110,16 +118,33 @@ func (r *run) register(ctx context.Context, s *receivers) error {
 }
 
 // remove takes the endpoints away again.
-func (r *run) remove(ctx context.Context) error {
-	var failed error
-	for _, s := range r.receivers {
-		for _, e := range s.endpoints {
-			if err := r.Call(ctx, e.org, http.MethodDelete, webhooksPath+"/"+e.id, nil, nil); err != nil {
-				failed = fmt.Errorf("remove webhook %s: %w: sluice endpoint delete %s", e.id, err, e.id)
-			}
-		}
+func (r *run) remove(ctx context.Context) (failed error) {
+	for _, e := range r.owned() {
+		failed = cmp.Or(failed, r.takeAway(ctx, e))
 	}
 	return failed
+}
+
+// owned is an endpoint that is to be taken away.
+type owned struct {
+	Org int
+	ID  string
+}
+
+func (r *run) owned() (all []owned) {
+	for _, s := range r.receivers {
+		for _, e := range s.endpoints {
+			all = append(all, owned{e.org, e.id})
+		}
+	}
+	return all
+}
+
+func (r *run) takeAway(ctx context.Context, e owned) error {
+	if err := r.Call(ctx, e.Org, http.MethodDelete, webhooksPath+"/"+e.ID, nil, nil); err != nil {
+		return fmt.Errorf("remove webhook %s: %w: sluice endpoint delete %s", e.ID, err, e.ID)
+	}
+	return nil
 }
 
 // receive takes one request.

@@ -30,7 +30,8 @@ type Result struct {
 	Receivers  []ReceiversResult `json:"receivers"`
 	Servers    []Server          `json:"servers,omitempty"` // none: none was looked at
 	Client     Client            `json:"client"`
-	Faults     []FaultResult     `json:"faults"` // that the run made, and stalls that it found
+	Clients    []Client          `json:"clients,omitempty"` // each process that made the load, where several did; Client is all of them
+	Faults     []FaultResult     `json:"faults"`            // that the run made, and stalls that it found
 	Verdict    Verdict           `json:"verdict"`
 	Notes      map[string]int    `json:"notes"` // what happened beside, and how often
 	Seconds    []Second          `json:"seconds"`
@@ -117,6 +118,7 @@ type Verdict struct {
 	Deliveries   int                 `json:"deliveries"` // that endpoints are owed
 	Delivered    int                 `json:"delivered"`
 	StillOwed    int                 `json:"stillOwed"`
+	NotKnown     int                 `json:"notKnown"` // not delivered, and the deployment didn't say whether they are owed
 	Repeats      int                 `json:"repeats"`
 	Streamed     int                 `json:"streamed"`
 	Declared     int                 `json:"declared"` // events that streams were told they don't get
@@ -126,19 +128,24 @@ type Verdict struct {
 }
 
 func (v *Verdict) String() string {
-	text := ledger.Verdict(v.Count, v.Violations)
+	text := ledger.Verdict(v.NotKnown, v.Count, v.Violations)
+	if v.NotKnown > 0 {
+		text += fmt.Sprintf("  not known: of %d deliveries the deployment didn't say whether it owes them (noted above why): its processes with the role api "+
+			"list deliveries where they have --data, a directory that is there, or --attempts-db\n", v.NotKnown)
+	}
 	for _, failure := range v.Failures {
 		text += "  FAILED: " + failure + "\n"
 	}
 	return text
 }
 
-func (r *run) result(w *seconds, published time.Duration, interrupted bool, client Client, report *ledger.Report) *Result {
+func (r *run) result(s *seen) *Result {
+	w, published, report := s.seconds, s.published, s.report
 	out := &Result{Run: r.marks.run, Name: r.Name, Scenario: r.scenario, URL: r.URL, Orgs: len(r.Keys), Seed: r.Seed,
 		Machine: fmt.Sprintf("%s/%s, %d processors, %s", runtime.GOOS, runtime.GOARCH, runtime.GOMAXPROCS(0), runtime.Version()),
-		Began:   w.began, Published: published.Seconds(), Interrupted: interrupted, Client: client, Seconds: w.seen, Notes: r.notes,
+		Began:   w.began, Published: published.Seconds(), Interrupted: s.interrupted, Client: s.client, Seconds: w.seen, Notes: r.noted(),
 		Verdict: Verdict{OK: report.OK(), Sent: report.Published, Acknowledged: report.Acknowledged, Deliveries: report.Owed, Delivered: report.Delivered,
-			StillOwed: report.Admitted, Repeats: report.Repeats, Streamed: report.Frames, Declared: report.Declared, Count: report.Count},
+			StillOwed: report.Admitted, NotKnown: report.NotKnown, Repeats: report.Repeats, Streamed: report.Frames, Declared: report.Declared, Count: report.Count},
 	}
 	for _, v := range report.Violations {
 		out.Verdict.Violations = append(out.Verdict.Violations, v.String())
@@ -173,6 +180,27 @@ func (r *run) result(w *seconds, published time.Duration, interrupted bool, clie
 		out.Receivers = append(out.Receivers, rr)
 	}
 	return out
+}
+
+// join adds what another process saw. What meters have is there already.
+func (r *Result) join(o *Result) {
+	for i, p := range o.Publishers {
+		to := &r.Publishers[i]
+		to.Sent, to.Retries, to.Unanswered = to.Sent+p.Sent, to.Retries+p.Retries, to.Unanswered+p.Unanswered
+	}
+	for i, s := range o.Streams {
+		r.Streams[i].Connects += s.Connects
+		for why, n := range s.Endings {
+			r.Streams[i].Endings[why] += n
+		}
+	}
+	for i, e := range o.Receivers {
+		to := &r.Receivers[i]
+		to.Refused, to.Repeats, to.Owed = to.Refused+e.Refused, to.Repeats+e.Repeats, to.Owed+e.Owed
+	}
+	for text, n := range o.Notes {
+		r.Notes[text] += n
+	}
 }
 
 // reasons are how connections ended, and how often.

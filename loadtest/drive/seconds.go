@@ -43,7 +43,7 @@ func (w *seconds) watch(ctx context.Context) {
 		}
 		// A tick says when it was due; who has been asleep has what came since then, too.
 		now := time.Now()
-		s := w.look(now, now.Sub(before))
+		s := w.look(now, now.Sub(before), ctx.Err() != nil)
 		before = now
 		w.seen = append(w.seen, s)
 		w.run.Each(s)
@@ -53,14 +53,14 @@ func (w *seconds) watch(ctx context.Context) {
 	}
 }
 
-// look sums up what took so long until now.
-func (w *seconds) look(now time.Time, took time.Duration) Second {
-	s := Second{At: now.Sub(w.began).Seconds(), CPU: w.run.headroom.look()}
+// look sums up what took so long until now, of all processes.
+func (w *seconds) look(now time.Time, took time.Duration, last bool) Second {
+	s := Second{At: now.Sub(w.began).Seconds(), CPU: w.run.headroom.look(w.run.team.look(last))}
 	var published, streamed, delivered []*meter
 	retries := int64(0)
 	for _, of := range w.run.publishers {
 		published = append(published, of.meter)
-		retries += of.retries.Load()
+		retries += of.retries.Load() + of.others.Load()
 	}
 	for _, of := range w.run.streams {
 		streamed = append(streamed, of.meter)

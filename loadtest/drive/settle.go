@@ -14,13 +14,15 @@ const (
 	quiet = 3 * time.Second
 )
 
-// settle waits until everything that is owed has come, or is said to be owed for a
-// reason, or r.patience ends; then it gives the verdict.
+// settle waits until everything that is owed has come to all processes, or is said to
+// be owed for a reason, or r.patience ends; then it gives the verdict of this one.
 func (r *run) settle(ctx context.Context, forgo context.CancelFunc) *ledger.Report {
 	r.wait(ctx, forgo)
+	r.peers.arrive(ctx, settled)
 	if r.Fleet != nil {
 		r.nemesis.Stalls(r.Fleet.Nodes)
 	}
+	r.peers.leave(ctx, settled)
 	return r.book.Check()
 }
 
@@ -31,16 +33,14 @@ func (r *run) wait(ctx context.Context, forgo context.CancelFunc) {
 	last, since := -1, time.Now()
 	for {
 		report, over := r.book.Check(), r.patience.Err() != nil
-		if report.Count[ledger.Lost]+report.Count[ledger.Hole] == 0 {
+		if report.Count[ledger.Lost]+report.Count[ledger.Hole]+report.NotKnown == 0 {
 			return
 		}
 		if report.Attempts != last {
 			last, since = report.Attempts, time.Now()
 		}
 		if over || time.Since(since) > quiet {
-			if err := r.admit(ctx, over); err != nil {
-				r.note(err.Error())
-			}
+			r.admit(ctx, over)
 			since = time.Now()
 		}
 		if over {

@@ -63,11 +63,17 @@ type conn interface {
 // errLeft says that the client ended the connection itself.
 var errLeft = errors.New("it left")
 
-// gather makes the clients of a kind; the first ones have manners.
+// gather makes this process's clients of a kind; the first of all have manners.
 func (r *run) gather(cfg *Streams) *streams {
 	s := &streams{Streams: cfg, run: r, meter: newMeter(), endings: make(map[string]int)}
 	for i := range cfg.Connections {
 		org := i % len(r.Keys)
+		if r.number == 0 { // it judges what the streams of a class are owed together
+			r.class(org, cfg.Publishers)
+		}
+		if !r.has(i) {
+			continue
+		}
 		f := &follower{of: s, org: org, name: fmt.Sprintf("%s-%d", cfg.Name, i+1), class: r.class(org, cfg.Publishers), rnd: r.random(), began: make(chan struct{})}
 		switch at := (float64(i) + 0.5) / float64(cfg.Connections); {
 		case at < float64(cfg.Stalled):

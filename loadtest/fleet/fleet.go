@@ -15,15 +15,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"syscall"
 	"time"
+
+	"sluice/pkg/freeport"
 )
 
 // AdminToken lets in to the admin API of every fleet.
@@ -69,7 +68,7 @@ func (f *Fleet) node(number int, roles, secrets string) (*Node, error) {
 	n := &Node{fleet: f, Name: fmt.Sprintf("%s-%d", strings.ReplaceAll(roles, ",", "+"), number), Roles: roles, Binary: f.Binary}
 	for _, address := range []*string{&n.Address, &n.Ops} {
 		var err error
-		if *address, err = freeAddress(); err != nil {
+		if *address, err = freeport.Address(); err != nil {
 			return nil, err
 		}
 	}
@@ -141,32 +140,4 @@ func (f *Fleet) With(role string) (found []*Node) {
 		}
 	}
 	return found
-}
-
-var (
-	firstPort = rand.Uint32N(ports)
-	given     atomic.Uint32 // addresses
-)
-
-// The ports that addresses are of: no system gives them away by itself.
-const (
-	lowestPort = 10_000
-	ports      = 9_000
-)
-
-// freeAddress is of a port that no system gives away by itself: one that it would
-// may be a connection's of somebody else before the process has it, or has it again.
-// From anywhere on one is given after the other, so that no two callers have one at once.
-func freeAddress() (string, error) {
-	for range ports {
-		ln, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", lowestPort+(firstPort+given.Add(1))%ports))
-		if err == nil {
-			ln.Close()
-			return ln.Addr().String(), nil
-		}
-		if !errors.Is(err, syscall.EADDRINUSE) {
-			return "", err
-		}
-	}
-	return "", fmt.Errorf("no port from %d to %d is free", lowestPort, lowestPort+ports-1)
 }

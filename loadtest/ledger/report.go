@@ -56,6 +56,7 @@ type Report struct {
 	Owed         int // deliveries of what was acknowledged
 	Delivered    int // of them
 	Admitted     int // of them: not delivered, and the deployment says so
+	NotKnown     int // of them: not delivered, and the deployment doesn't say whether it owes them
 	Attempts     int // requests that came
 	Failed       int // answered with another status than 2xx
 	Repeats      int // deliveries that came again, because of faults or not
@@ -83,25 +84,46 @@ func (r *Report) Add(v Violation) {
 	}
 }
 
-// OK says that nothing was violated.
-func (r *Report) OK() bool { return len(r.Count) == 0 }
+// Join adds what another process of the same run saw, at streams and endpoints of its
+// own. Events and faults are those of both.
+func (r *Report) Join(o *Report) {
+	r.Owed, r.Delivered, r.Admitted, r.NotKnown = r.Owed+o.Owed, r.Delivered+o.Delivered, r.Admitted+o.Admitted, r.NotKnown+o.NotKnown
+	r.Attempts, r.Failed, r.Repeats, r.Worst = r.Attempts+o.Attempts, r.Failed+o.Failed, r.Repeats+o.Repeats, max(r.Worst, o.Worst)
+	r.Frames, r.Declared = r.Frames+o.Frames, r.Declared+o.Declared
+	for kind, n := range o.Count {
+		more := n
+		for _, v := range o.Violations {
+			if v.Kind == kind {
+				r.Add(v)
+				more--
+			}
+		}
+		r.Count[kind] += more
+	}
+}
+
+// OK says that nothing was violated, and that all that must be known for that is.
+func (r *Report) OK() bool { return len(r.Count) == 0 && r.NotKnown == 0 }
 
 // String is the figures, and what was violated, in lines.
 func (r *Report) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "events      %d published, %d acknowledged\n", r.Published, r.Acknowledged)
-	fmt.Fprintf(&b, "deliveries  %d owed, %d arrived, %d admitted as pending, held or dead\n", r.Owed, r.Delivered, r.Admitted)
+	fmt.Fprintf(&b, "deliveries  %d owed, %d arrived, %d admitted as pending, held or dead, %d not known\n", r.Owed, r.Delivered, r.Admitted, r.NotKnown)
 	fmt.Fprintf(&b, "attempts    %d came, %d were refused on purpose, %d were repeats, at most %d of one endpoint by one fault\n", r.Attempts, r.Failed, r.Repeats, r.Worst)
 	fmt.Fprintf(&b, "streams     %d frames, %d events declared missing\n", r.Frames, r.Declared)
 	fmt.Fprintf(&b, "faults      %d, of which %d may repeat what is in flight\n", r.Faults, r.Repeating)
-	fmt.Fprintf(&b, "verdict     %s", Verdict(r.Count, r.Violations))
+	fmt.Fprintf(&b, "verdict     %s", Verdict(r.NotKnown, r.Count, r.Violations))
 	return b.String()
 }
 
 // Verdict says in lines what was violated and how often, and names the first of each
-// kind; or that all holds.
-func Verdict[V Violation | string](count map[Kind]int, first []V) string {
-	if len(count) == 0 {
+// kind; or that all holds; or that nothing says so of some deliveries.
+func Verdict[V Violation | string](notKnown int, count map[Kind]int, first []V) string {
+	switch {
+	case len(count) == 0 && notKnown > 0:
+		return fmt.Sprintf("UNPROVEN: nothing else is wrong, and of %d deliveries it isn't known whether they are lost\n", notKnown)
+	case len(count) == 0:
 		return "everything holds: nothing lost, foreign, misordered, or missing unsaid\n"
 	}
 	var b strings.Builder

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -80,11 +81,18 @@ func loadTables(r *drive.Result) (all []table) {
 		}
 		all = append(all, t)
 	}
+	if len(r.Clients) > 0 {
+		t = table{Title: "Processes that made the load", Rows: [][]string{{"Process", "CPU %", "at most", "timers late by ms: p50", "p99", "max"}}}
+		for i, c := range r.Clients {
+			t.Rows = append(t.Rows, []string{strconv.Itoa(i + 1), number(100 * c.CPU), number(100 * c.CPUPeak), number(c.TimersLate.P50), number(c.TimersLate.P99), number(c.TimersLate.Max)})
+		}
+		all = append(all, t)
+	}
 	v := r.Verdict
 	return append(all, table{Title: "Account", Rows: [][]string{
-		{"Events sent", "acknowledged", "streamed", "declared missing", "deliveries", "arrived", "owed", "came again"},
+		{"Events sent", "acknowledged", "streamed", "declared missing", "deliveries", "arrived", "owed", "not known", "came again"},
 		{count(int64(v.Sent)), count(int64(v.Acknowledged)), count(int64(v.Streamed)), count(int64(v.Declared)), count(int64(v.Deliveries)), count(int64(v.Delivered)),
-			count(int64(v.StillOwed)), count(int64(v.Repeats))}}})
+			count(int64(v.StillOwed)), count(int64(v.NotKnown)), count(int64(v.Repeats))}}})
 }
 
 // over gives a figure of each second's lap.

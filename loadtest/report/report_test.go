@@ -3,6 +3,7 @@ package report
 import (
 	"bytes"
 	"encoding/json"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -22,8 +23,8 @@ func aLoad() *drive.Result {
 		Publishers: []drive.PublisherResult{{Name: "prices", Wanted: 100, Rate: 99.7, Due: 1234, Sent: 1234, Acknowledged: 1234, Times: q}},
 		Streams:    []drive.StreamsResult{{Name: "screens", Kind: "websocket", Connections: 20, Events: 184_485, Times: q}},
 		Receivers:  []drive.ReceiversResult{{Name: "hooks", Endpoints: 2, Requests: 18_600, Times: q}},
-		Client:     drive.Client{Limits: []string{"it was asleep"}},
-		Verdict:    drive.Verdict{OK: true, Sent: 1234, Acknowledged: 1234}}
+		Client:     drive.Client{Limits: []string{"it was asleep"}}, Clients: []drive.Client{{CPU: 0.123}, {CPU: 0.456}},
+		Verdict: drive.Verdict{OK: true, Sent: 1234, Acknowledged: 1234}}
 	r.Servers = []drive.Server{{URL: "http://10.0.0.7:9090/metrics", Unanswered: 4}}
 	for i := range 3 {
 		r.Servers[0].Samples = append(r.Servers[0].Samples, drive.Sample{At: float64(i + 1), CPU: 0.5, RSS: 64, Webhooks: 120})
@@ -87,7 +88,7 @@ func TestWrite(t *testing.T) {
 		parts = append(parts, p)
 	}
 	page, text, plots := written(t, parts...)
-	for _, want := range []string{"a <b> & c", "Holds everything holds", "prices 100 99.7 1,234 0 0 2.00 9.00 38.0 70.0 81.0", "screens (websocket) 20 0 184,485", "10.0.0.7:9090 0.5 0.5 64.0 120 4", "The client was the limit: it was asleep",
+	for _, want := range []string{"a <b> & c", "Holds everything holds", "prices 100 99.7 1,234 0 0 2.00 9.00 38.0 70.0 81.0", "screens (websocket) 20 0 184,485", "10.0.0.7:9090 0.5 0.5 64.0 120 4", "The client was the limit: it was asleep", "Processes that made the load", "2 45.6 0",
 		"ingest CPU-s per million 2.25 (2.00–2.50) 4.50 (4.00–5.00) 2.00 – 2.00 –", "ingest MB read 8.00 (7.00–9.00)", "hang ms, p50 3.00", "hang requests hang", "Machine: a CPU", "Svix", "20k"} {
 		if !strings.Contains(text, want) {
 			t.Errorf("it doesn't say %q: %s", want, text)
@@ -118,6 +119,36 @@ func TestWriteWhatIsWrong(t *testing.T) {
 	for _, bad := range []string{"", "[]", "{}", `{"rows":7}`, `{"verdict":[]}`} {
 		if p, err := Parse([]byte(bad)); err == nil {
 			t.Errorf("%q is %+v", bad, p)
+		}
+	}
+}
+
+// TestReadme holds the README's table against the rounds that others are told to compare
+// theirs with.
+func TestReadme(t *testing.T) {
+	text, err := os.ReadFile("../../docs/bench.json")
+	if err != nil {
+		t.Fatal(err)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	part, err := Parse(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s, err := ofBench(part.Bench)
+	if err != nil {
+		t.Fatal(err)
+	}
+	facts := s.Facts
+	for _, row := range s.Tables[0].Rows[1:] {
+		facts = append(facts, "| "+strings.Join(row[:4], " | ")+" |") // the row, its unit, floor and product
+	}
+	for _, fact := range facts {
+		if !bytes.Contains(readme, []byte(fact)) {
+			t.Errorf("the README doesn't say %s", fact)
 		}
 	}
 }
