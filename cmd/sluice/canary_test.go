@@ -51,14 +51,15 @@ func (w *isolation) listen() {
 		}
 	}
 	for i, form := range visits {
+		parties := w.comers(form)
 		begins := make(map[*party]string)
 		var first []*visitor
-		for _, p := range w.parties {
+		for _, p := range parties {
 			v := form.come(p, p.token, p.org, "")
 			begins[p] = v.place()
 			first = append(first, v)
 		}
-		for _, p := range w.parties {
+		for _, p := range parties {
 			in := `{"type":"chain.mint","data":{"memo":"` + said(p, i) + `"}}`
 			if a := w.ask(request{method: "POST", path: "/v1/events", body: in}, p.token, p.org); a.status != http.StatusAccepted {
 				w.t.Fatalf("published: %s", a)
@@ -67,8 +68,8 @@ func (w *isolation) listen() {
 		for _, v := range first {
 			v.await(said(v.of, i))
 		}
-		for _, p := range w.parties {
-			for _, q := range w.parties {
+		for _, p := range parties {
+			for _, q := range parties {
 				switch v := form.come(p, p.token, p.org, begins[q]); {
 				case p.env == q.env:
 					v.await(said(p, i))
@@ -86,6 +87,17 @@ func (w *isolation) listen() {
 	}
 }
 
+// comers are the parties that can listen in that form: a message to a socket has a session
+// for live, and nothing that says otherwise.
+func (w *isolation) comers(form *visitor) (parties []*party) {
+	for _, p := range w.parties {
+		if !form.socket || !w.sessions[p.token].sandbox {
+			parties = append(parties, p)
+		}
+	}
+	return parties
+}
+
 // said is what a party says to all who listen in that form.
 func said(p *party, form int) string { return fmt.Sprint(p.word, "_said_", form) }
 
@@ -95,7 +107,7 @@ func (w *isolation) ofAnotherOrg(form *visitor) {
 	if !form.socket || !strings.Contains(strings.Join(talks[form.path], ""), "{org}") {
 		return
 	}
-	one, two := w.parties[0], w.parties[len(w.parties)-1]
+	one, two := w.parties[0], w.parties[len(w.parties)-1] // who has a key, and who a session
 	for _, p := range []*party{one, two} {
 		var said []string
 		for _, org := range []string{one.org, two.org, "org_never"} {
@@ -167,9 +179,7 @@ func (v *visitor) events(ctx context.Context, token, _, cursor string) any {
 		return err
 	}
 	req.Header.Set("Accept", "text/event-stream")
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
+	v.w.bring(req, token)
 	if cursor != "" {
 		req.Header.Set("Last-Event-ID", cursor)
 	}

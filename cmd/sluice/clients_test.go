@@ -127,24 +127,6 @@ func TestPublishedClients(t *testing.T) {
 		}
 	}
 
-	t.Run("solver", func(t *testing.T) {
-		lines := runClient(t, []string{"TETRAFI_API_KEY=" + p.key}, nil, "node", filepath.Join(clients, "solver.mjs"), "ws://"+p.address+"/v1/ws")
-		awaitLine(t, lines, "auth.ok")
-		awaitLine(t, lines, "subscribe.ok")
-		publish(`{"type":"rfq.created","corridor":"base-arbitrum","data":{"rfq":{"id":"rfq_elsewhere"}}}`)
-		publish(`{"type":"rfq.created","corridor":"ethereum-optimism","data":{"rfq":{"id":"rfq_xyz789"}}}`)
-		publish(`{"type":"quote.received","data":{"quote":{"id":"qt_unwanted"}}}`)
-		publish(`{"type":"settlement.complete","data":{"settlement":{"id":"stl_jkl345"}}}`)
-		for _, want := range []string{
-			`{"what":"rfq","value":{"id":"rfq_xyz789"}}`,
-			`{"what":"settlement","value":{"id":"stl_jkl345"}}`,
-		} {
-			if got := awaitLine(t, lines, `{"what":"`); got != want {
-				t.Errorf("the solver's handler was given %s, not %s", got, want)
-			}
-		}
-	})
-
 	t.Run("receiver", func(t *testing.T) {
 		const secret = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSwMfKQ9r8GKYo="
 		lines := runClient(t, []string{"WEBHOOK_SECRET=" + secret}, nil, "node", filepath.Join(clients, "receiver.mjs"))

@@ -6,6 +6,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"net/url"
 	"os"
 	"path/filepath"
 	"regexp"
@@ -18,6 +19,8 @@ import (
 
 	"github.com/goccy/go-yaml"
 
+	"sluice/pkg/attempts/attemptstest"
+	"sluice/pkg/dialect/all"
 	"sluice/pkg/event"
 	"sluice/pkg/eventlog/eventlogtest"
 	"sluice/pkg/key"
@@ -32,6 +35,7 @@ type deployed struct {
 	command   string            // its CMD
 	processes []*process
 	key       string
+	postgres  string // its URL; empty: none was started
 }
 
 func newDeployed(t *testing.T) *deployed {
@@ -116,6 +120,46 @@ func (d *deployed) publish(t *testing.T) {
 	}
 }
 
+// database gives the PostgreSQL that is here, for one that is deployed: its address must
+// be of a service that lets these in. All processes have the same.
+func (d *deployed) database(t *testing.T, address string, service func(host string) map[string]string) string {
+	t.Helper()
+	u, err := url.Parse(address)
+	if err != nil {
+		t.Fatal(err)
+	}
+	password, _ := u.User.Password()
+	if env := service(u.Hostname()); u.User.Username() != env["POSTGRES_USER"] || password != env["POSTGRES_PASSWORD"] || strings.TrimPrefix(u.Path, "/") != env["POSTGRES_DB"] {
+		t.Errorf("%s is no database of %s: %v", address, u.Hostname(), env)
+	}
+	if d.postgres == "" {
+		d.postgres = attemptstest.Postgres(t)
+	}
+	return d.postgres
+}
+
+// holdDatabase holds that deliveries are listed from PostgreSQL: one shows up, and
+// nobody keeps an index of its own.
+func (d *deployed) holdDatabase(t *testing.T) {
+	t.Helper()
+	api, made := d.processes[0], webhook{}
+	if err := api.call(t.Context(), "POST", webhooksPath, "application/json", []byte(`{"url":"https://example.invalid","events":["rfq.*"]}`), 201, &made); err != nil {
+		t.Fatal(err)
+	}
+	d.publish(t)
+	eventually(t, time.Minute, func() error {
+		var list struct{ Data []struct{ EventID string } }
+		err := api.call(t.Context(), "GET", webhooksPath+"/"+made.ID+"/deliveries", "", nil, 200, &list)
+		if err == nil && len(list.Data) != 1 {
+			err = fmt.Errorf("%d deliveries are listed", len(list.Data))
+		}
+		return err
+	})
+	if found, err := filepath.Glob(filepath.Join(d.dir, "*", d.image["SLUICE_DATA"], attemptsDir)); err != nil || len(found) > 0 {
+		t.Errorf("an index is kept in %v, beside the database: %v", found, err)
+	}
+}
+
 // TestCompose starts what compose would, of sluice.
 func TestCompose(t *testing.T) {
 	t.Parallel()
@@ -137,7 +181,7 @@ func TestCompose(t *testing.T) {
 				continue
 			}
 			env := maps.Clone(s.Environment)
-			delete(env, "SLUICE_ATTEMPTS_DB") // deliveries are listed in --data then
+			env["SLUICE_ATTEMPTS_DB"] = d.database(t, env["SLUICE_ATTEMPTS_DB"], func(host string) map[string]string { return compose.Services[host].Environment })
 			env["SLUICE_BROKERS"] = strings.Join(eventlogtest.Brokers(t), ",")
 			env["SLUICE_SECRETS_KEY_FILE"] = d.file(t, env["SLUICE_SECRETS_KEY_FILE"], someSecrets)
 			if strings.HasPrefix(env["SLUICE_ADMIN_TOKEN"], "${SLUICE_ADMIN_TOKEN:?") {
@@ -149,6 +193,7 @@ func TestCompose(t *testing.T) {
 			t.Fatalf("%d processes were started", len(d.processes))
 		}
 		d.publish(t)
+		d.holdDatabase(t)
 		d.stop(t, 40*time.Second) // stop_grace_period
 	})
 }
@@ -232,7 +277,9 @@ func TestKubernetes(t *testing.T) {
 					env[e.Name] = strconv.Itoa(512 << 20)
 				case from.Secret.Key == "SLUICE_ADMIN_TOKEN":
 					env[e.Name] = "0123456789abcdef0123456789abcdef"
-				case from.Secret.Key != "SLUICE_ATTEMPTS_DB": // which is optional, and left out here
+				case from.Secret.Key == "SLUICE_ATTEMPTS_DB":
+					env[e.Name] = attemptstest.Postgres(t)
+				default:
 					t.Errorf("%s: nobody knows what %s is", role, e.Name)
 				}
 			}
@@ -257,8 +304,49 @@ func TestKubernetes(t *testing.T) {
 		}
 		d.publish(t)
 		d.holdLabels(t)
+		d.holdDatabase(t)
 		d.stop(t, 40*time.Second) // less than terminationGracePeriodSeconds without preStop
 	})
+}
+
+// TestIngress: what streams of any API are asked for by is sent to the gateways, which
+// alone have them.
+func TestIngress(t *testing.T) {
+	var ingress struct {
+		Spec struct {
+			Rules []struct {
+				HTTP struct {
+					Paths []struct {
+						Path    string
+						Type    string `yaml:"pathType"`
+						Backend struct{ Service struct{ Name string } }
+					}
+				}
+			}
+		}
+	}
+	if err := yaml.NewDecoder(bytes.NewReader(readDeploy(t, "kubernetes", "network.yaml"))).Decode(&ingress); err != nil {
+		t.Fatal(err)
+	}
+	var routed, streams []string
+	for _, p := range ingress.Spec.Rules[0].HTTP.Paths {
+		if p.Type == "Exact" && p.Backend.Service.Name == "gateway" {
+			routed = append(routed, p.Path)
+		}
+	}
+	for _, d := range all.Dialects {
+		if d.Stream != nil {
+			streams = append(streams, d.Stream.Paths...)
+		}
+		if d.SSE != nil {
+			streams = append(streams, d.SSE.Paths...)
+		}
+	}
+	slices.Sort(routed)
+	slices.Sort(streams)
+	if streams = slices.Compact(streams); !slices.Equal(routed, streams) {
+		t.Errorf("%q are sent to the gateways, and the streams are at %q", routed, streams)
+	}
 }
 
 // holdLabels looks for what alerts and the dashboard choose series by, and group them

@@ -18,66 +18,34 @@ import (
 	"sluice/pkg/dialect/all"
 )
 
-// isolation is a node with four parties: two orgs, each in both environments. Each has
-// one of all that there is, and what it publishes, names and describes has its word.
+// isolation is a node with six parties: two orgs that have keys, and one whose user has
+// logged in, each in both environments. Each has one of all that there is, and what it
+// publishes, names and describes has its word.
 type isolation struct {
 	*storyNode
-	t       *testing.T
-	log     *lockedBuffer // all that the node says
-	parties []*party
-	visits  []*visitor
-	client  *http.Client
+	t        *testing.T
+	log      *lockedBuffer // all that the node says
+	parties  []*party
+	sessions map[string]session // those among the tokens
+	visits   []*visitor
+	client   *http.Client
 }
-
-// party is an org in one environment, and all that it ever got to see.
-type party struct {
-	org, env string
-	token    string
-	word     string
-	ids      map[string]string // of what is its own, by what that is: isolation.id
-	heard    lockedBuffer
-	secrets  []string // of its endpoints
-
-	revoked, expired string // keys that were its own
-}
-
-func (p *party) name() string { return p.org + ", " + p.env }
-
-// path is below which its endpoints are. Operators may see it.
-func (p *party) path() string { return "/of_" + p.org + "_" + p.env }
 
 func newIsolation(t *testing.T) *isolation {
-	w := &isolation{t: t, log: new(lockedBuffer), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
+	w := &isolation{t: t, log: new(lockedBuffer), sessions: make(map[string]session), client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 100}}}
 	t.Cleanup(w.client.CloseIdleConnections)
 	w.storyNode = startStory(t, nodeConfig{Logger: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug}))})
 	receiver := httptest.NewServer(w)
 	t.Cleanup(receiver.Close)
-	soon := time.Now().Add(2 * time.Second)
-	for _, org := range []string{"org_one", "org_two"} {
-		w.asAdmin("POST", "/admin/v1/orgs", map[string]string{"id": org, "name": org}, nil)
-		w.asAdmin("PUT", "/admin/v1/orgs/"+org+"/providers/stripe", map[string]string{"secret": "a secret of " + org}, nil)
-		for _, env := range []string{"live", "sandbox"} {
-			w.parties = append(w.parties, &party{org: org, env: env, word: "canary_" + org + "_" + env, ids: make(map[string]string)})
-		}
-	}
+	w.withKeys("org_one")
+	w.withKeys("org_two")
+	end := w.withSessions()
 	for _, p := range w.parties {
-		key := func(expires time.Time) (made apiKey) {
-			in := map[string]any{"environment": p.env, "scopes": []string{"publish", "subscribe", "manage"}}
-			if !expires.IsZero() {
-				in["expiresAt"] = expires
-			}
-			w.asAdmin("POST", "/admin/v1/orgs/"+p.org+"/keys", in, &made)
-			return made
-		}
-		revoked := key(time.Time{})
-		w.asAdmin("DELETE", "/admin/v1/orgs/"+p.org+"/keys/"+revoked.ID, nil, nil)
-		p.token, p.revoked, p.expired = key(time.Time{}).Key, revoked.Key, key(soon).Key
-		p.ids["receiver"] = receiver.URL + p.path()
-	}
-	for _, p := range w.parties {
+		w.asAdmin("PUT", "/admin/v1/orgs/"+p.org+"/providers/stripe", map[string]string{"secret": "a secret of " + p.org}, nil)
+		p.word, p.ids = "canary_"+p.org+"_"+p.env, map[string]string{"receiver": receiver.URL + p.path()}
 		w.furnish(p)
 	}
-	<-time.After(time.Until(soon))
+	<-time.After(time.Until(end))
 	return w
 }
 
@@ -271,9 +239,7 @@ func (w *isolation) askAt(base string, r request, token, org string) answer {
 	if err != nil {
 		return answer{body: err.Error()}
 	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
+	w.bring(req, token)
 	if r.body != "" {
 		req.Header.Set("Content-Type", "application/json")
 	}

@@ -67,7 +67,7 @@ func tempoSnippets(s *snippets) {
 
 	transfer := func(id, network, hash, more string) {
 		s.publish(`{"id":"` + id + `","type":"chain.transfer","network":"` + network + `","data":{"transactionHash":"` + hash + `","token":"` + tempoToken +
-			`","from":"` + strings.ToLower(tempoSender) + `","amount":"1000000",` + more + foreign + `,` + nasty[1:] + `}`)
+			`","from":"` + strings.ToLower(tempoSender) + `","amount":"1000000",` + more + foreign + `,` + tiny + `,` + nasty[1:] + `}`)
 	}
 	s.publish(`{"id":"evt_small","type":"chain.transfer","network":"mainnet","data":{"token":"` + tempoToken + `","from":"` + tempoSender + `","amount":"999999"}}`)
 	s.publish(`{"id":"evt_mint","type":"chain.mint","network":"mainnet","data":{"token":"` + tempoToken + `","from":"` + tempoSender + `","amount":"1000000"}}`)
@@ -114,9 +114,43 @@ func tempoSnippets(s *snippets) {
 		call("DELETE", "/api/v1/subscriptions/"+sub.ID, "", 204, nil)
 	}
 	call("GET", "/api/v1/webhooks/logs", "", 200, &tempoLogs{})
+	s.tempoAccount()
 	s.tempoKeys()
 	s.tempoUsage()
 	s.tempoLimits()
+}
+
+// tempoAccount registers and logs in as the guide has it, without a key, and then has one.
+func (s *snippets) tempoAccount() {
+	s.t.Helper()
+	nobody := &process{address: s.p.address}
+	post := func(path, name string, want int, result any) {
+		s.t.Helper()
+		in, err := os.ReadFile(s.fill(name))
+		if err == nil {
+			err = nobody.call(s.t.Context(), "POST", path, "application/json", in, want, result)
+		}
+		if err != nil {
+			s.t.Fatal(err)
+		}
+	}
+	var made struct {
+		User, Organization struct{ ID, Email, Name string }
+		Key                tempoKey `json:"api_key"`
+	}
+	post("/auth/register", "tempo-register.json", 201, &made)
+	if made.User.ID == "" || made.User.Email != "user@example.com" || made.Organization.ID == "" || made.Organization.Name != "My Company" ||
+		!strings.HasPrefix(made.Key.Key, "tempo_live_") || made.Key.Prefix != made.Key.Key[:14] {
+		s.t.Errorf("registered %+v", made)
+	}
+	var in struct{ Token string }
+	post("/auth/login", "tempo-login.json", 200, &in)
+	for _, token := range []string{made.Key.Key, in.Token} {
+		as := &process{address: s.p.address, key: token}
+		if err := as.call(s.t.Context(), "GET", "/api/v1/subscriptions", "", nil, 200, nil); err != nil {
+			s.t.Error(err)
+		}
+	}
 }
 
 // tempoUsage asks what the guide asks of usage, plan and quotas: of the deliveries there

@@ -41,7 +41,7 @@ func (s *snippets) fill(name string, fill ...string) string {
 // run starts a program, until the test ends.
 func (s *snippets) run(name string, args ...string) <-chan string {
 	s.t.Helper()
-	env := []string{"NODE_PATH=" + filepath.Join(s.clients, "node_modules"), "WEBHOOK_SECRET=your-webhook-secret", "PYTHONDONTWRITEBYTECODE=1"}
+	env := []string{"TETRAFI_API_KEY=" + s.p.key, "NODE_PATH=" + filepath.Join(s.clients, "node_modules"), "WEBHOOK_SECRET=your-webhook-secret", "PYTHONDONTWRITEBYTECODE=1"}
 	return runClient(s.t, env, nil, name, args...)
 }
 
@@ -63,13 +63,17 @@ func (s *snippets) publish(event string) {
 }
 
 // nasty is data that comes out of Node's and Python's parsers and writers as it went in,
-// if it is in their form: whole floats, exponents, names that look like numbers, all that
-// JSON escapes, and much in one another.
-var nasty = `{"whole":45000.0,"small":0.1,"large":1e21,"negative":-0,"b":1,"2":"two","1":"one","text":"\" \\ \/ \u001f </script>","big":"9007199254740993","deep":` +
+// if it is in their form: whole floats, exponents, the largest integers, names that look
+// like numbers, all that JSON escapes, and much in one another.
+var nasty = `{"whole":45000.0,"small":0.1,"large":1e21,"negative":-0,"most":9007199254740991,"least":-9007199254740991,"b":1,"2":"two","1":"one","text":"\" \\ \/ ' \u001f </script>",` +
+	`"control":"\u0000\u0001\b\t\n\f\r","big":"9007199254740993","deep":` +
 	strings.Repeat(`[{"a":`, 25) + `[]` + strings.Repeat(`}]`, 25) + `,"none":null}`
 
 // foreign is text that Python writes in another way than Node does.
-const foreign = `"note":"naïve 日本 𝒳 👩‍👩‍👧 \u2028","日本":1`
+const foreign = `"delete":"\u007f","note":"naïve 日本 𝒳 👩‍👩‍👧 \u2028","日本":1`
+
+// tiny is numbers that Python writes in another way than Node does, whose form rules.
+const tiny = `"tiny":1e-7,"tinier":5E-324,"largest":1.7976931348623157e308`
 
 // TestPrintedSnippets runs what the guides print against the product as a process.
 func TestPrintedSnippets(t *testing.T) {
@@ -79,7 +83,7 @@ func TestPrintedSnippets(t *testing.T) {
 	}
 	p := startProcess(t, []string{"--data", filepath.Join(t.TempDir(), "data"), "--admin-token", "the operator"})
 	admin := &client{base: "http://" + p.ops, token: "the operator"}
-	for name, test := range map[string]func(*snippets){"tenzro": tenzroSnippets, "quub": quubSnippets, "tempo": tempoSnippets} {
+	for name, test := range map[string]func(*snippets){"tenzro": tenzroSnippets, "quub": quubSnippets, "tempo": tempoSnippets, "tetrafi": tetrafiSnippets, "marketplace": marketplaceSnippets} {
 		t.Run(name, func(t *testing.T) {
 			test(&snippets{t: t, p: p, admin: admin, clients: clients, dir: t.TempDir()})
 		})
@@ -99,7 +103,7 @@ func tenzroSnippets(s *snippets) {
 	stream := s.run("node", "-r", "./testdata/snippets/sockets.cjs", s.fill("tenzro-stream.js", "wss://api.platform.tenzro.com", "ws://"+s.p.address, "your-api-key", s.p.key))
 	awaitLine(s.t, stream, "subscribed")
 
-	s.publish(`{"id":"evt_confirmed","type":"transaction.confirmed","data":{` + foreign + `,` + nasty[1:] + `}`)
+	s.publish(`{"id":"evt_confirmed","type":"transaction.confirmed","data":{` + foreign + `,` + tiny + `,` + nasty[1:] + `}`)
 	var got struct {
 		Genuine bool
 		Event   struct{ ID, Type string }
@@ -179,6 +183,8 @@ func quubSnippets(s *snippets) {
 	if len(first.Events) != 3 || first.Events[2] != "trade.executed" {
 		s.t.Errorf("changed to %+v", first)
 	}
+	s.publish(`{"type":"trade.executed","data":{` + tiny + `,` + foreign + `,` + nasty[1:] + `}`)
+	awaitLine(s.t, inNode, "trade.executed")
 	practices := []string{"testdata/snippets/quub-practices.cjs"}
 	for _, name := range []string{"quub-quick.js", "quub-once.js", "quub-handle.js"} {
 		practices = append(practices, s.fill(name))

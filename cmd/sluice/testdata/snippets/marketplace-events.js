@@ -1,0 +1,1 @@
+const es = new EventSource('/api/events/stream', { withCredentials: true }); ['order.status.changed','payment.succeeded','contract.message','dispute.opened'].forEach(name => { es.addEventListener(name, e => console.log(name, JSON.parse(e.data))); });
