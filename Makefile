@@ -64,9 +64,10 @@ clients: ## conversations with other people's WebSocket clients; installs websoc
 bench: build ## floor and product side by side, a quarter of an hour; `dist/sluice bench --help` names rows that take longer
 	dist/sluice bench
 
-bench-readme: build ## the same, and its tables into README.md: a quarter of an hour, on a machine that does nothing else
+bench-readme: build ## the same, its tables into README.md and its rounds into docs/bench.json: a quarter of an hour, on a machine that does nothing else
 	dist/sluice bench --json dist/bench.json
-	dist/sluice report --markdown dist/bench.json >dist/bench.md
+	cp dist/bench.json docs/bench.json
+	dist/sluice report --markdown docs/bench.json >dist/bench.md
 	sed -i -e '/^<!-- bench -->$$/,/^<!-- end of bench -->$$/{//!d}' -e '/^<!-- bench -->$$/r dist/bench.md' README.md
 
 kafka-up: ## a real broker on this machine, installed from Maven Central
