@@ -23,7 +23,7 @@ func (h *Hub) fullLocked(from netip.Prefix) (reason string) {
 		return "draining"
 	case h.unauth >= h.limits.Unauth:
 		return "full"
-	case h.from[from] >= h.limits.Unauth-h.unauth:
+	case h.networks[from] != nil && h.networks[from].connections >= h.limits.Unauth-h.unauth:
 		return "address"
 	}
 	return ""
@@ -38,11 +38,14 @@ func (h *Hub) admit(n int, from netip.Prefix) *conn {
 		return nil
 	}
 	h.unauth++
-	h.from[from]++
 	h.open.Add(1)
 	h.number++
 	c := newConn(h, h.shards[h.number%len(h.shards)], h.number, n)
-	c.from = from
+	if c.network = h.networks[from]; c.network == nil {
+		c.network = &network{prefix: from}
+		h.networks[from] = c.network
+	}
+	c.network.connections++
 	h.metrics.connections.WithLabelValues(stateUnauth).Inc()
 	return c
 }
@@ -50,13 +53,12 @@ func (h *Hub) admit(n int, from netip.Prefix) *conn {
 // dismiss takes back what admit, enter, welcome and hold counted.
 func (h *Hub) dismiss(c *conn) {
 	h.mu.Lock()
-	if c.entered == "" {
+	if o := c.entered; o == nil {
 		h.known(c)
 	} else {
-		o := h.orgs[c.entered]
-		o.patterns -= c.patterns
+		o.patterns -= int(c.patterns)
 		if o.connections--; o.connections == 0 {
-			delete(h.orgs, c.entered)
+			delete(h.orgs, o.org)
 		}
 		h.metrics.connections.WithLabelValues(stateAuth).Dec()
 	}
@@ -68,14 +70,24 @@ func (h *Hub) dismiss(c *conn) {
 // is held.
 func (h *Hub) known(c *conn) {
 	h.unauth--
-	if h.from[c.from]--; h.from[c.from] == 0 {
-		delete(h.from, c.from)
+	if c.network.connections--; c.network.connections == 0 {
+		delete(h.networks, c.network.prefix)
 	}
+	c.network = nil
 	h.metrics.connections.WithLabelValues(stateUnauth).Dec()
 }
 
+// network is what has come from somewhere and isn't authenticated.
+type network struct {
+	prefix      netip.Prefix
+	connections int
+}
+
 // holding is what an org has of a hub.
-type holding struct{ connections, patterns int }
+type holding struct {
+	org                   string
+	connections, patterns int
+}
 
 // holdingOf gives it; h.mu is held.
 func (h *Hub) holdingOf(org string) (has holding) {
@@ -89,12 +101,12 @@ func (h *Hub) holdingOf(org string) (has holding) {
 func (h *Hub) count(c *conn, org string, patterns int) {
 	o := h.orgs[org]
 	if o == nil {
-		o = new(holding)
+		o = &holding{org: org}
 		h.orgs[org] = o
 	}
 	o.connections++
 	o.patterns += patterns
-	c.entered, c.patterns = org, patterns
+	c.entered, c.patterns = o, int32(patterns)
 	h.metrics.connections.WithLabelValues(stateAuth).Inc()
 }
 
@@ -115,13 +127,13 @@ func (h *Hub) enter(c *conn, org string) bool {
 func (h *Hub) hold(c *conn, patterns int) bool {
 	h.mu.Lock()
 	defer h.mu.Unlock()
-	o := h.orgs[c.entered]
-	more := patterns - c.patterns
+	o := c.entered
+	more := patterns - int(c.patterns)
 	if more > 0 && o.patterns+more > h.limits.OrgPatterns {
 		h.metrics.refused.WithLabelValues("patterns").Inc()
 		return false
 	}
 	o.patterns += more
-	c.patterns = patterns
+	c.patterns = int32(patterns)
 	return true
 }

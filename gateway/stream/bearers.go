@@ -27,7 +27,7 @@ func (s *shard) bear(c *conn, keyID string) {
 		b = &bearers{keyID: keyID}
 		s.bearers[keyID] = b
 	}
-	c.bearers, c.inBearers = b, len(b.conns)
+	c.bearers, c.inBearers = b, int32(len(b.conns))
 	b.conns = append(b.conns, c)
 }
 

@@ -26,7 +26,7 @@ func (s *shard) tick(now time.Duration) {
 			c.nextPing += c.between()
 			c.ping()
 		}
-		c.carrier.tick(wall)
+		c.carrier.tick(now)
 	}
 }
 

@@ -33,7 +33,7 @@ func (c *conn) obey(cmd *dialect.Command) *Ending {
 			return e
 		}
 	}
-	if c.principal == nil {
+	if !c.known {
 		c.say(unauthorized("authenticate first, with an API key"))
 		return nil
 	}
@@ -54,7 +54,7 @@ func (c *conn) awaitReplay() {
 	}
 	c.waiting.Store(true)
 	for c.replays > 0 && !c.mute {
-		c.wait(c.cond.Wait)
+		c.await()
 	}
 	c.seen.Store(int64(c.hub.now()))
 	c.waiting.Store(false)
@@ -87,14 +87,14 @@ func (c *conn) authenticate(cmd *dialect.Command) (in bool, _ *Ending) {
 		c.say(errorReply(dialect.Forbidden, "the key is for one network, and streams aren't: use one that is for all"))
 		return false, nil
 	}
-	if c.principal == nil {
+	if !c.known {
 		if !c.hub.enter(c, p.Org) {
 			return false, c.fail(&endCrowd, errorReply(dialect.RateLimited, fmt.Sprintf("the org has %d connections, which is all it may", c.limits.PerOrg)))
 		}
-	} else if c.principal.Org != p.Org || c.principal.Environment != p.Environment {
+	} else if c.org != p.Org || c.environment != p.Environment {
 		return false, c.fail(&endOtherOrg, errorReply(dialect.BadRequest, "an open connection can only be renewed with a key of its own org and environment"))
 	}
-	c.principal = p
+	c.known = true
 	gone := false
 	alive := c.shard.call(func() {
 		if c.org == "" {

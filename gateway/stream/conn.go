@@ -3,58 +3,61 @@ package stream
 import (
 	"context"
 	"net"
-	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
-	"sluice/pkg/key"
 	"sluice/pkg/usage"
 )
 
 // conn is one client's connection: who it is, what it subscribed to, and what
 // waits for it. How bytes come and go is its carrier's.
+//
+// It is most of what an idle connection costs: what is small stands together, and
+// what few have is behind a pointer (TestConnSize).
 type conn struct {
 	hub     *Hub
 	shard   *shard
 	carrier carrier
-	number  int
-	speaks  int             // the number of its dialect's stream
 	stream  *dialect.Stream // nil: its client has nothing to say
-	form    form
 	limits  *Limits
-	echo    bool  // it says what it hears
+	number  int32
+	speaks  uint8 // the number of its dialect's stream
 	window  uint8 // that its client inflates with, in bits; 0: nothing is compressed
-	from    netip.Prefix
+	echo    bool  // it says what it hears
+
+	// What it is counted to, and what its subscriptions count as to that org; the hub's
+	// lock guards it.
+	network  *network // nil: authenticated
+	entered  *holding // nil: not authenticated
+	patterns int32
 
 	// The reader's own.
-	parser    *parser        // nil: between messages
-	principal *key.Principal // nil: not authenticated
-	entered   string         // the org it is counted to; the hub's lock guards it
-	patterns  int            // that its subscriptions are counted as to that org; so it does this
-	bad       int
-	frames    bucket
-	refused   bool // the newest frame was beyond it
-	excess    int  // such frames, less those within it since
+	bad     int32
+	parser  *parser // nil: between messages
+	frames  bucket
+	excess  int32 // frames beyond it, less those within it since
+	refused bool  // the newest frame was beyond it
+	known   bool  // it is authenticated
 
 	// The shard's own, set there only.
-	inShard     int
-	dirty       bool   // in its list of those to be flushed
-	org         string // empty: not authenticated
 	environment event.Environment
+	dirty       bool           // in its list of those to be flushed
+	keeps       bool           // it loses nothing: rather than that it reads on from the log
+	org         string         // empty: not authenticated
 	usage       *usage.Counter // the org's
 	bearers     *bearers       // of its key; nil: not authenticated
-	inBearers   int
-	expires     time.Time // zero: never
+	expires     time.Time      // zero: never
 	nextPing    time.Duration
 	pairs       []pair // never changed in place
 	filter      *filter
-	inFilter    int
-	inOrg       int
+	inShard     int32
+	inBearers   int32
+	inFilter    int32
+	inOrg       int32
 	ahead       int64 // below it, an event must be asked pair by pair: a cursor was ahead of this node
-	keeps       bool  // it loses nothing: rather than that it reads on from the log
 
 	joins   func() // what the shard does first; nil: nothing
 	opened  time.Duration
@@ -62,15 +65,15 @@ type conn struct {
 	waiting atomic.Bool  // the reader waits for us: silence isn't the client's
 
 	mu      sync.Mutex
-	cond    sync.Cond // for readers that wait: the queue, replays, ending or mute changed
+	replays int32      // asked for and not over
+	changed *sync.Cond // for readers that wait: the queue, replays, ending or mute; nil: none has waited yet
 	queue   queue
 	aside   [][]byte // frames that wait for no replay: pings and their answers, said while one is on
-	replays int      // asked for and not over
 	reading *readOn  // how far it is, while it is behind; nil: it is live. The shard alone sets it
 	ending  *Ending
-	until   time.Time          // when ending: for how long what is queued is still tried
-	mute    bool               // nothing goes out any more
+	until   time.Duration      // when ending: for how long what is queued is still tried, as hub.now
 	cancel  context.CancelFunc // of the replay that runs; nil: none does. What reads on has its own
+	mute    bool               // nothing goes out any more
 }
 
 // carrier takes what a connection has queued to its client, and what the client
@@ -91,19 +94,17 @@ type carrier interface {
 	// cut has everything end that is under way. c.mu is held.
 	cut()
 	// tick looks at times; the shard calls it.
-	tick(now time.Time)
+	tick(now time.Duration)
 }
 
 func newConn(h *Hub, s *shard, number, speaks int) *conn {
 	c := &conn{
-		hub: h, shard: s, number: number, limits: &h.limits,
-		speaks: speaks, form: h.forms[speaks],
-		opened: h.now(),
+		hub: h, shard: s, number: int32(number), limits: &h.limits,
+		speaks: uint8(speaks), opened: h.now(),
 	}
 	if speaks < len(h.cfg.Streams) {
 		c.stream = h.cfg.Streams[speaks]
 	}
-	c.cond.L = &c.mu
 	c.seen.Store(int64(c.opened))
 	return c
 }
@@ -122,7 +123,7 @@ func (c *conn) offer(e *entry) {
 	if c.reading != nil || e.ev.Offset < c.ahead && !anyLive(c.pairs, e.ev) {
 		return
 	}
-	shared := e.frame(c.speaks, c.form, c.org)
+	shared := e.frame(int(c.speaks), c.form(), c.org)
 	f := frame{bytes: shared.bytes, offset: e.ev.Offset, logged: e.logged}
 	if f.bytes == nil {
 		return // not said in this dialect
@@ -171,7 +172,9 @@ func (c *conn) say(r *dialect.Reply) {
 	c.push(item{bytes: c.replyFrame(r)})
 }
 
-func (c *conn) replyFrame(r *dialect.Reply) []byte { return c.form.reply(r) }
+func (c *conn) replyFrame(r *dialect.Reply) []byte { return c.form().reply(r) }
+
+func (c *conn) form() form { return c.hub.forms[c.speaks] }
 
 func (c *conn) push(items ...item) {
 	c.mu.Lock()
@@ -210,9 +213,9 @@ func (c *conn) endLocked(e *Ending, last *dialect.Reply) {
 		return
 	}
 	c.ending = e
-	c.cond.Broadcast()
+	c.wakeReader()
 	c.hub.metrics.endings.WithLabelValues(e.Name, e.code()).Inc()
-	c.until = time.Now().Add(c.limits.Linger)
+	c.until = c.hub.now() + c.limits.Linger
 	if e.cut || e.discard {
 		c.cancelPast()
 	}
@@ -221,7 +224,7 @@ func (c *conn) endLocked(e *Ending, last *dialect.Reply) {
 		return
 	}
 	if e.discard {
-		c.until = time.Now().Add(min(time.Second, c.limits.Linger))
+		c.until = c.hub.now() + c.lastWords()
 		if n := c.queue.dropAll(); n > 0 {
 			c.hub.metrics.dropped.Add(float64(n))
 		}
@@ -252,8 +255,8 @@ func (c *conn) sentAt(events int, logged, now int64) {
 
 // cut ends what is under way. c.mu is held.
 func (c *conn) cut() {
-	c.until = time.Time{}
-	c.cond.Broadcast()
+	c.until = 0
+	c.wakeReader()
 	c.carrier.cut()
 }
 
@@ -265,10 +268,10 @@ func (c *conn) ended() *Ending {
 }
 
 // over reports whether an ending has waited long enough for the client.
-func (c *conn) over(now time.Time) bool {
+func (c *conn) over() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ending != nil && (c.ending.cut || !now.Before(c.until))
+	return c.ending != nil && (c.ending.cut || c.hub.now() >= c.until)
 }
 
 func (c *conn) overflowed() bool {
@@ -277,13 +280,28 @@ func (c *conn) overflowed() bool {
 	return c.reading != nil || c.queue.overflowed(c.bounds())
 }
 
+// await waits until something changed. It is the reader's; c.mu is held.
+func (c *conn) await() {
+	if c.changed == nil {
+		c.changed = sync.NewCond(&c.mu)
+	}
+	c.wait(c.changed.Wait)
+}
+
+// wakeReader has the reader look again; c.mu is held.
+func (c *conn) wakeReader() {
+	if c.changed != nil {
+		c.changed.Broadcast()
+	}
+}
+
 // silence says that nothing goes out any more.
 func (c *conn) silence() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.mute = true
 	c.cancelPast()
-	c.cond.Broadcast()
+	c.wakeReader()
 }
 
 // cancelPast ends what reads the past for it. c.mu is held.
@@ -301,7 +319,7 @@ func (c *conn) cancelPast() {
 func (c *conn) gone() bool {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.ending.cut || c.ending.Name == endClient.Name || c.until.IsZero()
+	return c.ending.cut || c.ending.Name == endClient.Name || c.until == 0
 }
 
 // lastWords is for how long a client that was told of the close is listened to.

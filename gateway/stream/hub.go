@@ -37,7 +37,7 @@ type Hub struct {
 	open     sync.WaitGroup // connections served
 	number   int            // of the next connection: its shard, its spread
 	unauth   int
-	from     map[netip.Prefix]int // of unauth, by whom
+	networks map[netip.Prefix]*network // of unauth
 	orgs     map[string]*holding
 	draining bool
 	stopped  bool
@@ -55,7 +55,7 @@ func New(cfg Config) *Hub {
 		sharing:  make(map[event.Environment]*sharing),
 		position: make(map[event.Environment]*atomic.Int64),
 		doubles:  make(map[event.Environment]*event.Doubles),
-		from:     make(map[netip.Prefix]int),
+		networks: make(map[netip.Prefix]*network),
 		orgs:     make(map[string]*holding),
 	}
 	h.turns = newTurns(cfg.Limits.Replays, h.metrics.waiting)

@@ -56,9 +56,9 @@ func (r *room) place(c *conn, pairs []pair) {
 		r.list = append(r.list, f)
 	}
 	c.filter = f
-	c.inFilter = len(f.conns)
+	c.inFilter = int32(len(f.conns))
 	f.conns = append(f.conns, c)
-	c.inOrg = len(r.orgs[c.org])
+	c.inOrg = int32(len(r.orgs[c.org]))
 	r.orgs[c.org] = append(r.orgs[c.org], c)
 }
 
@@ -70,7 +70,7 @@ func (r *room) remove(c *conn) {
 	}
 	c.filter, c.pairs = nil, nil
 
-	last := len(f.conns) - 1
+	last := int32(len(f.conns)) - 1
 	f.conns[c.inFilter] = f.conns[last]
 	f.conns[c.inFilter].inFilter = c.inFilter
 	f.conns[last] = nil
@@ -86,7 +86,7 @@ func (r *room) remove(c *conn) {
 	}
 
 	org := r.orgs[c.org]
-	last = len(org) - 1
+	last = int32(len(org)) - 1
 	org[c.inOrg] = org[last]
 	org[c.inOrg].inOrg = c.inOrg
 	org[last] = nil

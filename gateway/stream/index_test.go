@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -104,10 +105,8 @@ func crowded(b *testing.B) (*Hub, *shard, []*conn) {
 	for i := range 10_000 {
 		c := newConn(h, s, i, 0)
 		c.carrier = nowhere{}
-		c.org, c.entered, c.environment = fmt.Sprint("org_", i%1000), fmt.Sprint("org_", i%1000), event.Sandbox
-		if h.orgs[c.org] == nil {
-			h.orgs[c.org] = new(holding)
-		}
+		c.org, c.environment = fmt.Sprint("org_", i%1000), event.Sandbox
+		h.count(c, c.org, 0)
 		s.add(c)
 		patterns, wrong := parsePatterns([]string{fmt.Sprintf("a%d.*", i), "rfq.*"})
 		if wrong != nil {
@@ -127,7 +126,7 @@ func (nowhere) hold(bool)            {}
 func (nowhere) flush()               {}
 func (nowhere) write([][]byte) error { return nil }
 func (nowhere) cut()                 {}
-func (nowhere) tick(time.Time)       {}
+func (nowhere) tick(time.Duration)   {}
 
 // BenchmarkSubscribe times a subscribe of 100 patterns, from its text to its answer,
 // and taking it back, on a shard that has 10,000 other connections.
@@ -220,5 +219,16 @@ func BenchmarkFilter(b *testing.B) {
 				s.rooms[event.Sandbox].deliver(newEntry(h, ev))
 			}
 		})
+	}
+}
+
+// TestConnSize holds what an idle connection costs to a size that the runtime has
+// memory of: one byte more takes 32.
+func TestConnSize(t *testing.T) {
+	if size := unsafe.Sizeof(conn{}); size > 448 {
+		t.Errorf("a conn has %d bytes", size)
+	}
+	if size := unsafe.Sizeof(taken{}); size > 80 {
+		t.Errorf("a taken has %d bytes", size)
 	}
 }

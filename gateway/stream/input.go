@@ -47,7 +47,7 @@ func (c *conn) awaitRoom() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	for c.crowded() && c.ending == nil {
-		c.wait(c.cond.Wait)
+		c.await()
 	}
 }
 
@@ -78,7 +78,7 @@ func (b *bucket) take(now time.Duration, perSecond, burst int) bool {
 // most is less for who may be anybody: so many of them are let in that they could fill
 // the memory with what they never finish.
 func (c *conn) most() int {
-	if c.principal == nil {
+	if !c.known {
 		return c.limits.FirstMessage
 	}
 	return c.limits.Message
@@ -95,7 +95,7 @@ func (c *conn) onFrame() *Ending {
 	case c.excess > 0:
 		c.excess--
 	}
-	if c.excess > c.limits.Burst {
+	if int(c.excess) > c.limits.Burst {
 		return &endFlood
 	}
 	return nil
@@ -142,7 +142,7 @@ func (c *conn) onMessage(op byte, msg []byte) *Ending {
 // badMessage tells what was wrong. So many, and it is over.
 func (c *conn) badMessage(err *dialect.Error) *Ending {
 	c.say(&dialect.Reply{Kind: dialect.ReplyError, Error: err})
-	if c.bad++; c.bad >= c.limits.BadMessages {
+	if c.bad++; int(c.bad) >= c.limits.BadMessages {
 		return &endBadMessages
 	}
 	return nil

@@ -34,7 +34,7 @@ func (c *conn) nextLocked(b *batch) (some, over bool) {
 		return false, false
 	}
 	if c.crowded() {
-		c.cond.Broadcast() // the reader may wait for room
+		c.wakeReader() // the reader may wait for room
 	}
 	c.queue.take(b, c.declare)
 	return true, false
@@ -76,7 +76,7 @@ func (c *conn) nextAsideLocked(b *batch) bool {
 		return false
 	}
 	if c.crowded() {
-		c.cond.Broadcast()
+		c.wakeReader()
 	}
 	b.reset()
 	for _, frame := range c.aside {
@@ -96,4 +96,4 @@ func (c *conn) declare(g gap) []byte {
 }
 
 // closeFrame is the connection's own; empty: its form has none.
-func (c *conn) closeFrame() []byte { return c.form.end(c.ended()) }
+func (c *conn) closeFrame() []byte { return c.form().end(c.ended()) }

@@ -152,8 +152,8 @@ func (c *conn) chunk(ctx context.Context, from, to int64, wants func(*event.Even
 // appendFrame adds an event of the past. Its frame is others' as well, unless each
 // org has its own.
 func (c *conn) appendFrame(frames []frame, ev *event.Event) []frame {
-	e := c.hub.sharing[c.environment].entry(c.hub, ev, c.form.perOrg())
-	if b := e.frame(c.speaks, c.form, c.org).bytes; b != nil {
+	e := c.hub.sharing[c.environment].entry(c.hub, ev, c.form().perOrg())
+	if b := e.frame(int(c.speaks), c.form(), c.org).bytes; b != nil {
 		frames = append(frames, frame{bytes: b, offset: ev.Offset})
 	}
 	return frames
@@ -191,5 +191,5 @@ func (c *conn) caughtUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.replays--
-	c.cond.Broadcast()
+	c.wakeReader()
 }

@@ -199,7 +199,7 @@ func (s *shard) poller() *epoll.Poller {
 
 // add makes the connection one of the shard's.
 func (s *shard) add(c *conn) {
-	c.inShard = len(s.conns)
+	c.inShard = int32(len(s.conns))
 	s.conns = append(s.conns, c)
 	if c.joins != nil {
 		c.joins()
@@ -216,7 +216,7 @@ func (s *shard) remove(c *conn) {
 	if c.reading != nil {
 		s.hub.metrics.behind.Dec()
 	}
-	last := len(s.conns) - 1
+	last := int32(len(s.conns)) - 1
 	s.conns[c.inShard] = s.conns[last]
 	s.conns[c.inShard].inShard = c.inShard
 	s.conns[last] = nil

@@ -209,7 +209,7 @@ func (c *conn) join(p *key.Principal, head string, types event.Patterns, from in
 	c.ahead = from // which it may be of this node
 	room.place(c, []pair{{patterns: types, live: from, from: from}})
 
-	opening := "retry: " + strconv.Itoa(retryMillis+retryMillis/16*(c.number%16)) + "\n"
+	opening := "retry: " + strconv.Itoa(retryMillis+retryMillis/16*int(c.number%16)) + "\n"
 	c.push(item{bytes: append(appendID([]byte(head+opening), c.cursorOf(from)), '\n')})
 	if refusal != nil {
 		c.say(&dialect.Reply{Kind: dialect.ReplyError, Error: refusal, Cursor: c.cursorOf(from)})

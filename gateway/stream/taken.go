@@ -33,12 +33,12 @@ type taken struct {
 	polls   bool         // who reads is the poller; the reader's own
 
 	// The shard's own.
-	closed  bool       // the descriptor is
-	state   word       // who has the word
-	working int        // tasks at work, with the word or without
-	rest    *leftOver  // what the socket didn't take; nil: nothing
-	result  chan error // the task waits there for what it handed over to be written; nil: it doesn't
-	linger  time.Time  // until then a client that nothing goes out to is listened to
+	closed  bool          // the descriptor is
+	state   word          // who has the word
+	working int           // tasks at work, with the word or without
+	rest    *leftOver     // what the socket didn't take; nil: nothing
+	result  chan error    // the task waits there for what it handed over to be written; nil: it doesn't
+	linger  time.Duration // until then a client that nothing goes out to is listened to
 }
 
 // word says who decides what is written next.
@@ -55,10 +55,10 @@ const (
 // a frame may be out.
 type leftOver struct {
 	frames [][]byte
-	events int       // sent when these are
-	logged int64     // when the first of them was, in Unix milliseconds
-	then   task      // to be done behind them
-	since  time.Time // when a byte was last taken
+	events int           // sent when these are
+	logged int64         // when the first of them was, in Unix milliseconds
+	then   task          // to be done behind them
+	since  time.Duration // when a byte was last taken, as hub.now
 }
 
 // take has a shard serve the connection's descriptor itself; false: it can't, and
@@ -141,7 +141,7 @@ func (k *taken) flush() {
 	for k.state != wordNone && k.send() && k.next() {
 	}
 	if k.state == wordNone {
-		k.settle(time.Now())
+		k.settle()
 	}
 }
 
@@ -149,14 +149,14 @@ func (k *taken) flush() {
 func (k *taken) send() bool {
 	for k.rest != nil {
 		r := k.rest
-		if k.c.over(time.Now()) {
+		if k.c.over() {
 			k.hush()
 			return false
 		}
 		var n int
 		var err error
 		if r.frames, n, err = k.push(r.frames); n > 0 {
-			r.since = time.Now()
+			r.since = k.c.hub.now()
 		}
 		switch {
 		case err != nil:
@@ -183,7 +183,7 @@ func (k *taken) next() bool {
 			k.result <- nil
 			k.result = nil
 		}
-		over = k.c.over(time.Now())
+		over = k.c.over()
 		some = !over && k.c.nextAside(b)
 	default:
 		some, over = k.c.next(b)
@@ -199,7 +199,7 @@ func (k *taken) next() bool {
 	case err != nil:
 		k.broke()
 	case len(frames) > 0:
-		k.rest = &leftOver{frames: slices.Clone(frames), events: b.events, logged: b.logged, then: b.task, since: time.Now()}
+		k.rest = &leftOver{frames: slices.Clone(frames), events: b.events, logged: b.logged, then: b.task, since: k.c.hub.now()}
 	default:
 		k.done(b.events, b.logged, b.task)
 	}
@@ -241,7 +241,7 @@ func (k *taken) done(events int, logged int64, then task) {
 	case closing:
 		k.state = wordLast
 		if last := k.c.closeFrame(); len(last) > 0 {
-			k.rest = &leftOver{frames: [][]byte{last}, since: time.Now()}
+			k.rest = &leftOver{frames: [][]byte{last}, since: k.c.hub.now()}
 		}
 	case *readOn:
 		k.working++
@@ -291,7 +291,7 @@ func (k *taken) write(frames [][]byte) error {
 		}
 		k.result = result
 		if k.rest == nil {
-			k.rest = &leftOver{since: time.Now()}
+			k.rest = &leftOver{since: k.c.hub.now()}
 		}
 		k.rest.frames = append(k.rest.frames, frames...) // behind what was said aside
 		k.flush()
@@ -303,14 +303,14 @@ func (k *taken) write(frames [][]byte) error {
 }
 
 // tick looks at what takes too long.
-func (k *taken) tick(now time.Time) {
+func (k *taken) tick(now time.Duration) {
 	switch {
 	case k.state == wordNone:
-		k.settle(now)
-	case k.c.over(now):
+		k.settle()
+	case k.c.over():
 		k.hush()
-		k.settle(now)
-	case k.rest != nil && now.Sub(k.rest.since) >= k.c.limits.Stall && k.c.overflowed():
+		k.settle()
+	case k.rest != nil && now-k.rest.since >= k.c.limits.Stall && k.c.overflowed():
 		k.c.end(&endSlow, nil)
 	}
 }
@@ -332,19 +332,19 @@ func (k *taken) hush() {
 	}
 	k.c.silence()
 	if !k.c.gone() {
-		k.linger = time.Now().Add(k.c.lastWords())
+		k.linger = k.c.hub.now() + k.c.lastWords()
 		k.fd.CloseWrite()
 	}
 }
 
 // settle closes once nothing goes out, no task is at work, and the client has gone
 // or was listened to for long enough.
-func (k *taken) settle(now time.Time) {
+func (k *taken) settle() {
 	if k.closed || k.working > 0 {
 		return
 	}
 	if k.input.Load() != shut {
-		if now.Before(k.linger) && !k.c.gone() {
+		if k.c.hub.now() < k.linger && !k.c.gone() {
 			return
 		}
 		if !k.input.CompareAndSwap(quiet, shut) {

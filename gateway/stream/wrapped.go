@@ -61,10 +61,10 @@ func (h *Hub) wrap(c *conn, nc net.Conn) {
 	<-w.written
 }
 
-func (w *wrapped) wake()              { w.due.Broadcast() }
-func (w *wrapped) hold(bool)          {}
-func (w *wrapped) flush()             { w.due.Broadcast() }
-func (w *wrapped) tick(now time.Time) {}
+func (w *wrapped) wake()                  { w.due.Broadcast() }
+func (w *wrapped) hold(bool)              {}
+func (w *wrapped) flush()                 { w.due.Broadcast() }
+func (w *wrapped) tick(now time.Duration) {}
 
 // cut makes reads and writes fail from now on; wrap closes.
 func (w *wrapped) cut() {
@@ -151,7 +151,7 @@ func (w *wrapped) run() {
 // closeWrite tells the client that nothing more comes. Its own last words may, but who
 // reads to the end needn't wait until these were waited for.
 func (w *wrapped) closeWrite() {
-	if half, ok := w.nc.(interface{ CloseWrite() error }); ok && !w.c.over(time.Now()) {
+	if half, ok := w.nc.(interface{ CloseWrite() error }); ok && !w.c.over() {
 		half.CloseWrite() // on TLS it gives up by itself, too
 	}
 }
@@ -237,7 +237,7 @@ func (w *wrapped) send(frames [][]byte) error {
 		// First the deadline, then the look: a cut behind the look moves the deadline.
 		now := time.Now()
 		w.nc.SetWriteDeadline(now.Add(stallStep))
-		if w.c.over(now) {
+		if w.c.over() {
 			return errEnded
 		}
 		n, err := bufs.WriteTo(w.nc)
@@ -250,7 +250,7 @@ func (w *wrapped) send(frames [][]byte) error {
 			return nil
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
-		case w.c.over(now):
+		case w.c.over():
 			return errEnded
 		case now.Sub(last) >= w.c.limits.Stall && w.c.overflowed():
 			w.c.end(&endSlow, nil)
@@ -281,7 +281,7 @@ func (w *wrapped) writeWhole(text []byte) error {
 		// First the deadline, then the look: a cut behind the look moves the deadline.
 		w.nc.SetWriteDeadline(time.Time{})
 		began := time.Now()
-		if w.c.over(began) {
+		if w.c.over() {
 			return errEnded
 		}
 		w.chunkBegan.Store(&began)
@@ -293,7 +293,7 @@ func (w *wrapped) writeWhole(text []byte) error {
 		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return err
 		default:
-			if !w.c.over(time.Now()) {
+			if !w.c.over() {
 				w.c.end(&endSlow, nil)
 			}
 			return errEnded
@@ -309,7 +309,7 @@ func (w *wrapped) look() {
 		return // it was, just now
 	}
 	now := time.Now()
-	if w.c.over(now) || now.Sub(*began) >= w.c.limits.Stall && w.c.overflowed() {
+	if w.c.over() || now.Sub(*began) >= w.c.limits.Stall && w.c.overflowed() {
 		w.nc.SetWriteDeadline(now)
 		return
 	}
