@@ -3,7 +3,7 @@
 GO         ?= go
 STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
-TESTFLAGS  ?= -race -timeout 15m
+TESTFLAGS  ?= -race -timeout 20m
 
 .PHONY: help build demo test test-quick lint fuzz soak ugly autobahn clients browser check-deploy openapi bench bench-readme kafka-up kafka-down clean
 
