@@ -14,6 +14,7 @@ import (
 	"github.com/coder/websocket"
 
 	"sluice/pkg/dialect/all"
+	"sluice/pkg/event"
 )
 
 // talks says how a client of each path subscribes to all there is.
@@ -91,7 +92,7 @@ func (w *isolation) listen() {
 // for live, and nothing that says otherwise.
 func (w *isolation) comers(form *visitor) (parties []*party) {
 	for _, p := range w.parties {
-		if !form.socket || !w.sessions[p.token].sandbox {
+		if !form.socket || w.sessions[p.token].env != event.Sandbox {
 			parties = append(parties, p)
 		}
 	}

@@ -28,8 +28,8 @@ func (p *party) path() string { return "/of_" + p.org + "_" + p.env }
 
 // session is how a client comes with a token that a login gave.
 type session struct {
-	cookie  bool // as browsers bring it
-	sandbox bool // it asks for what isn't live
+	env    event.Environment // that it asks for
+	cookie bool              // as browsers bring it
 }
 
 // allScopes are those that a party needs for all calls.
@@ -58,10 +58,10 @@ func (w *isolation) do(cmd control.Command) {
 	}
 }
 
-// withSessions adds an org whose user has logged in: for live by what the login answered,
-// for the sandbox by the cookie that it set. Two of its sessions end at the time that is
-// given.
-func (w *isolation) withSessions() (end time.Time) {
+// withSessions adds an org whose user has logged in: for one environment by the cookie
+// that the login set, for the other by what it answered. Two of its sessions end at the
+// time that is given.
+func (w *isolation) withSessions(name string, byCookie event.Environment) (end time.Time) {
 	guest := &client{base: w.URL()}
 	call := func(c *client, path string, in, out any) {
 		w.t.Helper()
@@ -69,9 +69,9 @@ func (w *isolation) withSessions() (end time.Time) {
 			w.t.Fatal(err)
 		}
 	}
-	const email, password = "three@example.com", "canary_password"
+	email, password := name+"@example.com", "canary_password_of_"+name
 	var made account
-	call(guest, "/auth/register", map[string]string{"email": email, "password": password, "full_name": "Three", "organization_name": "Three"}, &made)
+	call(guest, "/auth/register", map[string]string{"email": email, "password": password, "full_name": name, "organization_name": name}, &made)
 	w.asAdmin("PATCH", "/admin/v1/orgs/"+made.Organization.ID, map[string]string{"plan": "enterprise"}, nil)
 	login := func() string {
 		var in account
@@ -81,26 +81,26 @@ func (w *isolation) withSessions() (end time.Time) {
 	for _, env := range event.Environments {
 		p := &party{org: made.Organization.ID, env: env.String(), token: login(), revoked: login(), secrets: []string{password}}
 		call(&client{base: w.URL(), token: p.revoked}, "/auth/logout", nil, nil)
+		p.expired = string(key.Branded("session", event.Live))
 		w.parties = append(w.parties, p)
+		for _, token := range []string{p.token, p.revoked, p.expired} {
+			w.sessions[token] = session{env, env == byCookie}
+		}
 	}
 	// A login's lasts for hours, and each takes those away that have ended.
 	end = time.Now().Add(2 * time.Second).UTC().Truncate(time.Millisecond)
 	for _, p := range w.parties[len(w.parties)-2:] {
-		p.expired = string(key.Branded("session", event.Live))
 		w.do(&control.CreateSession{User: made.User.ID, Email: email, Scopes: allScopes, Hash: key.Hash(p.expired), ExpiresAt: end})
-		for _, token := range []string{p.token, p.revoked, p.expired} {
-			w.sessions[token] = session{cookie: p.env == "sandbox", sandbox: p.env == "sandbox"}
-		}
 	}
 	return end
 }
 
 // bring has a request come with a token, as who has that does.
 func (w *isolation) bring(req *http.Request, token string) {
-	how := w.sessions[token]
-	if how.sandbox {
+	how, session := w.sessions[token]
+	if session && how.env != event.Live {
 		query := req.URL.Query()
-		query.Set("environment", "sandbox")
+		query.Set("environment", how.env.String())
 		req.URL.RawQuery = query.Encode()
 	}
 	switch {

@@ -16,10 +16,11 @@ import (
 	"sluice/gateway/manage"
 	"sluice/pkg/dialect"
 	"sluice/pkg/dialect/all"
+	"sluice/pkg/event"
 )
 
-// isolation is a node with six parties: two orgs that have keys, and one whose user has
-// logged in, each in both environments. Each has one of all that there is, and what it
+// isolation is a node with eight parties: two orgs that have keys, and two whose users
+// have logged in, each in both environments. Each has one of all that there is, and what it
 // publishes, names and describes has its word.
 type isolation struct {
 	*storyNode
@@ -39,7 +40,8 @@ func newIsolation(t *testing.T) *isolation {
 	t.Cleanup(receiver.Close)
 	w.withKeys("org_one")
 	w.withKeys("org_two")
-	end := w.withSessions()
+	w.withSessions("three", event.Sandbox)
+	end := w.withSessions("four", event.Live)
 	for _, p := range w.parties {
 		w.asAdmin("PUT", "/admin/v1/orgs/"+p.org+"/providers/stripe", map[string]string{"secret": "a secret of " + p.org}, nil)
 		p.word, p.ids = "canary_"+p.org+"_"+p.env, map[string]string{"receiver": receiver.URL + p.path()}
