@@ -8,8 +8,8 @@ import (
 	"github.com/valyala/fasthttp"
 )
 
-// refuseWithin is how long Refuse waits for those who are on their way.
-const refuseWithin = 250 * time.Millisecond
+// refuseLooks is how often Refuse looks, a millisecond apart, for those who are on their way.
+const refuseLooks = 250
 
 // Refuse takes those connections that wait to be taken, and no more; on those that
 // there are, calls are answered.
@@ -21,7 +21,7 @@ func (s *Server) Refuse() error {
 		return nil
 	}
 	l.hurry.Store(true)
-	letIn(l.Listener, refuseWithin)
+	letIn(l.Listener, refuseLooks)
 	return l.Close()
 }
 
