@@ -65,6 +65,7 @@ func (w *isolation) listen() {
 			if a := w.ask(request{method: "POST", path: "/v1/events", body: in}, p.token, p.org); a.status != http.StatusAccepted {
 				w.t.Fatalf("published: %s", a)
 			}
+			p.minted++
 		}
 		for _, v := range first {
 			v.await(said(v.of, i))
@@ -85,6 +86,9 @@ func (w *isolation) listen() {
 			}
 		}
 		w.ofAnotherOrg(form)
+	}
+	for _, p := range w.parties {
+		w.settle(p)
 	}
 }
 
@@ -115,6 +119,7 @@ func (w *isolation) ofAnotherOrg(form *visitor) {
 			if org != p.org {
 				v := form.come(p, p.token, org, "")
 				v.await("forbidden")
+				v.await("unauthorized") // what it is told last: it asks for events all the same
 				said = append(said, v.heard.String())
 			}
 		}

@@ -17,6 +17,7 @@ type party struct {
 	ids      map[string]string // of what is its own, by what that is: isolation.id
 	heard    lockedBuffer
 	secrets  []string // of its endpoints
+	minted   int      // events that it published as chain.mint
 
 	revoked, expired string // keys that were its own; of a session: it was logged out of, it has ended
 }

@@ -51,6 +51,9 @@ func newIsolation(t *testing.T) *isolation {
 	return w
 }
 
+// deliveredBy are the dialects of which each party has an endpoint.
+var deliveredBy = []string{"tetrafi", "tenzro", "quub", "tempo", "standardwebhooks"}
+
 // ServeHTTP is every party's receiver.
 func (w *isolation) ServeHTTP(_ http.ResponseWriter, r *http.Request) {
 	body, _ := io.ReadAll(r.Body)
@@ -101,7 +104,7 @@ func (w *isolation) furnish(p *party) {
 		return nil
 	})
 	w.eventually(p, "all to be delivered", func() error {
-		for _, what := range []string{"tetrafi", "tenzro", "quub", "tempo", "standardwebhooks"} {
+		for _, what := range deliveredBy {
 			a := w.ask(request{method: "GET", path: "/v1/webhooks/" + p.ids[what] + "/deliveries?status=delivered"}, p.token, p.org)
 			found := regexp.MustCompile(`"(dlv_\w+)"`).FindAllStringSubmatch(a.body, -1)
 			if len(found) == 0 {
@@ -116,6 +119,26 @@ func (w *isolation) furnish(p *party) {
 		a := w.ask(w.call("GET /v1/webhooks/{id}/replays/{replayId}", p, p, p), p.token, p.org)
 		if !strings.Contains(a.body, `"status":"completed"`) {
 			return fmt.Errorf("replay: %s", a)
+		}
+		return nil
+	})
+}
+
+// settle waits until all that the party published is delivered, and shown to be: what it
+// sees changes by nobody's call but by itself as long as it isn't.
+func (w *isolation) settle(p *party) {
+	w.t.Helper()
+	w.eventually(p, "all that it published to be shown as delivered", func() error {
+		for _, what := range deliveredBy {
+			minted := p.minted
+			if what == "tempo" { // whose subscription is to transfers
+				minted = 0
+			}
+			a := w.ask(request{method: "GET", path: "/v1/webhooks/" + p.ids[what] + "/deliveries?limit=100"}, p.token, p.org)
+			count := func(member string) int { return strings.Count(a.body, member) }
+			if count(`"eventType":"chain.transfer"`) == 0 || count(`"eventType":"chain.mint"`) != minted || count(`"eventType":`) != count(`"status":"delivered"`) {
+				return fmt.Errorf("%s, of %d minted: %s", what, minted, a.body)
+			}
 		}
 		return nil
 	})

@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"log/slog"
@@ -22,6 +23,7 @@ import (
 
 	"github.com/coder/websocket"
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
+	"github.com/twmb/franz-go/pkg/kerr"
 	"go.uber.org/goleak"
 
 	"sluice/pkg/eventlog/eventlogtest"
@@ -97,6 +99,10 @@ func TestTwoNodes(t *testing.T) {
 	})
 }
 
+// patience is how long a test waits for what must come, on a machine that has much else
+// to do.
+const patience = 2 * time.Minute
+
 // storyNode is a running node that tests call from outside.
 type storyNode struct {
 	*node
@@ -115,10 +121,15 @@ func startStory(t *testing.T, cfg nodeConfig) *storyNode {
 	if cfg.Logger == nil {
 		cfg.Logger = slog.New(slog.NewTextHandler(said, nil))
 	}
-	n, err := startNode(t.Context(), cfg)
-	if err != nil {
-		t.Fatal(err)
-	}
+	var n *node
+	eventually(t, patience, func() (err error) {
+		var answer *kerr.Error
+		n, err = startNode(t.Context(), cfg)
+		if err != nil && !errors.Is(err, context.DeadlineExceeded) && !(errors.As(err, &answer) && answer.Retriable) {
+			t.Fatal(err)
+		}
+		return err // of brokers that took too long: whoever runs it starts it again
+	})
 	t.Cleanup(func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 		defer cancel()
@@ -235,8 +246,8 @@ func (l *listener) next(t *testing.T, id string) map[string]any {
 			t.Fatalf("%v came, not %s", v, id)
 		}
 		return v
-	case <-time.After(20 * time.Second):
-		t.Fatalf("%s didn't come in 20 s", id)
+	case <-time.After(patience):
+		t.Fatalf("%s didn't come in %v", id, patience)
 		return nil
 	}
 }
@@ -316,8 +327,8 @@ func (h *hook) next(t *testing.T, id string) hookRequest {
 			t.Fatalf("%+v came, not %s", r, id)
 		}
 		return r
-	case <-time.After(45 * time.Second):
-		t.Fatalf("%s didn't come in 45 s", id)
+	case <-time.After(patience):
+		t.Fatalf("%s didn't come in %v", id, patience)
 		return hookRequest{}
 	}
 }
@@ -325,7 +336,7 @@ func (h *hook) next(t *testing.T, id string) hookRequest {
 // status waits until the endpoint has the status.
 func (m member) status(t *testing.T, id, want string) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		var w webhook
 		if _, err := m.call(t.Context(), "GET", "/v1/webhooks/"+id, nil, &w); err != nil {
 			return err
@@ -362,7 +373,7 @@ func tellRetry(t *testing.T, n *storyNode) {
 		if r.attempt != fmt.Sprint(i+2) || r.delivery != last.delivery {
 			t.Errorf("%+v came after %+v", r, last)
 		}
-		if gap := r.at.Sub(last.at); gap < delay || gap > delay+5*time.Second {
+		if gap := r.at.Sub(last.at); gap < delay || gap > delay+10*time.Second { // a machine may stall for a while
 			t.Errorf("attempt %s came %v after the one before, not %v", r.attempt, gap, delay)
 		}
 		last = r
@@ -404,8 +415,8 @@ func (h *hook) any(t *testing.T) string {
 			t.Fatal(r.err)
 		}
 		return r.id
-	case <-time.After(20 * time.Second):
-		t.Fatal("nothing came in 20 s")
+	case <-time.After(patience):
+		t.Fatalf("nothing came in %v", patience)
 		return ""
 	}
 }
