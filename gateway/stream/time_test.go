@@ -23,7 +23,10 @@ import (
 )
 
 // anybody lets everybody in whose token is a word.
-type anybody struct{ expires time.Time }
+type anybody struct {
+	expires time.Time
+	tell    *func(control.Change) // what whoever watches is told by; nil: nobody is told of anything
+}
 
 func (a anybody) Authenticate(_ context.Context, token string) (*key.Principal, error) {
 	if token != "word" {
@@ -37,7 +40,12 @@ func (anybody) Known(string) *key.Principal { return nil }
 
 func (anybody) Key(string) *control.Key { return new(control.Key) }
 
-func (anybody) Watch(func(control.Change)) func() { return func() {} }
+func (a anybody) Watch(fn func(control.Change)) func() {
+	if a.tell != nil {
+		*a.tell = fn
+	}
+	return func() {}
+}
 
 // virtual is a hub in a bubble, with one client over a pipe that takes no byte
 // before it is read.
@@ -187,6 +195,18 @@ func TestExpiry(t *testing.T) {
 		}
 		v.want(opText, `"unauthorized"`, time.Minute)
 		v.want(opClose, closed(4401), time.Minute)
+	})
+}
+
+// TestRevoked: whose key is taken away is told at once.
+func TestRevoked(t *testing.T) {
+	var tell func(control.Change)
+	inBubble(t, anybody{tell: &tell}, func(v *virtual) {
+		v.join()
+		time.Sleep(20 * time.Second)
+		tell(control.Change{KeyBefore: &control.Key{ID: "key_a"}})
+		v.want(opText, `"unauthorized"`, 20*time.Second)
+		v.want(opClose, closed(4401), 20*time.Second)
 	})
 }
 
