@@ -43,7 +43,7 @@ func TestReuse(t *testing.T) {
 	t.Run("past its time", func(t *testing.T) {
 		t.Parallel()
 		cfg := patient()
-		cfg.Total, cfg.Body = 2*time.Second, 2*time.Second
+		cfg.Total, cfg.Body = 6*time.Second, 6*time.Second
 		r, s := receive(t, answer(ok)), newSender(t, cfg)
 		send(t, s, r, delivery.Delivered)
 		<-time.After(cfg.Total + 100*time.Millisecond) // the deadlines of the first are over
@@ -139,7 +139,7 @@ func TestReuse(t *testing.T) {
 		if unused > 3 || open != unused {
 			t.Errorf("%d unused, %d open", unused, open)
 		}
-		for deadline := time.Now().Add(5 * time.Second); unused > 0 && time.Now().Before(deadline); {
+		for deadline := time.Now().Add(muchLater); unused > 0 && time.Now().Before(deadline); {
 			<-time.After(5 * time.Millisecond)
 			s.conns.mu.Lock()
 			unused = len(s.conns.open)

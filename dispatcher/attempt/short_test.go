@@ -20,7 +20,7 @@ func TestShortOfFiles(t *testing.T) {
 	t.Parallel() // it waits most of the time
 	r := receive(t, answer(ok))
 	cfg := patient()
-	cfg.Total = 4 * time.Second
+	cfg.Total = 12 * time.Second
 	s := newSender(t, cfg)
 	guard := s.dialer.Control
 	var left atomic.Int32
@@ -49,12 +49,12 @@ func TestShortOfFiles(t *testing.T) {
 	// One that had to wait has its whole time then.
 	slow := receive(t, func(r *receiver, c net.Conn, br *bufio.Reader) {
 		r.request(br)
-		<-time.After(cfg.Total * 3 / 4)
+		<-time.After(cfg.Total / 2)
 		io.WriteString(c, ok)
 	})
 	s.conns.shut()
 	s.conns = newConns(time.Minute, 1, 1)
-	left.Store(5) // 50 ms and 100, 200, 400 and 800
+	left.Store(10) // 50 ms, 100, 200, 400, 800, and 5 times a second: more than half of the time
 	if o, err := s.Send(t.Context(), &Request{URL: "http://" + slow.addr}); err != nil || !o.OK() {
 		t.Errorf("after waiting: %+v, %v", o, err)
 	}

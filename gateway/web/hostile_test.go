@@ -27,7 +27,7 @@ var update = flag.Bool("update", false, "write the golden answers anew")
 func TestHostile(t *testing.T) {
 	// What doesn't come is waited for by an impatient server; all else comes in its own
 	// time, on a machine that has much else to do.
-	s, impatient := start(t, web.Config{}, routes...), start(t, web.Config{ReadTimeout: 500 * time.Millisecond}, routes...)
+	s, impatient := start(t, web.Config{}, routes...), start(t, web.Config{ReadTimeout: 3 * time.Second}, routes...)
 	const get2 = "GET /open HTTP/1.1\r\nHost: a\r\n\r\n"
 	const last = "GET /open HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 	cases := []struct {
