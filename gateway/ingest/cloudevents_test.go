@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -184,14 +185,30 @@ func TestManyAttributes(t *testing.T) {
 		_, answer, _ := post(t, in, publisher, &Request{ContentType: "application/cloudevents+json", Body: []byte(b.String())})
 		done <- answer
 	}()
-	select {
-	case answer := <-done:
-		if !strings.Contains(answer, "specversion") {
-			t.Error(answer)
+	for began := processorTime(t); ; {
+		select {
+		case answer := <-done:
+			if !strings.Contains(answer, "specversion") {
+				t.Error(answer)
+			}
+			return
+		case <-time.After(50 * time.Millisecond):
+			if took := processorTime(t) - began; took > 20*time.Second {
+				t.Fatalf("the attributes are still being read after %v of processor time", took)
+			}
 		}
-	case <-time.After(20 * time.Second):
-		t.Error("320,000 attributes are still being read after 20 s")
 	}
+}
+
+// processorTime is what this process has had of the processors: others on the machine
+// don't add to it.
+func processorTime(t *testing.T) time.Duration {
+	t.Helper()
+	var u syscall.Rusage
+	if err := syscall.Getrusage(syscall.RUSAGE_SELF, &u); err != nil {
+		t.Fatal(err)
+	}
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
 func FuzzCloudEvents(f *testing.F) {

@@ -127,7 +127,8 @@ func oneHistory(t *testing.T, seed uint64, newLog func() eventlog.Log) {
 			unknown++
 		}
 	}
-	result, info := porcupine.CheckOperationsVerbose(model, w.history, 20*time.Second)
+	// The longer calls take, the more of them are under way at once, and the longer this.
+	result, info := porcupine.CheckOperationsVerbose(model, w.history, 3*time.Minute)
 	t.Logf("%d calls, %d of them with no answer, %d restarts: %s", len(w.history), unknown, w.restarts(), result)
 	if result == porcupine.Ok {
 		return
