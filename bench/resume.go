@@ -57,6 +57,12 @@ func resumeFigures(ctx context.Context, cfg *Config) (all []figure, err error) {
 	return append(figures, more...), err
 }
 
+// What a process says of its memory.
+const (
+	allocatedBytes  = "go_memstats_alloc_bytes_total"
+	collectionsDone = "go_gc_duration_seconds_count"
+)
+
 // missed publishes what will have been missed, and gives the cursor before it.
 func (p *product) missed() (cursor string, err error) {
 	conn, in, err := dialWebSocket(p.ws, p.key)
@@ -108,6 +114,7 @@ func (p *product) storm(ctx context.Context, cfg *Config, cursor, name string) (
 	before := live.latency.quantile(99)
 	live.latency.reset()
 
+	allocated, collections := p.metric(allocatedBytes), p.metric(collectionsDone)
 	cpuBefore, err := p.cpu()
 	if err != nil {
 		return nil, err
@@ -136,6 +143,8 @@ func (p *product) storm(ctx context.Context, cfg *Config, cursor, name string) (
 		{"s until half had, " + name, half},
 		{"times that one was told to come later, " + name, refused},
 		{"CPU-µs a client, " + name, (cpu - cpuBefore) / resumeClients * 1e6},
+		{"KB allocated a client, " + name, (p.metric(allocatedBytes) - allocated) / resumeClients / 1024},
+		{"collections of garbage meanwhile, " + name, p.metric(collectionsDone) - collections},
 		{"ms p99 live before, " + name, ms(before)},
 		{"ms p99 live meanwhile, " + name, ms(live.latency.quantile(99))},
 		{"times p99, " + name, ms(live.latency.quantile(99)) / ms(before)},
