@@ -25,6 +25,8 @@ type Most struct {
 	Events int // in the page
 	Data   int // bytes of their data, but for the first
 	Looked int // bytes of what is looked at, whether it matches or not: about so many, and never more than ForwardBytes
+
+	Into []*event.Event // empty, with room for the page's events; what it has no room for is allocated
 }
 
 // Forward gives the oldest events of [from, to) that match, as many as most allows. The
@@ -41,7 +43,7 @@ func (r *Reader) Forward(ctx context.Context, from, to int64, most Most, match f
 	if from < oldest {
 		return Page{}, ErrCursorExpired
 	}
-	page := Page{Next: from}
+	page := Page{Events: most.Into, Next: from}
 	look := cmp.Or(most.Looked, ForwardBytes)
 	events, looked, held := 0, 0, 0
 	full := false

@@ -80,15 +80,15 @@ func (n *Newest) Step(ctx context.Context) (more bool, err error) {
 // readBack looks at a part of the log, which is read forwards only.
 func (n *Newest) readBack(ctx context.Context) error {
 	from := max(n.begin, n.end-logSpan)
-	var places []int64
+	var matches [logSpan]bool // by the place
 	_, err := n.r.ascend(ctx, from, n.end, func(ev *event.Event) bool {
-		if n.match(ev) {
-			places = append(places, ev.Offset)
-		}
+		matches[ev.Offset-from] = n.match(ev)
 		return true
 	})
-	for i := len(places) - 1; i >= 0; i-- {
-		n.add(places[i])
+	for place := n.end - 1; place >= from; place-- {
+		if matches[place-from] {
+			n.add(place)
+		}
 	}
 	n.end = from
 	return err

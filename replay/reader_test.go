@@ -167,8 +167,12 @@ func TestNewestAndForward(t *testing.T) {
 						last.Found, last.From, last.Skipped, last.AtLeast, len(want)-skipped, begin, skipped)
 				}
 				var got []*event.Event
+				room := make([]*event.Event, 0, rnd.IntN(2*limit)) // some of it for all, some for few or none
 				for next, more := int64(from), true; more; {
-					page, err := p.reader.Forward(t.Context(), next, int64(to), Most{Events: limit, Data: pageBytes}, match)
+					page, err := p.reader.Forward(t.Context(), next, int64(to), Most{Events: limit, Data: pageBytes, Into: room}, match)
+					if n := len(page.Events); 0 < n && n <= cap(room) && &page.Events[0] != &room[:1][0] {
+						t.Fatalf("%d events were put elsewhere than into the room for %d", n, cap(room))
+					}
 					if err != nil || len(page.Events) > limit || page.More && page.Next <= next {
 						t.Fatalf("Forward(%d, %d, %d) = %d events, next %d, %v, %v", next, to, limit, len(page.Events), page.Next, page.More, err)
 					}

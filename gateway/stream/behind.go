@@ -76,7 +76,9 @@ func (t *readOn) do(c *conn) error {
 	if !c.cancelWith(&t.cancel, cancel) || c.ended() != nil {
 		return nil // told where it stands
 	}
-	frames, next, err := c.chunk(ctx, t.from, c.hub.position[c.environment].Load(), func(ev *event.Event) bool { return c.isFor(ev, t.pairs) })
+	p := pieces.Get().(*piece)
+	defer p.giveBack()
+	frames, next, err := c.read(ctx, p, t.from, c.hub.position[c.environment].Load(), func(ev *event.Event) bool { return c.isFor(ev, t.pairs) })
 	expired := errors.Is(err, replay.ErrCursorExpired)
 	if err == nil || expired || c.cancelled() {
 		t.failed = 0

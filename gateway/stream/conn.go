@@ -89,7 +89,8 @@ type carrier interface {
 	// flush writes events that the shard queued, or has them written. The shard calls it.
 	flush()
 	// write writes frames and waits for the client to take them. It is for the task
-	// that has the word. An error says that nothing goes out any more.
+	// that has the word, and changes the slice, which is the task's again when it returns.
+	// An error says that nothing goes out any more.
 	write(frames [][]byte) error
 	// cut has everything end that is under way. c.mu is held.
 	cut()

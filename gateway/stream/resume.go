@@ -3,6 +3,7 @@ package stream
 import (
 	"context"
 	"slices"
+	"sync"
 
 	"sluice/pkg/dialect"
 	"sluice/pkg/event"
@@ -75,13 +76,14 @@ func (t *catchUp) do(c *conn) error {
 			return err
 		}
 	}
-	var bufs [][]byte
+	p := pieces.Get().(*piece)
+	defer p.giveBack()
 	for at := last.From; at < t.to; {
-		frames, next, err := c.chunk(ctx, at, t.to, t.wants)
+		frames, next, err := c.read(ctx, p, at, t.to, t.wants)
 		if err != nil {
 			return t.failed(c, at, err)
 		}
-		bufs = slices.Grow(bufs[:0], len(frames)) // those before are written
+		bufs := p.bufs[:0]
 		for _, f := range frames {
 			bufs = append(bufs, f.bytes)
 		}
@@ -128,18 +130,35 @@ const (
 	chunkData   = 32 << 10 // bytes, but for the first event
 )
 
-// chunk reads some events of [from, to) that the client wants, in the form in which
-// they are sent, and gives the place behind them.
-func (c *conn) chunk(ctx context.Context, from, to int64, wants func(*event.Event) bool) (frames []frame, next int64, err error) {
+// piece has room for what is read at a time, on its way to a client.
+type piece struct {
+	events [chunkEvents]*event.Event
+	frames [chunkEvents]frame
+	bufs   [chunkEvents][]byte
+}
+
+// pieces that nobody uses. A crowd that resumes would leave more garbage of these than of
+// all else, and whoever is live waits while it is collected.
+var pieces = sync.Pool{New: func() any { return new(piece) }}
+
+// giveBack is called when nobody looks at anything in the piece any more.
+func (p *piece) giveBack() {
+	*p = piece{}
+	pieces.Put(p)
+}
+
+// read reads some events of [from, to) that the client wants into p, in the form in
+// which they are sent, and gives the place behind them.
+func (c *conn) read(ctx context.Context, p *piece, from, to int64, wants func(*event.Event) bool) (frames []frame, next int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.limits.ReplayWithin)
 	defer cancel()
 	next = from
 	err = c.hub.turns.take(ctx, c.org, func() error {
-		page, err := c.hub.cfg.Past[c.environment].Forward(ctx, from, to, replay.Most{Events: chunkEvents, Data: chunkData}, wants)
+		page, err := c.hub.cfg.Past[c.environment].Forward(ctx, from, to, replay.Most{Events: chunkEvents, Data: chunkData, Into: p.events[:0]}, wants)
 		if err != nil {
 			return err
 		}
-		frames = make([]frame, 0, len(page.Events))
+		frames = p.frames[:0]
 		for _, ev := range page.Events {
 			frames = c.appendFrame(frames, ev)
 		}

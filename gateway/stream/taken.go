@@ -291,9 +291,10 @@ func (k *taken) write(frames [][]byte) error {
 		}
 		k.result = result
 		if k.rest == nil {
-			k.rest = &leftOver{since: k.c.hub.now()}
+			k.rest = &leftOver{frames: frames, since: k.c.hub.now()}
+		} else {
+			k.rest.frames = append(k.rest.frames, frames...) // behind what was said aside
 		}
-		k.rest.frames = append(k.rest.frames, frames...) // behind what was said aside
 		k.flush()
 	}
 	if !k.c.shard.call(hand) {
