@@ -82,8 +82,12 @@ func roll(t *testing.T, l *load, n *node) {
 			case http.StatusServiceUnavailable:
 				unready.Store(int64(time.Since(began)))
 				return
-			case 0:
-				return
+			case 0: // it has ended, or takes its time
+				select {
+				case <-n.Ended():
+					return
+				default:
+				}
 			}
 			time.Sleep(5 * time.Millisecond)
 		}

@@ -174,7 +174,7 @@ func TestTLS(t *testing.T) {
 	hup := func(says string) {
 		t.Helper()
 		p.cmd.Process.Signal(syscall.SIGHUP)
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if !strings.Contains(p.messages.String(), says) {
 				return os.ErrNotExist
 			}
@@ -207,7 +207,7 @@ func TestNothingToReload(t *testing.T) {
 	t.Parallel()
 	p := startProcess(t, []string{"--data", filepath.Join(t.TempDir(), "data"), "--admin-token", "hidden-token"})
 	p.cmd.Process.Signal(syscall.SIGHUP)
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if !strings.Contains(p.messages.String(), "nothing to read again") {
 			return os.ErrNotExist
 		}

@@ -267,7 +267,7 @@ func TestFirstStart(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
-		eventually(t, 30*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if !strings.Contains(errs.String(), `"ready"`) {
 				return fmt.Errorf("not ready: %s", errs)
 			}
@@ -277,7 +277,7 @@ func TestFirstStart(t *testing.T) {
 	}
 	cmd, out := start()
 	var text string
-	eventually(t, 30*time.Second, func() error { // the two outputs are read side by side
+	eventually(t, patience, func() error { // the two outputs are read side by side
 		if text = out.String(); !strings.Contains(text, "\n  curl ") {
 			return fmt.Errorf("printed %q", text)
 		}
@@ -458,7 +458,7 @@ func TestCommands(t *testing.T) {
 		t.Fatal(err)
 	}
 	ids = strings.Fields(ok("publish", "--key", acme, file))
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if !strings.Contains(tailed.String(), ids[len(ids)-1]) {
 			return fmt.Errorf("tail printed %d lines, and said %q", strings.Count(tailed.String(), "\n"), said)
 		}

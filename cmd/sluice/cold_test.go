@@ -73,7 +73,7 @@ func TestColdStart(t *testing.T) {
 			select {
 			case r := <-h.requests:
 				delete(ids, r.id)
-			case <-time.After(20 * time.Second):
+			case <-time.After(patience):
 				t.Fatalf("%d of 20 events passed their endpoint by", len(ids))
 			}
 		}

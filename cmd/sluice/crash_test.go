@@ -200,7 +200,7 @@ func follow(ctx context.Context, t *testing.T, p *process) *follower {
 	}()
 	select {
 	case <-ready:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the stream never began")
 	}
 	return s
@@ -293,7 +293,7 @@ func (s *follower) add(id string) {
 // verify holds what the client saw against what was acknowledged.
 func (s *follower) verify(t *testing.T, acknowledged map[string]bool) {
 	t.Helper()
-	eventually(t, 30*time.Second, func() error {
+	eventually(t, patience, func() error {
 		s.mu.Lock()
 		defer s.mu.Unlock()
 		for id := range acknowledged {

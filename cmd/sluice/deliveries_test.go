@@ -173,7 +173,7 @@ func tellDeliveries(t *testing.T, args []string) {
 		t.Fatal(err)
 	}
 	byHand := func(a shownAttempt) bool { return a.ByHand && a.Attempt >= 2 && a.NextAttemptAt == nil }
-	eventually(t, 30*time.Second, func() (err error) {
+	eventually(t, patience, func() (err error) {
 		if d, err = w.one(bad, d.ID); err == nil && !slices.ContainsFunc(d.History, byHand) {
 			err = fmt.Errorf("not by hand: %+v", d)
 		}
@@ -196,7 +196,7 @@ func tellDeliveries(t *testing.T, args []string) {
 		t.Errorf("after a kill: %+v, before %+v", again, d)
 	}
 	well.Store(true)
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		_, err := w.call(t.Context(), "POST", webhookPath(bad)+"/deliveries/"+d.ID+"/retry", nil, nil)
 		return err
 	})
@@ -290,7 +290,7 @@ func tellDeliveries(t *testing.T, args []string) {
 	if _, err := w.call(t.Context(), "DELETE", webhookPath(bad), nil, nil); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if _, err := w.call(t.Context(), "GET", "/v1/events/"+event+"/deliveries", nil, &of); err != nil || len(of.Data) != 1 {
 			return fmt.Errorf("%v, %v", of.Data, err)
 		}

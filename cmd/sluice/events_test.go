@@ -45,7 +45,7 @@ func followEvents(ctx context.Context, t *testing.T, p *process, pause time.Dura
 	}()
 	select {
 	case <-ready:
-	case <-time.After(20 * time.Second):
+	case <-time.After(patience):
 		t.Fatal("the stream of events never began")
 	}
 	return s

@@ -61,7 +61,7 @@ func TestFewFiles(t *testing.T) {
 			if !strings.Contains(text, fmt.Sprintf(`"n":%d`, n)) {
 				t.Fatalf("event %d: %s was delivered", n, text)
 			}
-		case <-time.After(20 * time.Second):
+		case <-time.After(patience):
 			t.Fatalf("event %d isn't delivered", n)
 		}
 	}
@@ -81,7 +81,7 @@ func TestFewFiles(t *testing.T) {
 	for n := range 5 { // each to a receiver that closes: every delivery takes a new connection
 		publish(2 + n)
 	}
-	eventually(t, 10*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if !strings.Contains(p.messages.String(), "as many connections are open as this process may have") {
 			return fmt.Errorf("it says nothing of the crowd")
 		}

@@ -67,7 +67,7 @@ func TestNothingInside(t *testing.T) {
 	if _, err := api.call(t.Context(), "POST", "/v1/events", map[string]any{"type": "rfq.created", "data": map[string]any{}}, nil); err != nil {
 		t.Fatal(err)
 	}
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		_, text := get(t, n.OpsURL()+"/metrics")
 		if asked.Load() == 0 || strings.Contains(text, `sluice_attempts_total{class="blocked_address"} 0`) ||
 			strings.Contains(text, `sluice_attempts_total{class="http_error"} 0`) {

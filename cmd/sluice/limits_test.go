@@ -88,7 +88,7 @@ func tellLimits(t *testing.T, org string, one, two *process) bool {
 	if !knows(two) {
 		return false
 	}
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		var used struct{ Months []usageRow }
 		if _, err := admin.call(t.Context(), "GET", "/admin/v1/orgs/"+org+"/usage", nil, &used); err != nil {
 			return err

@@ -12,7 +12,6 @@ import (
 	"strings"
 	"sync"
 	"testing"
-	"time"
 
 	standardwebhooks "github.com/standard-webhooks/standard-webhooks/libraries/go"
 )
@@ -66,7 +65,7 @@ func startListening(t *testing.T, args ...string) *listening {
 
 func (l *listening) await(t *testing.T, b *lockedBuffer, pattern string) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if !regexp.MustCompile(pattern).MatchString(b.String()) {
 			return fmt.Errorf("it didn't say %q, but\n%s%s", pattern, &l.out, &l.err)
 		}
@@ -112,7 +111,7 @@ func TestListen(t *testing.T) {
 	}
 	own := regexp.MustCompile(`(?i)signature|timestamp|webhookid|delivery-?id`)
 	for _, id := range ids {
-		eventually(t, 20*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if _, _, n := endpoint.of(id); n == 0 {
 				return fmt.Errorf("the endpoint didn't get %s", id)
 			}

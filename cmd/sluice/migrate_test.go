@@ -185,7 +185,7 @@ func TestMigrateKilled(t *testing.T) {
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, 30*time.Second, func() error {
+		eventually(t, patience, func() error {
 			meta, err := kadm.NewClient(client).ListTopics(t.Context(), to.prefix+"filling")
 			if err == nil && !meta.Has(to.prefix+"filling") {
 				err = errors.New("it hasn't begun")

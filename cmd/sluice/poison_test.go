@@ -146,7 +146,7 @@ func TestPoison(t *testing.T) {
 			if _, err := n.log.Append(t.Context(), []eventlog.Record{newer}); err != nil {
 				t.Fatal(err)
 			}
-			eventually(t, 20*time.Second, func() error {
+			eventually(t, patience, func() error {
 				if r, text := get(t, n.OpsURL()+"/readyz"); r.StatusCode == http.StatusOK || !strings.Contains(text, "upgrade this node") {
 					return fmt.Errorf("%s: %s", r.Status, text)
 				}

@@ -103,9 +103,12 @@ func TestReplayOverAKill(t *testing.T) {
 			t.Fatalf("%d of %d events came", n, events)
 		}
 
-		got.mu.Lock()
-		got.slow = 100 * time.Millisecond
-		got.mu.Unlock()
+		slow := func(d time.Duration) {
+			got.mu.Lock()
+			defer got.mu.Unlock()
+			got.slow = d
+		}
+		slow(100 * time.Millisecond)
 		second := start()
 		eventually(t, time.Minute, func() error {
 			if n := got.with(2); n < events/6 {
@@ -124,6 +127,7 @@ func TestReplayOverAKill(t *testing.T) {
 		if len(list.Data) != 2 || list.Data[0] != second || list.Data[1] != first {
 			t.Errorf("listed are %+v", list.Data)
 		}
+		slow(2 * time.Second) // so that it takes longer than we do to cancel it
 		third := start()
 		call("POST", "/v1/webhooks/"+ep.ID+"/replays/"+third.ReplayID+"/cancel", "", 200, &third)
 		if third.Status != "cancelled" {

@@ -61,7 +61,7 @@ func tetrafiSnippets(s *snippets) {
 	s.publish(`{"type":"settlement.complete","data":{"settlement":{"id":"stl_other"}}}`)
 	path := "/v1/webhooks/" + once.ID + "/deliveries"
 	var list struct{ Data []struct{ ID, Status string } }
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if call("GET", path+"?status=delivered", "", 200, &list); len(list.Data) != 2 {
 			return fmt.Errorf("delivered %+v", list)
 		}
@@ -69,7 +69,7 @@ func tetrafiSnippets(s *snippets) {
 	})
 	answered := func(id string, want ...string) {
 		t.Helper()
-		eventually(t, 20*time.Second, func() error {
+		eventually(t, patience, func() error {
 			var shown struct {
 				History []struct{ Response struct{ Body string } }
 			}

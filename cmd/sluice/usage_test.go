@@ -126,7 +126,7 @@ func (n *storyNode) usage(t *testing.T, org string) []usageRow {
 
 func (n *storyNode) awaitUsage(t *testing.T, org string, want []usageRow) {
 	t.Helper()
-	eventually(t, 20*time.Second, func() error {
+	eventually(t, patience, func() error {
 		if got := n.usage(t, org); !slices.Equal(got, want) {
 			return fmt.Errorf("%s used %+v, not %+v", org, got, want)
 		}

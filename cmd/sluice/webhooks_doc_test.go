@@ -157,7 +157,7 @@ func tryReceiver(t *testing.T, dir, secret string, command func(port string) []s
 		}
 	}
 	for _, id := range []string{"evt_1", "evt_2"} {
-		eventually(t, 10*time.Second, func() error {
+		eventually(t, patience, func() error {
 			if n := strings.Count(said.String(), "received settlement.complete "+id); n != 1 {
 				return fmt.Errorf("%s was taken %d times: %s", id, n, said)
 			}
