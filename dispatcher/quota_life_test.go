@@ -156,6 +156,39 @@ func TestQuotaOfLaneThatEnds(t *testing.T) {
 	})
 }
 
+// An org whose endpoints were deleted while it was spent, and something was under way, is
+// looked at for those that are made meanwhile.
+func TestQuotaOfEndpointMadeAnew(t *testing.T) {
+	inQuota(t, func(t *testing.T, w *world, _ *counting) {
+		metered := func(url string) *endpoint.Endpoint {
+			return w.inLane(3, func() *endpoint.Endpoint { return w.metered("org", url, endpoint.OptionsPatch{}) })
+		}
+		one, two := metered("http://one"), metered("http://two")
+		slow := ok
+		slow.Took = 10 * time.Minute
+		w.set(func(r request) delivery.Outcome {
+			if r.url == "http://three" {
+				return ok
+			}
+			return slow
+		})
+		w.start()
+		w.onFree(freeQuota - 1)
+		w.publish(1) // one is under way, and the other spent
+		sleep(time.Second)
+		w.do(&control.DeleteEndpoint{Endpoint: one.ID})
+		w.do(&control.DeleteEndpoint{Endpoint: two.ID})
+		sleep(2 * time.Minute)
+		three := metered("http://three")
+		owed := w.publish(1)
+		sleep(time.Second)
+		w.wantGot(three.URL, nil)
+		w.plan("org", control.Pro)
+		sleep(time.Second)
+		w.wantGot(three.URL, owed)
+	})
+}
+
 func (w *world) setStatus(ep *endpoint.Endpoint, status endpoint.Status) {
 	w.t.Helper()
 	w.do(&control.UpdateEndpoint{Endpoint: ep.ID, Status: &status})

@@ -14,16 +14,16 @@ import (
 	"sluice/pkg/endpoint"
 )
 
-// changes gathers the endpoints of a lane that control changed, and whether an org
-// has another plan. It is told from outside the lane's goroutine and never makes
+// changes gathers the endpoints of a lane that control changed, and the orgs that have
+// another plan. It is told from outside the lane's goroutine and never makes
 // control wait.
 type changes struct {
 	lane int32
 	news chan struct{} // capacity 1
 
-	mu    sync.Mutex
-	ids   map[string]struct{}
-	plans bool // some org has another
+	mu   sync.Mutex
+	ids  map[string]struct{}
+	orgs map[string]struct{}
 }
 
 func (c *changes) note(ch control.Change) {
@@ -40,15 +40,15 @@ func (c *changes) note(ch control.Change) {
 	if !plan && (id == "" || delivery.Lane(id) != c.lane) {
 		return
 	}
-	c.mu.Lock()
+	all := &c.ids
 	if plan {
-		c.plans = true
-	} else {
-		if c.ids == nil {
-			c.ids = make(map[string]struct{})
-		}
-		c.ids[id] = struct{}{}
+		all, id = &c.orgs, ch.Org.ID
 	}
+	c.mu.Lock()
+	if *all == nil {
+		*all = make(map[string]struct{})
+	}
+	(*all)[id] = struct{}{}
 	c.mu.Unlock()
 	select {
 	case c.news <- struct{}{}:
@@ -56,19 +56,19 @@ func (c *changes) note(ch control.Change) {
 	}
 }
 
-func (c *changes) take() (ids map[string]struct{}, plans bool) {
+func (c *changes) take() (ids, orgs map[string]struct{}) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	ids, plans = c.ids, c.plans
-	c.ids, c.plans = nil, false
-	return ids, plans
+	ids, orgs = c.ids, c.orgs
+	c.ids, c.orgs = nil, nil
+	return ids, orgs
 }
 
 // syncChanged brings what the lane knows of endpoints up to control's state.
 func (l *Lane) syncChanged() {
-	ids, plans := l.changes.take()
-	if plans {
-		l.quotas.hurry()
+	ids, orgs := l.changes.take()
+	for id := range orgs {
+		l.replan(id)
 	}
 	for id := range ids {
 		if t := l.targets[id]; t != nil {
@@ -137,7 +137,7 @@ func (l *Lane) forget(t *target) {
 		l.drop(j, reasonDeleted)
 	}
 	t.queue.jobs, t.retries.jobs = nil, nil
-	l.leave(t.org)
+	l.leave(t)
 	t.held, t.again = held{}, again{}
 	if t.replay != nil {
 		l.dropCursor(t.replay)

@@ -64,7 +64,7 @@ func (l *Lane) target(id string) *target {
 	}
 	t := newTarget(id)
 	t.seen = ep.Epoch
-	t.org = l.orgOf(ep.Org)
+	l.join(t, ep.Org)
 	l.targets[id] = t
 	l.sync(t, ep)
 	return t

@@ -36,13 +36,22 @@ func (t *target) metered() bool { return t.hook != nil && t.hook.Metered }
 // used up.
 func (t *target) spent() bool { return t.org.spent && t.metered() }
 
-// quota is how many deliveries the org may have in a month before more are held; 0:
-// any number.
-func (l *Lane) quota(o *org) int {
-	if org := l.cfg.Control.Org(o.id); org != nil {
+// most is how many deliveries the org may have in a month before more are held; 0: any
+// number.
+func (l *Lane) most(id string) int {
+	if org := l.cfg.Control.Org(id); org != nil {
 		return org.Plan.Limits().HoldsFrom()
 	}
 	return 0
+}
+
+// replan notes that an org has another plan, and looks at once if it is spent.
+func (l *Lane) replan(id string) {
+	if o := l.orgs[id]; o != nil {
+		if o.most = l.most(id); o.spent {
+			l.quotas.again = time.Unix(0, 0)
+		}
+	}
 }
 
 // afford takes one of its org's quota for a delivery that would begin. Whoever is
@@ -55,11 +64,11 @@ func (l *Lane) afford(j *job) bool {
 	if o.spent {
 		return false
 	}
-	if !l.cfg.Quota.Take(o.id, l.quota(o)) {
+	if !o.allowance.Take(o.most) {
 		o.spent = true
 		l.quotas.spent = append(l.quotas.spent, o)
 		l.quotas.fresh = append(l.quotas.fresh, o)
-		l.log.Info("the month's quota is used up: deliveries are held", "org", o.id, "quota", l.quota(o))
+		l.log.Info("the month's quota is used up: deliveries are held", "org", o.id, "quota", o.most)
 		return false
 	}
 	j.taken = true
@@ -71,7 +80,7 @@ func (l *Lane) afford(j *job) bool {
 func (l *Lane) refund(j *job) {
 	if j.taken {
 		l.settled(j)
-		l.cfg.Quota.Return(j.target.org.id, 1)
+		j.target.org.allowance.Return(1)
 	}
 }
 
@@ -87,7 +96,7 @@ func (l *Lane) settled(j *job) {
 // doesn't see the end of.
 func (l *Lane) refundAll() {
 	for _, o := range l.orgs {
-		l.cfg.Quota.Return(o.id, o.taken)
+		o.allowance.Return(o.taken)
 		o.taken = 0
 	}
 }
@@ -95,17 +104,9 @@ func (l *Lane) refundAll() {
 // shedSpent takes out of memory what may not go out any more.
 func (l *Lane) shedSpent(now time.Time) {
 	fresh := l.quotas.fresh
-	if len(fresh) == 0 {
-		return
-	}
 	l.quotas.fresh = nil
-	for _, t := range l.targets {
-		if t.spent() && slices.Contains(fresh, t.org) {
-			l.shed(t)
-			l.pump(t) // tests
-		}
-	}
-	if l.quotas.again.IsZero() {
+	l.settleOrgs(fresh)
+	if len(fresh) > 0 && l.quotas.again.IsZero() {
 		l.lookAgain(now)
 	}
 }
@@ -115,24 +116,32 @@ func (l *Lane) look(now time.Time) {
 	if l.quotas.again.IsZero() || now.Before(l.quotas.again) {
 		return
 	}
+	var left []*org
 	l.quotas.spent = slices.DeleteFunc(l.quotas.spent, func(o *org) bool {
 		switch {
-		case o.targets == 0:
-			return true
-		case !l.cfg.Quota.Left(o.id, l.quota(o)):
+		case len(o.targets) == 0:
+		case o.allowance.Left(o.most):
+			l.log.Info("there is quota again: what is held goes out", "org", o.id)
+			left = append(left, o)
+		default:
 			return false
 		}
 		o.spent = false
-		l.log.Info("there is quota again: what is held goes out", "org", o.id)
-		for _, t := range l.targets {
-			if t.org == o && t.metered() {
-				l.pump(t)
-				l.wantSweep(t)
-			}
-		}
 		return true
 	})
+	l.settleOrgs(left) // of whom some may be spent again
 	l.lookAgain(now)
+}
+
+// settleOrgs does what follows where orgs are spent, or aren't any more.
+func (l *Lane) settleOrgs(orgs []*org) {
+	for _, o := range orgs {
+		for _, t := range o.targets {
+			if t.metered() {
+				l.settle(t)
+			}
+		}
+	}
 }
 
 // lookAgain sets when the lane looks next, if anybody is spent: when the month turns, by
@@ -142,12 +151,5 @@ func (l *Lane) lookAgain(now time.Time) {
 	if len(l.quotas.spent) > 0 {
 		wall := l.cfg.Clock.wall()
 		l.quotas.again = now.Add(min(ageEvery, usage.NextMonth(wall).Sub(wall)))
-	}
-}
-
-// hurry has the lane look at once: a plan has changed.
-func (q *quotas) hurry() {
-	if len(q.spent) > 0 {
-		q.again = time.Unix(0, 0)
 	}
 }

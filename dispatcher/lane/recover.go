@@ -204,7 +204,8 @@ func (jr *replayed) begin() error {
 }
 
 func (jr *replayed) know(t *target, ep *endpoint.Endpoint) {
-	t.ep, t.org = ep, jr.l.orgOf(ep.Org)
+	t.ep = ep
+	jr.l.join(t, ep.Org)
 	if d := jr.l.cfg.Dialect(ep.Dialect); d != nil {
 		t.hook = d.Webhook
 	}

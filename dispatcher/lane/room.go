@@ -2,7 +2,10 @@ package lane
 
 import (
 	"math"
+	"slices"
 	"time"
+
+	"sluice/pkg/usage"
 )
 
 // Room is what may be under way at once. A request to whoever answers within
@@ -34,13 +37,15 @@ const (
 // org is what a lane knows of the endpoints of one org together.
 type org struct {
 	id                   string
-	targets              int
+	targets              []*target
 	quick, retries, slow int                // under way: to quick ones, retries of them, to others
 	waiting              [classes][]*target // for room that the org or the lane lacks, by class
 	turn                 class              // which of them is first to get what comes free
 	listed               bool               // in the lane's crowded
-	spent                bool               // its quota of the month was used up when the lane last looked
-	taken                int                // of the quota, by what is under way
+	most                 int                // deliveries in a month before more are held, as its plan says; 0: any number
+	allowance            *usage.Allowance   // of them; nil: nobody counts
+	spent                bool               // they were used up when the lane last looked
+	taken                int                // of them, by what is under way
 }
 
 // class tells apart what has bounds of its own.
@@ -65,25 +70,29 @@ func (q *queue) pop() {
 	}
 }
 
-func (l *Lane) orgOf(id string) *org {
+// join has an endpoint be one of the org's.
+func (l *Lane) join(t *target, id string) {
 	o := l.orgs[id]
 	if o == nil {
-		o = &org{id: id}
+		o = &org{id: id, most: l.most(id), allowance: l.cfg.Quota.Of(id)}
 		l.orgs[id] = o
 	}
-	o.targets++
-	return o
+	t.org = o
+	o.targets = append(o.targets, t)
 }
 
-func (l *Lane) leave(o *org) {
-	o.targets--
+func (l *Lane) leave(t *target) {
+	o := t.org
+	at, last := slices.Index(o.targets, t), len(o.targets)-1
+	o.targets[at], o.targets[last] = o.targets[last], nil
+	o.targets = o.targets[:last]
 	l.forgetOrg(o)
 }
 
 // forgetOrg gives up what is known of an org that has no endpoints, once nothing of
 // it is under way.
 func (l *Lane) forgetOrg(o *org) {
-	if o.targets == 0 && o.quick == 0 && o.slow == 0 {
+	if len(o.targets) == 0 && o.quick == 0 && o.slow == 0 {
 		delete(l.orgs, o.id)
 	}
 }

@@ -2,6 +2,7 @@ package usage
 
 import (
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"sluice/pkg/event"
@@ -22,50 +23,81 @@ type Quota struct {
 	totals *Totals
 	writer string // the meter whose deltas have what was taken here
 
-	mu    sync.Mutex       // within Totals'
-	under map[string]int64 // by org: taken, and not in the book
-	heard uint64           // the newest of the meter's deltas
+	mu    sync.Mutex            // within Totals'
+	orgs  map[string]*Allowance // one for each org that was seen; about 100 bytes
+	heard uint64                // the newest of the meter's deltas
 }
 
-// Take lets a delivery of the org's begin, where it may have so many in a month; 0:
-// any number. What is taken is counted as Metered, or given back by Return.
-func (q *Quota) Take(org string, most int) bool { return q.look(org, most, 1) }
+// Allowance is an org's part of a Quota. It is good for as long as that; whoever begins
+// deliveries keeps it. All methods may be called from any number of goroutines.
+type Allowance struct {
+	quota *Quota
+	org   string
+	under atomic.Int64 // taken, and not in the book
+}
 
-// Left reports whether Take would let one begin.
-func (q *Quota) Left(org string, most int) bool { return q.look(org, most, 0) }
-
-func (q *Quota) look(org string, most int, take int64) bool {
+// Of gives an org's allowance.
+func (q *Quota) Of(org string) *Allowance {
 	if q == nil || q.totals == nil {
-		return true
+		return nil
 	}
-	t := q.totals
-	t.mu.RLock()
-	defer t.mu.RUnlock()
 	q.mu.Lock()
 	defer q.mu.Unlock()
-	if most > 0 && t.failed == nil && t.book != nil && t.book.metered(org, monthOf(time.Now()))+q.under[org] >= int64(most) {
-		return false
+	a := q.orgs[org]
+	if a == nil {
+		if q.orgs == nil {
+			q.orgs = make(map[string]*Allowance)
+		}
+		a = &Allowance{quota: q, org: org}
+		q.orgs[org] = a
 	}
-	q.add(org, take)
+	return a
+}
+
+// Take lets a delivery begin, where the org may have so many in a month; 0: any number,
+// which costs an atomic add. What is taken is counted as Metered, or given back by
+// Return. Those of any number count as well: the plan may change before they are in the
+// book.
+func (a *Allowance) Take(most int) bool { return a.look(most, 1) }
+
+// Left reports whether Take would let one begin.
+func (a *Allowance) Left(most int) bool { return a.look(most, 0) }
+
+func (a *Allowance) look(most int, take int64) bool {
+	switch {
+	case a == nil:
+		return true
+	case most > 0:
+		return a.lookUp(int64(most), take)
+	}
+	a.under.Add(take)
 	return true
 }
 
-// Return gives n back that were taken and came to nothing.
-func (q *Quota) Return(org string, n int) {
-	if q == nil || q.totals == nil {
-		return
+func (a *Allowance) lookUp(most, take int64) bool {
+	t := a.quota.totals
+	t.mu.RLock() // nothing comes from under into the book meanwhile
+	defer t.mu.RUnlock()
+	if t.failed != nil || t.book == nil {
+		a.under.Add(take)
+		return true
 	}
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	q.add(org, -int64(n))
+	most -= t.book.metered(a.org, monthOf(time.Now()))
+	for {
+		under := a.under.Load()
+		if under >= most {
+			return false
+		}
+		if a.under.CompareAndSwap(under, under+take) {
+			return true
+		}
+	}
 }
 
-func (q *Quota) add(org string, n int64) {
-	if q.under == nil {
-		q.under = make(map[string]int64)
-	}
-	if q.under[org] += n; q.under[org] == 0 {
-		delete(q.under, org)
+// Return gives n back that were taken and came to nothing.
+func (a *Allowance) Return(n int) {
+	if a != nil {
+		a.under.Add(-int64(n))
 	}
 }
 
@@ -83,8 +115,10 @@ func (q *Quota) hear(d *delta) {
 	q.heard = d.Number
 	for _, orgs := range d.Counts {
 		for org, numbers := range orgs {
-			n := counts(numbers)
-			q.add(org, -n[Metered])
+			if a := q.orgs[org]; a != nil {
+				n := counts(numbers)
+				a.under.Add(-n[Metered])
+			}
 		}
 	}
 }

@@ -15,7 +15,7 @@ import (
 // begin has so many begin, of which each is counted, and gives how many were let.
 func (p *limited) begin(n, most int) (let int) {
 	for i := range n {
-		if p.quota.Take("org_a", most) {
+		if p.quota.Of("org_a").Take(most) {
 			p.meter.Of("org_a", event.Environments[i%2]).Add(usage.Metered, 1)
 			let++
 		}
@@ -41,15 +41,31 @@ func TestQuotaIsExact(t *testing.T) {
 			})
 		}
 		all.Wait()
-		if let.Load() != 500 || p.quota.Left("org_a", 500) || !p.quota.Left("org_b", 500) || !p.quota.Left("org_a", 501) || !p.quota.Left("org_a", 0) {
+		if let.Load() != 500 || p.quota.Of("org_a").Left(500) || !p.quota.Of("org_b").Left(500) || !p.quota.Of("org_a").Left(501) || !p.quota.Of("org_a").Left(0) {
 			t.Errorf("%d were let begin of 500", let.Load())
 		}
-		if !p.quota.Take("org_a", 501) || p.quota.Take("org_a", 501) {
+		if !p.quota.Of("org_a").Take(501) || p.quota.Of("org_a").Take(501) {
 			t.Error("of 501 one is left")
 		}
-		p.quota.Return("org_a", 1)
-		if p.quota.Left("org_a", 500) || p.begin(3, 501) != 1 {
+		p.quota.Of("org_a").Return(1)
+		if p.quota.Of("org_a").Left(500) || p.begin(3, 501) != 1 {
 			t.Error("one was given back")
+		}
+	})
+}
+
+// What began while the plan had no quota counts when it has one, be it in the book by
+// then or not.
+func TestQuotaOfAnotherPlan(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		p := startLimited(t, eventlogtest.Mem(t, usage.Topic))
+		defer p.stop()
+		if p.begin(5, 0) != 5 || p.quota.Of("org_a").Left(5) || !p.quota.Of("org_a").Left(6) {
+			t.Error("5 began")
+		}
+		time.Sleep(time.Second)
+		if n := p.begin(5, 7); n != 2 {
+			t.Errorf("%d more were let where 2 are left", n)
 		}
 	})
 }
@@ -81,7 +97,7 @@ func TestQuotaAddsUp(t *testing.T) {
 			t.Errorf("the month is over at %v", got)
 		}
 		time.Sleep(time.Until(turn) - time.Nanosecond)
-		if one.quota.Left("org_a", 100) {
+		if one.quota.Of("org_a").Left(100) {
 			t.Error("there is something left before the month is over")
 		}
 		time.Sleep(time.Nanosecond)
@@ -89,7 +105,7 @@ func TestQuotaAddsUp(t *testing.T) {
 			t.Errorf("%d of 100 were let begin in the next month", n)
 		}
 		time.Sleep(time.Second)
-		if three.quota.Left("org_a", 100) {
+		if three.quota.Of("org_a").Left(100) {
 			t.Error("another process knows nothing of those of the next month")
 		}
 	})
@@ -102,11 +118,11 @@ func TestQuotaUnknown(t *testing.T) {
 	usage.NewTotals(usage.TotalsConfig{Log: eventlogtest.Mem(t, usage.Topic), Quota: &unread})
 	for _, q := range []*usage.Quota{nobody, new(usage.Quota), &unread} {
 		for range 2 {
-			if !q.Take("org_a", 1) || !q.Left("org_a", 1) {
+			if !q.Of("org_a").Take(1) || !q.Of("org_a").Left(1) {
 				t.Error("one is refused")
 			}
 		}
-		q.Return("org_a", 2)
+		q.Of("org_a").Return(2)
 	}
 	synctest.Test(t, func(t *testing.T) {
 		log := eventlogtest.Mem(t, usage.Topic)
@@ -114,12 +130,12 @@ func TestQuotaUnknown(t *testing.T) {
 		defer p.stop()
 		p.begin(1, 1)
 		time.Sleep(time.Second)
-		if p.quota.Left("org_a", 1) {
+		if p.quota.Of("org_a").Left(1) {
 			t.Error("one is left of one")
 		}
 		put(t, log, `{"v":99}`) // of a newer release
 		time.Sleep(time.Second)
-		if !p.quota.Take("org_a", 1) || !p.quota.Left("org_a", 1) {
+		if !p.quota.Of("org_a").Take(1) || !p.quota.Of("org_a").Left(1) {
 			t.Error("one is refused although counts can't be read any more")
 		}
 	})
