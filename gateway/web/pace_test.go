@@ -4,6 +4,8 @@ import (
 	"log/slog"
 	"net"
 	"runtime"
+	"slices"
+	"sync"
 	"syscall"
 	"testing"
 	"testing/synctest"
@@ -111,4 +113,90 @@ func TestNoPaceWhereNobodyWaits(t *testing.T) {
 	if n := takes(t, queued{Conn: ln.(*net.TCPListener)}, time.Second, streams); n >= many {
 		t.Error("all came in at once, though somebody waits")
 	}
+}
+
+// processors are what all that a process does takes turns at; who asks first is first.
+type processors chan struct{}
+
+func (p processors) work(took time.Duration) {
+	p <- struct{}{}
+	time.Sleep(took)
+	<-p
+}
+
+// busy is a listener to which somebody comes whenever it is asked, in a process whose
+// processors others want as well.
+type busy struct {
+	always
+	processors
+	asked time.Time     // last
+	took  time.Duration // of the processors
+}
+
+// What one of a crowd takes of a processor: to wake whoever takes it, to be taken, and, a
+// little later, to come in and be given what was missed.
+const (
+	toWake   = 200 * time.Microsecond
+	toTake   = 20 * time.Microsecond
+	toComeIn = 500 * time.Microsecond
+)
+
+func (b *busy) Accept() (net.Conn, error) {
+	took := toTake
+	if time.Now().After(b.asked) {
+		took += toWake
+	}
+	b.work(took)
+	b.took += took + toComeIn
+	b.asked = time.Now()
+	return nobody{}, nil
+}
+
+// While a crowd comes in, those that are there get their events when they are due, but for
+// a moment behind the first hundred; and they have two thirds of the processors and more.
+func TestEventsBesideACrowd(t *testing.T) {
+	const crowd, roundTrip = 4000, 20 * time.Millisecond
+	const every, toSend = 5 * time.Millisecond, time.Millisecond // events
+	synctest.Test(t, func(t *testing.T) {
+		cpus := make(processors, 2)
+		below := &busy{processors: cpus}
+		l := newListener(below, &Config{Logger: slog.New(slog.DiscardHandler)}, func() {})
+		l.apart = streamsApart / time.Duration(cap(cpus))
+		began := time.Now()
+		in := make(chan time.Duration)
+		go func() {
+			var coming sync.WaitGroup
+			for range crowd {
+				if _, err := l.Accept(); err != nil {
+					t.Error(err)
+				}
+				coming.Go(func() {
+					time.Sleep(roundTrip)
+					cpus.work(toComeIn)
+				})
+			}
+			coming.Wait()
+			in <- time.Since(began)
+		}()
+		var late []time.Duration
+		var took time.Duration
+		for due := began; took == 0; due = due.Add(every) {
+			select {
+			case took = <-in:
+			case <-time.After(time.Until(due)):
+				cpus.work(toSend)
+				late = append(late, time.Since(due)-toSend)
+			}
+		}
+		slices.Sort(late)
+		if most, hardly := late[len(late)-1], late[len(late)*99/100]; most > streamsAtOnce*toComeIn || hardly > every {
+			t.Errorf("of %d events one was %v late, and one of a hundred %v", len(late), most, hardly)
+		}
+		if all := took * time.Duration(cap(cpus)); below.took > all/3 {
+			t.Errorf("the crowd took %v of the processors' %v", below.took, all)
+		}
+		if longest := crowd * l.apart * 5 / 4; took > longest {
+			t.Errorf("all were in after %v, not %v", took, longest)
+		}
+	})
 }
