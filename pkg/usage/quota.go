@@ -36,7 +36,8 @@ type Allowance struct {
 	under atomic.Int64 // taken, and not in the book
 }
 
-// Of gives an org's allowance.
+// Of gives an org's allowance, once Totals have the Quota; nil before, and of a nil one:
+// any number may be taken of that.
 func (q *Quota) Of(org string) *Allowance {
 	if q == nil || q.totals == nil {
 		return nil
