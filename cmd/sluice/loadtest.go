@@ -9,7 +9,9 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"os/signal"
 	"strings"
+	"syscall"
 	"time"
 
 	"sluice/loadtest/drive"
@@ -133,7 +135,13 @@ func (c *loadtestCmd) Run(ctx context.Context, s std) error {
 		}
 		return err
 	}
-	progress := &loadProgress{to: s.Err, terminal: isTerminal(s.Err)}
+	// A load that nobody reads any more ends as by Ctrl-C: killed for that, it would leave
+	// its endpoints.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
+	ctx, unread := context.WithCancel(ctx)
+	defer unread()
+	progress := &loadProgress{to: s.Err, terminal: isTerminal(s.Err), unread: unread}
 	result, err := c.load(ctx, progress)
 	switch {
 	case result == nil && ctx.Err() != nil:

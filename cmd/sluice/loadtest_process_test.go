@@ -1,13 +1,21 @@
 package main
 
 import (
+	"bufio"
 	"encoding/json"
 	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"net/http/httputil"
+	"net/url"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -24,6 +32,15 @@ type loadRun struct {
 
 func startLoad(t *testing.T, scenario string, args ...string) *loadRun {
 	t.Helper()
+	r := newLoad(t, scenario, args...)
+	r.cmd.Stderr = &r.messages
+	r.start(t)
+	return r
+}
+
+// newLoad is for who reads its messages otherwise.
+func newLoad(t *testing.T, scenario string, args ...string) *loadRun {
+	t.Helper()
 	path, err := binary()
 	if err != nil {
 		t.Fatal(err)
@@ -35,7 +52,12 @@ func startLoad(t *testing.T, scenario string, args ...string) *loadRun {
 		t.Fatal(err)
 	}
 	r.cmd = exec.Command(path, append([]string{"loadtest", file, "--json", r.figures}, args...)...)
-	r.cmd.Stdout, r.cmd.Stderr = &r.out, &r.messages
+	r.cmd.Stdout = &r.out
+	return r
+}
+
+func (r *loadRun) start(t *testing.T) {
+	t.Helper()
 	if err := r.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -45,7 +67,6 @@ func startLoad(t *testing.T, scenario string, args ...string) *loadRun {
 			t.Logf("it said %s%s", r.out.String(), r.messages.String())
 		}
 	})
-	return r
 }
 
 // end waits until the run has ended, and gives its exit code and figures; nil: it has
@@ -168,5 +189,83 @@ func TestLoadTestProcessEnds(t *testing.T) {
 				t.Errorf("%d endpoints are left", n)
 			}
 		})
+	}
+}
+
+// TestLoadTestEndsInRegistering ends a load while its processes wait for the answers to
+// what they register: nobody knows of those endpoints but the deployment, and none is left.
+func TestLoadTestEndsInRegistering(t *testing.T) {
+	p := startProcess(t, nil)
+	for _, c := range []struct {
+		name   string
+		signal syscall.Signal
+		first  bool // gets it, and not the other
+	}{
+		{"Ctrl-C", syscall.SIGINT, true},
+		{"the first is killed", syscall.SIGKILL, true},
+		{"the other is killed", syscall.SIGKILL, false},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			pass := httputil.NewSingleHostReverseProxy(&url.URL{Scheme: "http", Host: p.address})
+			pass.ErrorLog = log.New(io.Discard, "", 0) // who is killed hears no answer
+			var made, kept atomic.Int32
+			between := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+				if r.Method != http.MethodPost || made.Add(1) <= 3 {
+					pass.ServeHTTP(w, r)
+					return
+				}
+				pass.ServeHTTP(httptest.NewRecorder(), r)
+				kept.Add(1)
+				<-r.Context().Done()
+			}))
+			t.Cleanup(between.Close)
+			run := startLoad(t, smallLoad, "--url", between.URL, "--key", p.key, "--processes", "2")
+			eventually(t, loadEnds, func() error {
+				if n := kept.Load(); n < 2 {
+					return fmt.Errorf("%d processes wait for an answer", n)
+				}
+				return nil
+			})
+			if n := p.endpoints(t); n != 5 {
+				t.Fatalf("%d endpoints are there", n)
+			}
+			pid := run.cmd.Process.Pid
+			if !c.first {
+				pid = run.children(t)[0]
+			}
+			syscall.Kill(pid, c.signal)
+			if code, _ := run.end(t); code == 0 {
+				t.Error("it ended as if there had been a load")
+			}
+			eventually(t, loadEnds, func() error { // of a first one that was killed, the other may still be at it
+				if n := p.endpoints(t); n > 0 {
+					return fmt.Errorf("%d endpoints are left", n)
+				}
+				return nil
+			})
+		})
+	}
+}
+
+// TestLoadTestUnread has whoever reads what a load says go away: it ends as by Ctrl-C.
+func TestLoadTestUnread(t *testing.T) {
+	t.Parallel() // it waits most of the time
+	p := startProcess(t, nil)
+	run := newLoad(t, strings.Replace(smallLoad, "duration: 2s", "duration: 1h", 1), "--url", "http://"+p.address, "--key", p.key)
+	messages, err := run.cmd.StderrPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	run.start(t)
+	if _, err := bufio.NewReader(messages).ReadString('\n'); err != nil {
+		t.Fatal(err)
+	}
+	messages.Close()
+	code, r := run.end(t)
+	if code != 0 || r == nil || !r.Interrupted {
+		t.Errorf("exit code %d, and it saw %+v", code, r)
+	}
+	if n := p.endpoints(t); n > 0 {
+		t.Errorf("%d endpoints are left", n)
 	}
 }

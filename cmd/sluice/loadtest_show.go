@@ -18,6 +18,7 @@ import (
 type loadProgress struct {
 	to       io.Writer
 	terminal bool
+	unread   func() // is called when nothing can be shown any more
 
 	mu      sync.Mutex
 	drawn   bool
@@ -34,10 +35,16 @@ func (p *loadProgress) second(s drive.Second) {
 	p.seconds++
 	switch line := loadLine(s); {
 	case p.terminal:
-		fmt.Fprintf(p.to, "\r\x1b[K%s", line)
+		p.print("\r\x1b[K" + line)
 		p.drawn = true
 	case p.seconds%plainEvery == 0:
-		fmt.Fprintln(p.to, line)
+		p.print(line + "\n")
+	}
+}
+
+func (p *loadProgress) print(text string) {
+	if _, err := io.WriteString(p.to, text); err != nil {
+		p.unread()
 	}
 }
 
@@ -50,7 +57,7 @@ func (p *loadProgress) end() {
 
 func (p *loadProgress) leave() {
 	if p.drawn {
-		fmt.Fprintln(p.to)
+		p.print("\n")
 		p.drawn = false
 	}
 }
@@ -60,7 +67,7 @@ func (p *loadProgress) say(text string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.leave()
-	fmt.Fprintf(p.to, "sluice: %s\n", text)
+	p.print("sluice: " + text + "\n")
 }
 
 func loadLine(s drive.Second) string {

@@ -142,7 +142,7 @@ func Run(ctx context.Context, cfg Config) (result *Result, err error) {
 		result, err = r.conclude(ctx, s)
 		return err
 	})
-	return result, errors.Join(err, r.team.end())
+	return result, err
 }
 
 // newRun makes a process's share of the run of a name.
@@ -167,8 +167,9 @@ func newRun(ctx context.Context, cfg Config, name string, of share) *run {
 	return r
 }
 
-// perform does this process's share, has conclude make of it what it wants, and takes
-// its endpoints away.
+// perform does this process's share, and has conclude make of it what it wants. Then the
+// first process takes all endpoints away; another does that only if it can't go on, since
+// the first may be no more.
 func (r *run) perform(ctx context.Context, conclude func(context.Context, *seen) error) error {
 	defer r.http.CloseIdleConnections()
 	listening := r.listening
@@ -194,9 +195,12 @@ func (r *run) perform(ctx context.Context, conclude func(context.Context, *seen)
 	close(r.over)
 	r.team.dismiss()
 	r.cancel(nil)
+	r.team.end()
 	removing, enough := context.WithTimeout(context.WithoutCancel(ctx), removeWithin)
 	defer enough()
-	err = errors.Join(err, r.remove(removing))
+	if r.number == 0 || err != nil {
+		err = errors.Join(err, r.remove(removing))
+	}
 	if r.server != nil {
 		r.server.ShutdownWithContext(removing)
 		r.port.Close() // of which the server doesn't know if it hasn't begun: then it begins now, and ends

@@ -47,6 +47,9 @@ func (m *marks) typ(publisher string) string { return "load." + m.run + "." + pu
 
 func (m *marks) id(number int) string { return "load_" + m.run + "_" + strconv.Itoa(number) }
 
+// description is that of the run's endpoints, by which they are found again.
+func (m *marks) description() string { return "sluice loadtest, run " + m.run }
+
 // number reads what id wrote; -1: it didn't.
 func (m *marks) number(id string) int {
 	text, ours := strings.CutPrefix(id, "load_"+m.run+"_")

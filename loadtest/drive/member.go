@@ -1,9 +1,7 @@
 package drive
 
 import (
-	"context"
 	"encoding/gob"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -28,10 +26,7 @@ type member struct {
 	looked  chan *looked
 	part    chan *part
 	ended   chan struct{} // it is no more
-
-	// Once it has ended:
-	endpoints []owned
-	done      bool // it has taken them away
+	done    bool          // it ended as it should; known once it has
 }
 
 // enlist starts another process, and listens to it until it ends. Ctrl-C on a terminal
@@ -102,22 +97,8 @@ func (m *member) hear(from *gob.Decoder) error {
 		case t.Part != nil:
 			m.part <- t.Part
 		}
-		m.endpoints = append(m.endpoints, t.Endpoints...)
 		m.done = m.done || t.Done
 	}
-}
-
-// removed makes sure that its endpoints are taken away.
-func (m *member) removed() (failed error) {
-	if m.done {
-		return nil
-	}
-	ctx, cancel := context.WithTimeout(context.Background(), removeWithin)
-	defer cancel()
-	for _, e := range m.endpoints {
-		failed = errors.Join(failed, m.run.takeAway(ctx, e))
-	}
-	return failed
 }
 
 // tail keeps the end of what is written to it.

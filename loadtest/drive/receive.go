@@ -12,6 +12,7 @@ import (
 	"net/http"
 	"net/url"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -86,8 +87,7 @@ func (r *run) serve() error {
 	return nil
 }
 
-// register makes the endpoints of a kind. Those that were made stay in s, whatever
-// comes of the others.
+// register makes the endpoints of a kind.
 func (r *run) register(ctx context.Context, s *receivers) error {
 	for i := range s.Endpoints {
 		if !r.has(i) {
@@ -96,7 +96,7 @@ func (r *run) register(ctx context.Context, s *receivers) error {
 		e := &endpoint{of: s, org: i % len(r.Keys), name: fmt.Sprintf("%s-%d", s.Name, i+1)}
 		var made struct{ ID, Secret string }
 		in := map[string]any{"url": r.ReceiveAt + "/" + e.name, "events": r.marks.patterns(s.Publishers),
-			"description": "sluice loadtest, run " + r.marks.run}
+			"description": r.marks.description()}
 		if s.Ordered { // an earlier release may not know the word
 			in["ordered"] = true
 		}
@@ -117,34 +117,52 @@ func (r *run) register(ctx context.Context, s *receivers) error {
 	return nil
 }
 
-// remove takes the endpoints away again.
-func (r *run) remove(ctx context.Context) (failed error) {
-	for _, e := range r.owned() {
-		failed = cmp.Or(failed, r.takeAway(ctx, e))
+// remove takes the endpoints of all processes away again, and looks whether any is left.
+// They are those that the deployment says there are: of one whose process was killed, or
+// whose answer didn't come, nobody here knows.
+func (r *run) remove(ctx context.Context) error {
+	if len(r.scenario.Receivers) == 0 { // the keys may not even be good for that
+		return nil
 	}
-	return failed
-}
-
-// owned is an endpoint that is to be taken away.
-type owned struct {
-	Org int
-	ID  string
-}
-
-func (r *run) owned() (all []owned) {
-	for _, s := range r.receivers {
-		for _, e := range s.endpoints {
-			all = append(all, owned{e.org, e.id})
+	for org := range r.Keys {
+		var failed error
+		for {
+			left, err := r.left(ctx, org)
+			if err != nil {
+				return fmt.Errorf("webhooks that are described as %q may be left: %w", r.marks.description(), err)
+			}
+			if len(left) == 0 {
+				break
+			}
+			if failed != nil {
+				return fmt.Errorf("webhooks are left of key %d: %w: for w in %s; do sluice endpoint delete --yes $w; done", org+1, failed, strings.Join(left, " "))
+			}
+			for _, id := range left {
+				failed = cmp.Or(failed, r.Call(ctx, org, http.MethodDelete, webhooksPath+"/"+id, nil, nil))
+			}
 		}
 	}
-	return all
+	return nil
 }
 
-func (r *run) takeAway(ctx context.Context, e owned) error {
-	if err := r.Call(ctx, e.Org, http.MethodDelete, webhooksPath+"/"+e.ID, nil, nil); err != nil {
-		return fmt.Errorf("remove webhook %s: %w: sluice endpoint delete %s", e.ID, err, e.ID)
+// left lists the run's endpoints that an org has.
+func (r *run) left(ctx context.Context, org int) (ids []string, err error) {
+	for cursor, more := "", true; more; {
+		var page struct {
+			Data       []struct{ ID, Description string }
+			NextCursor string
+		}
+		if err := r.Call(ctx, org, http.MethodGet, webhooksPath+"?limit=100&cursor="+cursor, nil, &page); err != nil {
+			return nil, err
+		}
+		for _, e := range page.Data {
+			if e.Description == r.marks.description() {
+				ids = append(ids, e.ID)
+			}
+		}
+		cursor, more = page.NextCursor, page.NextCursor != ""
 	}
-	return nil
+	return ids, nil
 }
 
 // receive takes one request.

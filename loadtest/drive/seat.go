@@ -94,11 +94,7 @@ func (s *seat) tell(t told) error {
 }
 
 func (s *seat) arrive(_ context.Context, at stage) error {
-	t := told{At: at}
-	if at == inPlace {
-		t.Endpoints = s.run.owned()
-	}
-	return s.tell(t)
+	return s.tell(told{At: at})
 }
 
 func (s *seat) leave(ctx context.Context, at stage) error {

@@ -2,7 +2,6 @@ package drive
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"sync"
@@ -51,12 +50,11 @@ type setup struct {
 
 // told is what a process says to the first. One of its fields is set.
 type told struct {
-	At        stage
-	Endpoints []owned // at the first stage: for who takes them away if it can't
-	Looked    *looked
-	Part      *part
-	Failed    string // why there is nothing more to come
-	Done      bool   // its endpoints are taken away
+	At     stage
+	Looked *looked
+	Part   *part
+	Failed string // why there is nothing more to come
+	Done   bool   // all is told
 }
 
 // looked is what a process has counted since it was asked last.
@@ -216,11 +214,10 @@ func (t *team) dismiss() {
 	}
 }
 
-// end waits until all members that were dismissed have ended. What one that failed has
-// left, it takes away.
-func (t *team) end() (err error) {
+// end waits until all members that were dismissed have ended.
+func (t *team) end() {
 	if t == nil {
-		return nil
+		return
 	}
 	late := time.After(removeWithin + answerWithin)
 	for _, m := range t.all() {
@@ -231,9 +228,7 @@ func (t *team) end() (err error) {
 			m.cmd.Process.Kill()
 			<-m.ended
 		}
-		err = errors.Join(err, m.removed())
 	}
-	return err
 }
 
 // closed is a time that has come.
