@@ -252,6 +252,54 @@ func TestSignals(t *testing.T) {
 	}
 }
 
+// TestNobodyReads: of a node whose log nobody reads any more all goes on, until it is
+// asked to end, and then drains; a list ends with whoever reads it, without a word.
+func TestNobodyReads(t *testing.T) {
+	path, err := binary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	unread := func(args ...string) (cmd *exec.Cmd, errs *lockedBuffer) {
+		t.Helper()
+		r, w, err := os.Pipe()
+		if err != nil {
+			t.Fatal(err)
+		}
+		r.Close()
+		defer w.Close()
+		cmd, errs = exec.Command(path, args...), new(lockedBuffer)
+		if cmd.Stdout, cmd.Stderr = w, errs; args[0] == "serve" {
+			cmd.Stderr = w
+		}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { cmd.Process.Kill(); cmd.Wait() })
+		return cmd, errs
+	}
+	ops := freeAddress(t)
+	node, _ := unread("serve", "--data", filepath.Join(t.TempDir(), "data"), "--listen", freeAddress(t), "--ops", ops)
+	eventually(t, time.Minute, func() error {
+		r, err := http.Get("http://" + ops + "/readyz")
+		if err != nil {
+			return err
+		}
+		defer r.Body.Close()
+		if r.StatusCode != http.StatusOK {
+			return fmt.Errorf("readyz answers %s", r.Status)
+		}
+		return nil
+	})
+	node.Process.Signal(syscall.SIGTERM)
+	if err := node.Wait(); err != nil {
+		t.Errorf("the node ended with %v", err)
+	}
+	list, errs := unread("topics")
+	if err := list.Wait(); list.ProcessState.Sys().(syscall.WaitStatus).Signal() != syscall.SIGPIPE || errs.String() != "" {
+		t.Errorf("the list ended with %v, and said %q", err, errs.String())
+	}
+}
+
 // TestFirstStart runs what the first start prints as it stands.
 func TestFirstStart(t *testing.T) {
 	path, err := binary()

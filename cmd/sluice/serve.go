@@ -50,6 +50,10 @@ func (c *serveCmd) Run(ctx context.Context, s std) error {
 	reload := make(chan os.Signal, 1)
 	signal.Notify(reload, syscall.SIGHUP)
 	defer signal.Stop(reload)
+	// Whoever reads the log may go, as journald does when it restarts: then what is said is
+	// lost, and nothing else.
+	signal.Ignore(syscall.SIGPIPE)
+	defer signal.Reset(syscall.SIGPIPE)
 	n, err := startNode(ctx, c.node(logger))
 	if err != nil {
 		return err

@@ -28,7 +28,7 @@ async function serve() {
   let said = "";
   await new Promise((ready, failed) => {
     sluice.once("exit", () => failed(new Error(`sluice didn't start: ${said}`)));
-    sluice.stderr.on("data", (text) => { // read to the end: whose log nobody reads dies of it
+    sluice.stderr.on("data", (text) => { // read to the end: a log that is full of what nobody reads stands still
       said += text;
       const at = said.match(/"msg":"ready".*?"listen":"http:\/\/([^"]+)"/);
       if (at) ready((address = at[1]));
