@@ -5,7 +5,7 @@ STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
 GOTESTSUM   = gotest.tools/gotestsum@v1.13.0
 TESTFLAGS  ?= -race -timeout 20m
 
-.PHONY: help build demo test test-quick lint fuzz soak ugly autobahn clients browser check-deploy openapi bench bench-readme kafka-up kafka-down clean
+.PHONY: help build demo test test-quick lint darwin fuzz soak ugly autobahn clients browser check-deploy openapi bench bench-readme kafka-up kafka-down clean
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,11 @@ lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l $$(git ls-files '*.go'))" || { echo "not gofmt-ed:"; gofmt -l $$(git ls-files '*.go'); exit 1; }
 	$(GO) vet ./...
 	$(GO) run $(STATICCHECK) ./...
+
+# Apart from lint, since the standard library and all else have to be compiled anew for it.
+darwin: ## whether all of it builds for macOS, tests too, where nobody runs them
+	GOOS=darwin GOARCH=arm64 $(GO) vet ./...
+	GOOS=darwin GOARCH=amd64 $(GO) build ./...
 
 FUZZTIME ?= 20s
 fuzz: ## each fuzzer for FUZZTIME

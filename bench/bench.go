@@ -33,8 +33,10 @@ package bench
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
+	"runtime"
 	"slices"
 	"strings"
 	"time"
@@ -104,6 +106,9 @@ func Names() (usual, unasked []string) {
 // Run measures the rows and prints each as it is done; at the end it names those
 // that weren't asked for. Where a row fails, the result has those before it.
 func Run(ctx context.Context, cfg Config) (*Result, error) {
+	if runtime.GOOS != "linux" {
+		return nil, errors.New("the CPU time of processes is read as Linux tells it: run this there")
+	}
 	var left []string
 	result := &Result{Began: time.Now().UTC(), Machine: ThisMachine(), Rows: []RowResult{}}
 	for _, r := range rows {

@@ -159,7 +159,7 @@ func floorSync(address string, then func(body []byte)) error {
 			if _, err := file.Write(bytes); err != nil {
 				panic(err)
 			}
-			if err := syscall.Fdatasync(int(file.Fd())); err != nil {
+			if err := syncData(file); err != nil {
 				panic(err)
 			}
 			close(done)
