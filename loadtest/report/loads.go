@@ -82,7 +82,7 @@ func loadTables(r *drive.Result) (all []table) {
 		all = append(all, t)
 	}
 	if len(r.Clients) > 0 {
-		t = table{Title: "Processes that made the load", Rows: [][]string{{"Process", "CPU %", "at most", "timers late by ms: p50", "p99", "max"}}}
+		t = table{Title: "Processes that made the load; times are how late timers were", Rows: [][]string{{"Process", "CPU %", "at most", "p50 ms", "p99", "max"}}}
 		for i, c := range r.Clients {
 			t.Rows = append(t.Rows, []string{strconv.Itoa(i + 1), number(100 * c.CPU), number(100 * c.CPUPeak), number(c.TimersLate.P50), number(c.TimersLate.P99), number(c.TimersLate.Max)})
 		}
@@ -95,9 +95,18 @@ func loadTables(r *drive.Result) (all []table) {
 			count(int64(v.StillOwed)), count(int64(v.NotKnown)), count(int64(v.Repeats))}}})
 }
 
+// drawn are the seconds that lines go over. The run's end cuts the last: a rate of what is
+// left of it would be one of milliseconds.
+func drawn(r *drive.Result) []drive.Second {
+	if n := len(r.Seconds); n > 1 && r.Seconds[n-1].At-r.Seconds[n-2].At < 0.5 {
+		return r.Seconds[:n-1]
+	}
+	return r.Seconds
+}
+
 // over gives a figure of each second's lap.
 func over(r *drive.Result, lap func(drive.Second) *drive.Lap, figure func(*drive.Lap) float64) (line []point) {
-	for _, s := range r.Seconds {
+	for _, s := range drawn(r) {
 		if l := lap(s); l != nil {
 			line = append(line, point{s.At, figure(l)})
 		}
@@ -138,7 +147,7 @@ func delivered(r *drive.Result) (plotted, bool, error) {
 
 func client(r *drive.Result) (plotted, bool, error) {
 	var line []point
-	for _, s := range r.Seconds {
+	for _, s := range drawn(r) {
 		line = append(line, point{s.At, 100 * s.CPU})
 	}
 	return lines("The client's CPU, percent of its processors", "s", false, series{"", line})

@@ -30,6 +30,7 @@ func aLoad() *drive.Result {
 		r.Servers[0].Samples = append(r.Servers[0].Samples, drive.Sample{At: float64(i + 1), CPU: 0.5, RSS: 64, Webhooks: 120})
 		r.Seconds = append(r.Seconds, drive.Second{At: float64(i + 1), CPU: 0.05, Published: lap(100), Streamed: lap(20_000), Delivered: lap(0)})
 	}
+	r.Seconds = append(r.Seconds, drive.Second{At: 3.01, CPU: 0.05, Published: lap(100), Streamed: lap(4e6), Delivered: lap(0)})
 	return r
 }
 
@@ -105,6 +106,9 @@ func TestWrite(t *testing.T) {
 	}
 	if plots != 10 || strings.Contains(page, "#010203") || strings.Contains(page, "Liberation Serif") || !strings.Contains(page, "var(--line3)") || strings.Contains(page, "NaN") {
 		t.Errorf("%d plots: %s", plots, page)
+	}
+	if strings.Contains(text, "4M") {
+		t.Errorf("it draws a rate of 10 ms: %s", text)
 	}
 }
 
