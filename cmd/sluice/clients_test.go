@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"crypto/sha256"
 	"encoding/json"
 	"fmt"
@@ -122,9 +121,7 @@ func TestPublishedClients(t *testing.T) {
 	p := startProcess(t, []string{"--data", filepath.Join(t.TempDir(), "data")})
 	publish := func(event string) {
 		t.Helper()
-		if err := p.call(context.Background(), "POST", "/v1/events", "application/json", []byte(event), 202, nil); err != nil {
-			t.Fatal(err)
-		}
+		p.mustCall(t, "/v1/events", event, 202, nil)
 	}
 
 	t.Run("receiver", func(t *testing.T) {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -148,9 +147,7 @@ func TestConversations(t *testing.T) {
 	publish := func(k *talker, n int) {
 		t.Helper()
 		event := fmt.Sprintf(`{"type":"talk.%s","data":{"n":%d,"pad":%q}}`, k.name, n, strings.Repeat("pad ", talkPad))
-		if err := p.call(context.Background(), "POST", "/v1/events", "application/json", []byte(event), 202, nil); err != nil {
-			t.Fatal(err)
-		}
+		p.mustCall(t, "/v1/events", event, 202, nil)
 	}
 	all := talkers(t)
 	last := make([]<-chan string, len(all))

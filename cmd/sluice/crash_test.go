@@ -181,6 +181,16 @@ type follower struct {
 }
 
 func follow(ctx context.Context, t *testing.T, p *process) *follower {
+	t.Helper()
+	return following(ctx, t, func(ctx context.Context, s *follower, cursor string, ready func()) string {
+		return s.connection(ctx, p, cursor, ready)
+	})
+}
+
+// following follows by connections, one after another until the test ends: each goes on
+// from where it is told and gives where it ended. It returns once one says that it's ready.
+func following(ctx context.Context, t *testing.T, connection func(ctx context.Context, s *follower, from string, ready func()) string) *follower {
+	t.Helper()
 	s := &follower{seen: make(map[string]bool)}
 	ready := make(chan struct{})
 	var once sync.Once
@@ -189,9 +199,8 @@ func follow(ctx context.Context, t *testing.T, p *process) *follower {
 	t.Cleanup(func() { cancel(); <-done })
 	go func() {
 		defer close(done)
-		cursor := ""
-		for ctx.Err() == nil {
-			cursor = s.connection(ctx, p, cursor, func() { once.Do(func() { close(ready) }) })
+		for from := ""; ctx.Err() == nil; {
+			from = connection(ctx, s, from, func() { once.Do(func() { close(ready) }) })
 			select {
 			case <-time.After(50 * time.Millisecond):
 			case <-ctx.Done():

@@ -10,7 +10,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 )
@@ -20,11 +19,6 @@ import (
 // system takes little ahead of it.
 func followEvents(ctx context.Context, t *testing.T, p *process, pause time.Duration) *follower {
 	t.Helper()
-	s := &follower{seen: make(map[string]bool)}
-	var once sync.Once
-	ready, done := make(chan struct{}), make(chan struct{})
-	ctx, cancel := context.WithCancel(ctx)
-	t.Cleanup(func() { cancel(); <-done })
 	client := &http.Client{Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 		var d net.Dialer
 		c, err := d.DialContext(ctx, network, address)
@@ -33,22 +27,9 @@ func followEvents(ctx context.Context, t *testing.T, p *process, pause time.Dura
 		}
 		return c, err
 	}}}
-	go func() {
-		defer close(done)
-		for id := ""; ctx.Err() == nil; {
-			id = s.events(ctx, p, client, id, pause, func() { once.Do(func() { close(ready) }) })
-			select {
-			case <-time.After(50 * time.Millisecond):
-			case <-ctx.Done():
-			}
-		}
-	}()
-	select {
-	case <-ready:
-	case <-time.After(patience):
-		t.Fatal("the stream of events never began")
-	}
-	return s
+	return following(ctx, t, func(ctx context.Context, s *follower, id string, ready func()) string {
+		return s.events(ctx, p, client, id, pause, ready)
+	})
 }
 
 // events follows one connection to its end and returns the newest id.
@@ -102,9 +83,7 @@ func TestEventSource(t *testing.T) {
 	p := startProcess(t, []string{"--data", filepath.Join(t.TempDir(), "data")})
 	publish := func(event string) {
 		t.Helper()
-		if err := p.call(context.Background(), "POST", "/v1/events", "application/json", []byte(event), 202, nil); err != nil {
-			t.Fatal(err)
-		}
+		p.mustCall(t, "/v1/events", event, 202, nil)
 	}
 	lines := runClient(t, []string{"SLUICE_KEY=" + p.key}, nil, "node", filepath.Join(clients, "events.mjs"), "http://"+p.address+"/api/events/stream?types=order.*,payment.*,dispute.*")
 	awaitLine(t, lines, `"open"`)

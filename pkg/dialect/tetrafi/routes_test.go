@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"flag"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -148,7 +149,7 @@ func patterns(t *testing.T, texts ...string) (out event.Patterns) {
 }
 
 // TestRoutes holds what each call asks of the core, and the bytes it answers.
-// UPDATE_GOLDEN=1 writes testdata/routes anew.
+// -update writes testdata/routes anew.
 func TestRoutes(t *testing.T) {
 	at := time.Date(2026, 11, 22, 3, 4, 5, 678e6, time.UTC)
 	active := endpoint.Endpoint{
@@ -264,9 +265,11 @@ func TestRoutes(t *testing.T) {
 	}
 }
 
+var update = flag.Bool("update", false, "write the golden files")
+
 func golden(t *testing.T, path string, got []byte) {
 	t.Helper()
-	if os.Getenv("UPDATE_GOLDEN") != "" {
+	if *update {
 		if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 			t.Fatal(err)
 		}
